@@ -1,0 +1,1 @@
+"""relight: decorate a function, and it becomes a remote call."""

@@ -1,0 +1,11 @@
+"""What two machines say to each other.
+
+Ids, the manifest, calls, workers, values, errors, and the bytes they travel as.  Standard library, no I/O: every
+other room stands on this one, and none of it knows who is speaking.
+"""
+
+PROTOCOL = 1
+"""The version both ends name when they meet.  One line of history for each step:
+
+1  the first: orders and reports are plural, streams have credit
+"""

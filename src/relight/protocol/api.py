@@ -1,0 +1,75 @@
+"""What a client and the gateway say to each other, where JSON would not do: values are bytes.
+
+A body of type `application/x-relight` is one message of `protocol.codec`.  The rest of the API is JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.calls import AttemptView, CallRequest, CallView
+from relight.protocol.manifest import Manifest
+from relight.protocol.workers import WorkerInterval
+
+MEDIA_TYPE = "application/x-relight"
+MAX_WAIT_SECONDS = 60.0
+"""The longest a request waits for calls to end before it answers with where they stand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """POST /v1/calls: keep these calls, then wait up to `wait_seconds` until all of them have ended."""
+
+    calls: tuple[CallRequest, ...]
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Await:
+    """POST /v1/calls/wait: wait until one of `ids` has ended, or one of `group` after end number `after`.
+
+    The answer holds those that have: of `ids` all of them (those still waiting too, so that their reason is seen).
+    """
+
+    ids: tuple[str, ...] = ()
+    group: str = ""
+    after: int = 0
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallViews:
+    """Calls as they stand.  `group_reason` says why nothing of a group has ended yet."""
+
+    calls: tuple[CallView, ...]
+    group_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDetail:
+    """GET /v1/calls/{id}: a call, its tries, and the life of the worker that has it."""
+
+    call: CallView
+    attempts: tuple[AttemptView, ...] = ()
+    worker_intervals: tuple[WorkerInterval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy:
+    """POST /v1/deploys: make `manifest` the version that `environment` leads to.
+
+    A run (`relight run`, `with app.run()`) is a deploy to an environment of its own: `run-…`, which ends with the client.
+    """
+
+    manifest: Manifest
+    environment: str = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """The answer: the new version, and the one it replaced ("" for none)."""
+
+    version: str
+    app: str
+    environment: str
+    replaced: str = ""

@@ -1,0 +1,130 @@
+"""A call: what is asked, the states it goes through, and what is known of it.
+
+    queued ─claimed─▶ running ─▶ succeeded | failed | cancelled | timed_out
+      ▲                  │
+      └── lease_lost, retried ──┘         queued ─▶ cancelled | expired | failed
+
+At least one execution, at most one visible result: a claim carries a fencing token, and only the newest token ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from relight.protocol.errors import Failure
+from relight.protocol.payload import Payload
+
+
+class CallState(str, Enum):
+    """Where a call stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can happen to the call any more."""
+        return self not in (CallState.QUEUED, CallState.RUNNING)
+
+
+class CallEvent(str, Enum):
+    """What can happen to a call."""
+
+    CLAIMED = "claimed"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRIED = "retried"
+    LEASE_LOST = "lease_lost"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+
+
+_Q, _R = CallState.QUEUED, CallState.RUNNING
+
+TRANSITIONS: dict[tuple[CallState, CallEvent], CallState] = {
+    (_Q, CallEvent.CLAIMED): _R,
+    (_Q, CallEvent.CANCELLED): CallState.CANCELLED,
+    (_Q, CallEvent.EXPIRED): CallState.EXPIRED,
+    (_Q, CallEvent.FAILED): CallState.FAILED,  # its function cannot start
+    (_R, CallEvent.SUCCEEDED): CallState.SUCCEEDED,
+    (_R, CallEvent.FAILED): CallState.FAILED,
+    (_R, CallEvent.RETRIED): _Q,
+    (_R, CallEvent.LEASE_LOST): _Q,
+    (_R, CallEvent.CANCELLED): CallState.CANCELLED,
+    (_R, CallEvent.TIMED_OUT): CallState.TIMED_OUT,
+}
+"""Every step a call can take; what is not here cannot happen."""
+
+
+class Token(NamedTuple):
+    """A fencing token: the epoch of the scheduler that granted it, and a number that only grows within it."""
+
+    epoch: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """One call, asked for.  The caller names it (`id`), so asking twice is harmless.
+
+    `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together.
+    """
+
+    id: str
+    app: str
+    function: str
+    payload: Payload
+    environment: str = "main"
+    method: str = ""
+    accept: tuple[str, ...] = ("pickle5",)
+    group: str = ""
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallView:
+    """What is known of a call.  Times are seconds since 1970; `sequence` orders the ends on one server, 0 before.
+
+    `attempts` counts the tries that were charged: a worker killed for a neighbour's call costs none.
+    """
+
+    id: str
+    app: str
+    environment: str
+    version: str
+    function: str
+    method: str = ""
+    state: CallState = CallState.QUEUED
+    attempts: int = 0
+    pending_reason: str = ""
+    worker: str = ""
+    group: str = ""
+    parent: str = ""
+    submitted_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    result: Payload | None = None
+    failure: Failure | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptView:
+    """One try of a call: where, from when to when, and how it ended (a CallEvent's value, empty while it runs)."""
+
+    call: str
+    number: int
+    worker: str
+    node: str
+    started_at: float
+    ended_at: float | None = None
+    outcome: str = ""
+    detail: str = ""

@@ -1,0 +1,91 @@
+"""What an agent and one worker say to each other, over the socket that the worker inherits.
+
+Each message is `[u32 length][message]` on a unix stream socket; a value too large for a message is a file descriptor
+sent along with it (`Payload.size` says how long).  The agent trusts nothing that comes up: lengths are bounded, unknown
+kinds end the worker, and an end is only believed for a call that this worker was given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.calls import CallEvent
+from relight.protocol.codec import Kinds
+from relight.protocol.errors import Failure
+from relight.protocol.payload import Payload
+
+CHANNEL_FD = 3
+"""The descriptor on which a worker finds its channel."""
+
+MESSAGE_BYTES = 4 * 1024 * 1024
+"""No message is longer."""
+
+# -- agent → worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Become a worker of this function.  `paths` go in front of `sys.path`, `mark` begins each note in the output."""
+
+    module: str
+    qualname: str
+    is_class: bool
+    paths: tuple[str, ...]
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Run one call.  `attempt` counts from 1."""
+
+    call: str
+    attempt: int
+    payload: Payload
+    method: str = ""
+    accept: tuple[str, ...] = ("pickle5",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """Stop this call by an exception in it; sent before the signal that makes the worker look."""
+
+    call: str
+    reason: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Take no more calls and leave, running what the user wants done at the end."""
+
+
+# -- worker → agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The function is loaded.  `import_seconds` and `enter_seconds` are what its own code took."""
+
+    import_seconds: float
+    enter_seconds: float
+    python: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailed:
+    """The function cannot be loaded; the worker leaves."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
+
+    call: str
+    outcome: CallEvent
+    result: Payload | None = None
+    failure: Failure | None = None
+
+
+TO_WORKER = Kinds(Load, Run, Interrupt, Stop)
+TO_AGENT = Kinds(Ready, LoadFailed, Ended)

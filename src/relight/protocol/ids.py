@@ -1,0 +1,23 @@
+"""Names that sort by time: `call-01jd2m…`, 48 bits of milliseconds and 80 of chance, in Crockford's base 32.
+
+An id is made by whoever starts the thing (a caller names its own call), so that saying it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_FORM = re.compile(r"[a-z]{2,8}-[0-9a-hjkmnp-tv-z]{26}")
+
+
+def new_id(kind: str, now_ms: int) -> str:
+    """A new id of `kind` (two to eight letters: `call`, `worker`, `run`), made at `now_ms` (milliseconds since 1970)."""
+    number = (now_ms << 80) | secrets.randbits(80)
+    return f"{kind}-" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def is_id(text: str, kind: str) -> bool:
+    """Whether `text` has the form of an id of `kind`."""
+    return text.startswith(f"{kind}-") and _FORM.fullmatch(text) is not None

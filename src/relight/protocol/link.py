@@ -1,0 +1,197 @@
+"""What an agent and the server say to each other: orders down, reports up, each a list.
+
+The node dials out and says Hello; the server answers Welcome.  From then on the server sends Orders and the agent
+Reports.  An end is repeated until an order acknowledges it; a heartbeat is a report that lists the calls held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.calls import CallEvent, Token
+from relight.protocol.codec import Kinds
+from relight.protocol.errors import Failure
+from relight.protocol.manifest import CodeBundle, FunctionSpec
+from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
+
+HEARTBEAT_SECONDS = 3.0
+"""A node that has nothing to report still says so this often."""
+
+LEASE_SECONDS = 30.0
+"""A call whose node has been silent for so long is given to another."""
+
+# -- what is carried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """All a node needs to start a worker."""
+
+    workspace: str
+    app: str
+    environment: str
+    version: str
+    function: FunctionSpec
+    code: CodeBundle
+    kind: WorkerKind = WorkerKind.FLEX
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWorker:
+    """Start a worker under this name."""
+
+    worker: str
+    spec: WorkerSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopWorker:
+    """Let a worker end what it has and leave; `now` kills it."""
+
+    worker: str
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCall:
+    """Give a call to a worker.  Only this `token` may end it."""
+
+    worker: str
+    call: str
+    token: Token
+    attempt: int
+    payload: Payload
+    method: str = ""
+    accept: tuple[str, ...] = ("pickle5",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelCall:
+    """Stop a call that is running; its end comes as any other."""
+
+    call: str
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnd:
+    """How an attempt ended.  `worker_exit` is there when the worker died under it.
+
+    `is_charged` is false for a neighbour of the call for whose sake a worker was killed.
+    """
+
+    call: str
+    token: Token
+    outcome: CallEvent
+    worker: str
+    result: Payload | None = None
+    failure: Failure | None = None
+    is_charged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerChange:
+    """A worker entered `state` at `at` (seconds since 1970, the node's clock).
+
+    `credit` is how many calls it takes at once; `failure` says why a start failed; `detail` is for people.
+    """
+
+    worker: str
+    state: WorkerState
+    at: float
+    credit: int = 1
+    isolation: str = ""
+    detail: str = ""
+    failure: Failure | None = None
+    exit: WorkerExit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a worker wrote.  `source` is `stdout`, `stderr` or `system` (relight's own words about it)."""
+
+    worker: str
+    at: float
+    source: str
+    text: str
+    call: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFact:
+    """One GPU of a node.  A simulated one was declared by hand, and is always shown as simulated."""
+
+    id: str
+    kind: str
+    is_simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldWorker:
+    """A worker that an agent already has when it says Hello, and the calls it holds."""
+
+    worker: str
+    spec: WorkerSpec
+    state: WorkerState
+    since: float
+    credit: int = 1
+    isolation: str = ""
+    calls: tuple[tuple[str, Token, int], ...] = ()
+
+
+# -- agent → server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """An agent comes, or comes back.  A new `incarnation` means that all it had before is gone."""
+
+    node: str
+    incarnation: str
+    protocol: int
+    cpu: float
+    memory_mib: int
+    gpus: tuple[GpuFact, ...] = ()
+    isolation: str = "namespaces"
+    pid: int = 0
+    workers: tuple[HeldWorker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """What happened on a node since its last word, in order within each list.  `held` are the calls it has now."""
+
+    ends: tuple[CallEnd, ...] = ()
+    workers: tuple[WorkerChange, ...] = ()
+    logs: tuple[LogLine, ...] = ()
+    dropped_log_lines: int = 0
+    held: tuple[str, ...] | None = None
+
+
+# -- server → agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The server takes the node; `unknown_workers` are to be stopped: nobody here asked for them."""
+
+    epoch: int
+    protocol: int
+    unknown_workers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a node shall do.  `acknowledged` names (call, token) whose ends are kept and need not be told again."""
+
+    start: tuple[StartWorker, ...] = ()
+    stop: tuple[StopWorker, ...] = ()
+    run: tuple[RunCall, ...] = ()
+    cancel: tuple[CancelCall, ...] = ()
+    acknowledged: tuple[tuple[str, Token], ...] = ()
+
+
+TO_SERVER = Kinds(Hello, Reports)
+TO_AGENT = Kinds(Welcome, Orders)

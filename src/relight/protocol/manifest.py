@@ -1,0 +1,159 @@
+"""What a deploy says: an app as plain data, made by the SDK from decorators, kept for ever as one version.
+
+Everything here can be printed, compared and stored; nothing here can be run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from relight.protocol.errors import InvalidRequest
+
+Json = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
+"""What JSON can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostImage:
+    """The Python environment of the machine that deployed, mounted read-only at its own paths.
+
+    `paths` are further folders that its `.pth` files and editable installs name.
+    """
+
+    python: str
+    prefix: str
+    base_prefix: str
+    version: str
+    paths: tuple[str, ...] = ()
+    kind: str = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeBundle:
+    """The app's own folder as a tar archive (a blob), unpacked where it was: `folder` is its absolute path."""
+
+    digest: str
+    size: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRequest:
+    """So many GPUs of one kind; `kind` is upper case (`A100`), or `ANY`."""
+
+    kind: str
+    count: int = 1
+
+
+def parse_gpu(text: str) -> GpuRequest:
+    """`"A100"`, `"A100-80GB:2"`, `"any"`.  Raises InvalidRequest when the count is not a whole number above 0."""
+    kind, _, count = text.strip().partition(":")
+    if not kind or (count and not (count.isdecimal() and int(count) > 0)):
+        raise InvalidRequest(f"cannot read gpu={text!r}: it is not KIND or KIND:COUNT; write for example gpu='A100:2'")
+    return GpuRequest(kind=kind.upper(), count=int(count or 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker asks for.  None means a small share, and no limit.
+
+    `cpu` in cores, `memory_mib` in MiB (a limit when given); `gpu` in order of preference, empty for none.
+    """
+
+    cpu: float | None = None
+    memory_mib: int | None = None
+    gpu: tuple[GpuRequest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a call is tried again when the user's code raises, and how long it waits before.
+
+    The n-th wait is `delay_seconds * backoff ** (n - 1)`, at most `max_delay_seconds`.
+    """
+
+    count: int = 0
+    delay_seconds: float = 1.0
+    backoff: float = 2.0
+    max_delay_seconds: float = 60.0
+
+    def delay_before(self, retry: int) -> float:
+        """Seconds to wait before the `retry`-th retry (from 1)."""
+        return min(self.delay_seconds * self.backoff ** (retry - 1), self.max_delay_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How many workers there may be.  `max_workers` None: as many as there is room for."""
+
+    min_workers: int = 0
+    max_workers: int | None = None
+    scaledown_window_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSpec:
+    """One parameter as the user wrote it.  `annotation` is its source text; `default` is there when JSON can say it."""
+
+    name: str
+    annotation: str = ""
+    required: bool = True
+    default: Json = None
+    is_keyword_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """Something that can be called.  A plain function is one method whose `name` is empty."""
+
+    name: str = ""
+    parameters: tuple[ParameterSpec, ...] = ()
+    returns: str = ""
+    is_async: bool = False
+    is_generator: bool = False
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """All that is known of a function or a class before it runs: what its workers load, need and may do.
+
+    `module` and `qualname` say where it is; `is_class` that workers make one object of it and calls name a method.
+    `timeout_seconds` bounds an attempt, `startup_timeout_seconds` a worker's start, `queue_timeout_seconds` the
+    wait before (None: no bound); `grace_seconds` is what a cancelled attempt gets before its worker is killed.
+    """
+
+    name: str
+    module: str
+    qualname: str
+    image: HostImage
+    methods: tuple[MethodSpec, ...] = (MethodSpec(),)
+    is_class: bool = False
+    resources: Resources = field(default_factory=Resources)
+    scaling: Scaling = field(default_factory=Scaling)
+    retries: Retries = field(default_factory=Retries)
+    timeout_seconds: float = 600.0
+    startup_timeout_seconds: float = 900.0
+    queue_timeout_seconds: float | None = None
+    grace_seconds: float = 5.0
+    network: str = "none"
+    env: tuple[tuple[str, str], ...] = ()
+
+    def method(self, name: str) -> MethodSpec | None:
+        """The method of that name, None when there is none."""
+        return next((method for method in self.methods if method.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One version of an app."""
+
+    app: str
+    code: CodeBundle
+    functions: tuple[FunctionSpec, ...]
+    protocol: int = 1
+
+    def function(self, name: str) -> FunctionSpec | None:
+        """The function or class of that name, None when there is none."""
+        return next((function for function in self.functions if function.name == name), None)
