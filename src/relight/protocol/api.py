@@ -18,10 +18,14 @@ MAX_WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submit:
-    """POST /v1/calls: keep these calls, then wait up to `wait_seconds` until all of them have ended."""
+    """POST /v1/calls: keep these calls, then wait up to `wait_seconds` until all of them have ended.
+
+    `is_again` says that the caller asked before and heard no answer: calls already there are taken as they are.
+    """
 
     calls: tuple[CallRequest, ...]
     wait_seconds: float = 0.0
+    is_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ import json
 import struct
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, Union
 
 from relight.protocol.errors import ProtocolError
@@ -23,7 +23,7 @@ from relight.protocol.manifest import Json
 M = TypeVar("M")
 Attachments = list[bytes]
 Encoder = Callable[[Any, Attachments], Json]
-Decoder = Callable[[Any, Attachments], Any]  # type: ignore[explicit-any, unused-ignore]
+Decoder = Callable[[Any, Attachments], Any]
 
 _LENGTH = struct.Struct("!I")
 _PLAIN = (str, int, float, bool)
@@ -32,7 +32,8 @@ _PLAIN = (str, int, float, bool)
 def pack(message: object) -> bytes:
     """A dataclass as bytes that name its kind."""
     attachments: Attachments = []
-    fields = _encoder(type(message))(message, attachments)
+    kind: Hashable = type(message)
+    fields = _encoder(kind)(message, attachments)
     header = json.dumps(
         [type(message).__name__, fields, [len(data) for data in attachments]], separators=(",", ":"), ensure_ascii=False
     ).encode()
@@ -43,7 +44,7 @@ class Kinds:
     """The messages one end of a conversation understands."""
 
     def __init__(self, *kinds: type[object]) -> None:
-        self._kinds = {kind.__name__: kind for kind in kinds}
+        self._kinds: dict[str, Hashable] = {kind.__name__: kind for kind in kinds}
 
     def unpack(self, data: bytes) -> object:
         """The message in `data`.  Raises ProtocolError when it is malformed or of an unknown kind."""
@@ -69,7 +70,8 @@ def unpack(data: bytes, kind: type[M]) -> M:
 def to_plain(value: object) -> Json:
     """A dataclass without bytes as plain data, for JSON and for storage."""
     attachments: Attachments = []
-    plain = _encoder(type(value))(value, attachments)
+    kind: Hashable = type(value)
+    plain = _encoder(kind)(value, attachments)
     if attachments:
         raise TypeError(f"cannot show a {type(value).__name__} as JSON: it holds bytes")
     return plain
@@ -78,7 +80,8 @@ def to_plain(value: object) -> Json:
 def from_plain(plain: Json, kind: type[M]) -> M:
     """The dataclass that `to_plain` made `plain` of.  Raises ProtocolError when it does not fit."""
     try:
-        value: M = _decoder(kind)(plain, [])
+        known: Hashable = kind
+        value: M = _decoder(known)(plain, [])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ProtocolError(f"cannot read a {kind.__name__}: {error}") from error
     return value
@@ -97,7 +100,7 @@ def _cut(data: bytes, start: int, lengths: list[int]) -> Attachments:
 # -- one converter for each type, made once
 
 
-@lru_cache(maxsize=None)
+@cache
 def _encoder(kind: Any) -> Encoder:
     """How a value of this type becomes JSON; the types are fixed at import, so the cache is a table."""
     if dataclasses.is_dataclass(kind):
@@ -113,13 +116,13 @@ def _encoder(kind: Any) -> Encoder:
         return lambda value, out: [item(one, out) for one in value]
     if origin is tuple:
         parts = [_encoder(argument) for argument in arguments]
-        return lambda value, out: [part(one, out) for part, one in zip(parts, value)]
+        return lambda value, out: [part(one, out) for part, one in zip(parts, value, strict=True)]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return lambda value, out: value.value
     return lambda value, out: value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(kind: Any) -> Decoder:
     """How JSON becomes a value of this type."""
     if dataclasses.is_dataclass(kind):
@@ -137,7 +140,9 @@ def _decoder(kind: Any) -> Decoder:
         return lambda plain, data: tuple([item(one, data) for one in _expect(plain, list)])
     if origin is tuple:
         parts = [_decoder(argument) for argument in arguments]
-        return lambda plain, data: tuple([part(one, data) for part, one in zip(parts, _expect(plain, list))])
+        return lambda plain, data: tuple(
+            [part(one, data) for part, one in zip(parts, _expect(plain, list), strict=True)]
+        )
     if isinstance(kind, type) and issubclass(kind, tuple):
         return lambda plain, data: kind(*plain)
     if isinstance(kind, type) and issubclass(kind, Enum):

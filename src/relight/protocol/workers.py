@@ -1,6 +1,6 @@
 """A worker: the states of its life in one table, from which the UI, the reasons and the bills are read.
 
-    requested → placing → pulling → starting → ready → busy ⇄ idle → draining → gone
+requested → placing → pulling → starting → ready → busy ⇄ idle → draining → gone
 """
 
 from __future__ import annotations
@@ -51,17 +51,28 @@ STATES: dict[WorkerState, StateRule] = {
     _S.REQUESTED: StateRule(may_become=_to(_S.PLACING), meaning="the scheduler wants one more"),
     _S.PLACING: StateRule(may_become=_to(_S.PULLING, _S.STARTING), meaning="a node with room has been told"),
     _S.PULLING: StateRule(may_become=_to(_S.STARTING), meaning="the node fetches its image and code"),
-    _S.STARTING: StateRule(may_become=_to(_S.READY, _S.DRAINING), billed_active=True, meaning="sandbox, imports, enter"),
+    _S.STARTING: StateRule(
+        may_become=_to(_S.READY, _S.DRAINING), billed_active=True, meaning="sandbox, imports, enter"
+    ),
     _S.READY: StateRule(
-        may_become=_to(_S.BUSY, _S.IDLE, _S.DRAINING), takes_calls=True, billed_active=True, meaning="started, never used"
+        may_become=_to(_S.BUSY, _S.IDLE, _S.DRAINING),
+        takes_calls=True,
+        billed_active=True,
+        meaning="started, never used",
     ),
     _S.BUSY: StateRule(
-        may_become=_to(_S.IDLE, _S.DRAINING), takes_calls=True, billed_flex=True, billed_active=True, meaning="runs calls"
+        may_become=_to(_S.IDLE, _S.DRAINING),
+        takes_calls=True,
+        billed_flex=True,
+        billed_active=True,
+        meaning="runs calls",
     ),
     _S.IDLE: StateRule(
         may_become=_to(_S.BUSY, _S.DRAINING), takes_calls=True, billed_active=True, meaning="waits for the next call"
     ),
-    _S.DRAINING: StateRule(may_become=_to(), billed_flex=True, billed_active=True, meaning="ends what it has, takes no more"),
+    _S.DRAINING: StateRule(
+        may_become=_to(), billed_flex=True, billed_active=True, meaning="ends what it has, takes no more"
+    ),
     _S.GONE: StateRule(may_become=frozenset(), meaning="its sandbox is empty"),
 }
 """Every state, in the order of a life."""
