@@ -12,7 +12,7 @@ import json
 import struct
 import types
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union
@@ -32,7 +32,7 @@ _PLAIN = (str, int, float, bool)
 def pack(message: object) -> bytes:
     """A dataclass as bytes that name its kind."""
     attachments: Attachments = []
-    kind: Hashable = type(message)
+    kind: Any = type(message)
     fields = _encoder(kind)(message, attachments)
     header = json.dumps(
         [type(message).__name__, fields, [len(data) for data in attachments]], separators=(",", ":"), ensure_ascii=False
@@ -44,7 +44,7 @@ class Kinds:
     """The messages one end of a conversation understands."""
 
     def __init__(self, *kinds: type[object]) -> None:
-        self._kinds: dict[str, Hashable] = {kind.__name__: kind for kind in kinds}
+        self._kinds: dict[str, Any] = {kind.__name__: kind for kind in kinds}
 
     def unpack(self, data: bytes) -> object:
         """The message in `data`.  Raises ProtocolError when it is malformed or of an unknown kind."""
@@ -70,7 +70,7 @@ def unpack(data: bytes, kind: type[M]) -> M:
 def to_plain(value: object) -> Json:
     """A dataclass without bytes as plain data, for JSON and for storage."""
     attachments: Attachments = []
-    kind: Hashable = type(value)
+    kind: Any = type(value)
     plain = _encoder(kind)(value, attachments)
     if attachments:
         raise TypeError(f"cannot show a {type(value).__name__} as JSON: it holds bytes")
@@ -80,7 +80,7 @@ def to_plain(value: object) -> Json:
 def from_plain(plain: Json, kind: type[M]) -> M:
     """The dataclass that `to_plain` made `plain` of.  Raises ProtocolError when it does not fit."""
     try:
-        known: Hashable = kind
+        known: Any = kind
         value: M = _decoder(known)(plain, [])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ProtocolError(f"cannot read a {kind.__name__}: {error}") from error

@@ -1,0 +1,87 @@
+"""Claims with an end: which worker has which call, under which token, and since when its node was heard.
+
+A token is (epoch, n); the epoch was committed when this scheduler began, so no token is ever granted twice.  A lease is a
+duration on this machine's monotonic clock, renewed whenever the node says that it still holds the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from relight.protocol.calls import Token
+from relight.scheduler.queue import WaitingCall
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds."""
+
+    call: WaitingCall
+    token: Token
+    worker: str
+    node: str
+    attempt: int
+    granted_at: float
+    renewed_at: float
+
+
+class Leases:
+    """Every call that runs."""
+
+    def __init__(self, epoch: int, seconds: float) -> None:
+        self._epoch = epoch
+        self._seconds = seconds
+        self._granted = 0
+        self._leases: dict[str, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def get(self, call_id: str) -> Lease | None:
+        """The lease on a call; None when it does not run."""
+        return self._leases.get(call_id)
+
+    def grant(self, call: WaitingCall, worker: str, node: str, now: float) -> Lease:
+        """Give a call to a worker under a new token."""
+        self._granted += 1
+        token = Token(self._epoch, self._granted)
+        return self.adopt(call, token=token, worker=worker, node=node, attempt=call.attempts + 1, now=now)
+
+    def adopt(self, call: WaitingCall, *, token: Token, worker: str, node: str, attempt: int, now: float) -> Lease:
+        """Take over a claim that an earlier epoch granted, as a node tells it."""
+        lease = Lease(call=call, token=token, worker=worker, node=node, attempt=attempt, granted_at=now, renewed_at=now)
+        self._leases[call.id] = lease
+        return lease
+
+    def release(self, call_id: str, token: Token) -> Lease | None:
+        """End a lease.  None when `token` is not the newest: whoever shows it has lost the call to another."""
+        lease = self._leases.get(call_id)
+        if lease is None or lease.token != token:
+            return None
+        return self._leases.pop(call_id)
+
+    def renew(self, node: str, held: Iterable[str], now: float) -> None:
+        """A node says that it still holds these calls."""
+        for call_id in held:
+            lease = self._leases.get(call_id)
+            if lease is not None and lease.node == node:
+                lease.renewed_at = now
+
+    def take_expired(self, now: float) -> list[Lease]:
+        """Take back the calls whose node has not spoken of them for too long."""
+        return self._take([one for one in self._leases.values() if one.renewed_at + self._seconds <= now])
+
+    def take_node(self, node: str, keep: Iterable[str] = ()) -> list[Lease]:
+        """Take back what a node had, but for the calls it still holds."""
+        kept = set(keep)
+        return self._take([one for one in self._leases.values() if one.node == node and one.call.id not in kept])
+
+    def of_node(self, node: str) -> list[Lease]:
+        """What a node has."""
+        return [one for one in self._leases.values() if one.node == node]
+
+    def _take(self, leases: list[Lease]) -> list[Lease]:
+        for lease in leases:
+            del self._leases[lease.call.id]
+        return leases

@@ -1,0 +1,484 @@
+"""The scheduler: reacts to what happens, and sweeps for what did not.
+
+A call that is submitted, a worker that becomes ready and a call that ends are acted on at once, in the same turn of the
+event loop; the sweep only looks for silence: leases that ran out, calls that waited too long, workers idle too long.
+One central queue for each function; a worker is given a call only when it has credit for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.clock import Clock, now_ms
+from relight.protocol.calls import Token
+from relight.protocol.errors import Failure
+from relight.protocol.ids import new_id
+from relight.protocol.link import HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
+from relight.protocol.payload import Payload
+from relight.protocol.workers import STATES, WorkerState, WorkerView
+from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.leases import Lease, Leases
+from relight.scheduler.orders import OrderBook
+from relight.scheduler.placement import NoPlace, Place, place
+from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.state import Function, Node, Worker
+
+START_ATTEMPTS = 3
+"""After so many failed starts in a row, the calls that wait for them fail too."""
+
+FIRST_BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 30.0
+
+
+class Listener(Protocol):
+    """Who is told what the scheduler found out or did."""
+
+    def claimed(self, leases: Sequence[Lease]) -> None:
+        """These calls were given to workers, and must be kept as running."""
+
+    def lost(self, leases: Sequence[Lease], why: str) -> None:
+        """These calls have no worker any more."""
+
+    def expired(self, calls: Sequence[WaitingCall]) -> None:
+        """These calls waited longer than they may."""
+
+    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
+        """These calls wait for workers that cannot be started."""
+
+    def payload_missing(self, leases: Sequence[Lease]) -> None:
+        """These leases wait for their payload to be read from the store; `deliver` goes on."""
+
+    def worker_changed(self, view: WorkerView, detail: str) -> None:
+        """A worker entered a state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The scheduler's durations, in seconds."""
+
+    lease_seconds: float
+    sweep_seconds: float
+
+
+class Scheduler:
+    """Decides which worker runs which call, and how many workers there are."""
+
+    def __init__(self, epoch: int, timing: Timing, clock: Clock, orders: OrderBook, listener: Listener) -> None:
+        self._timing = timing
+        self._clock = clock
+        self._orders = orders
+        self._listener = listener
+        self._leases = Leases(epoch, timing.lease_seconds)
+        self._functions: dict[FunctionKey, Function] = {}
+        self._workers: dict[str, Worker] = {}
+        self._nodes: dict[str, Node] = {}
+        self.epoch = epoch
+
+    # -- functions
+
+    def add_function(self, key: FunctionKey, spec: WorkerSpec) -> None:
+        """Make a function known; nothing happens when it is already."""
+        if key not in self._functions:
+            self._functions[key] = Function(key=key, spec=spec)
+            self._scale(self._functions[key])
+
+    def knows(self, key: FunctionKey) -> bool:
+        """Whether calls of this function can be submitted."""
+        return key in self._functions
+
+    def stop_version(self, version: str, *, now: bool) -> list[WaitingCall]:
+        """Start nothing of a version any more, and let its workers leave; the calls that waited for them."""
+        waiting = []
+        for function in self._functions.values():
+            if function.key.version == version:
+                function.is_stopped = True
+                waiting += function.queue.take_all()
+                for worker in list(function.workers.values()):
+                    self._let_go(worker, now=now)
+        return waiting
+
+    # -- calls
+
+    def submit(self, calls: Sequence[WaitingCall]) -> None:
+        """Take calls in, and give them to workers that are free now.  Their functions must be known."""
+        now = self._clock.monotonic()
+        for call in calls:
+            self._functions[call.key].queue.push(call, now)
+        for key in {call.key for call in calls}:
+            self._pump(self._functions[key])
+
+    def cancel(self, call_id: str, key: FunctionKey) -> WaitingCall | Lease | None:
+        """Take a waiting call out, or tell a running one's worker to stop it; None when it is neither."""
+        function = self._functions.get(key)
+        waiting = function.queue.remove(call_id) if function is not None else None
+        if waiting is not None:
+            return waiting
+        lease = self._leases.get(call_id)
+        if lease is not None:
+            lease.call.is_cancelled = True
+            self._orders.cancel(lease.node, call_id, lease.token)
+        return lease
+
+    def release(self, call_id: str, token: Token) -> Lease | None:
+        """A call's attempt ended.  None when another holds the call, or nobody does: then the end means nothing."""
+        lease = self._leases.release(call_id, token)
+        if lease is None:
+            return None
+        worker = self._workers.get(lease.worker)
+        function = self._functions.get(lease.call.key)
+        if worker is not None:
+            worker.calls.discard(call_id)
+            if not worker.calls and worker.state is WorkerState.BUSY:
+                self._enter(worker, WorkerState.IDLE)
+        if function is not None:
+            function.measure(self._clock.monotonic() - lease.granted_at)
+            self._pump(function)
+        return lease
+
+    def acknowledge(self, node: str, call_id: str, token: Token) -> None:
+        """Tell a node that an end it reported is kept."""
+        self._orders.acknowledge(node, call_id, token)
+
+    def deliver(self, lease: Lease, payload: Payload) -> None:
+        """Send a leased call on its way, now that its payload is at hand."""
+        if self._leases.get(lease.call.id) is lease:
+            lease.call.payload = payload
+            self._send_call(lease, payload)
+
+    def why_waiting(self, call_id: str, key: FunctionKey) -> str:
+        """The reason a call is not running, `code: sentence`; empty when it runs or is not known."""
+        function = self._functions.get(key)
+        call = next((one for one in function.queue if one.id == call_id), None) if function else None
+        if function is None or call is None:
+            return ""
+        now = self._clock.monotonic()
+        if call.not_before > now:
+            return f"retry_backoff: it is tried again in {call.not_before - now:.1f} s"
+        return self._why_no_worker(function, now)
+
+    def _why_no_worker(self, function: Function, now: float) -> str:
+        if function.blocked_until > now and function.last_failure is not None:
+            return f"crash_loop: {function.last_failure.message}; the next start is in {function.blocked_until - now:.1f} s"
+        starting = [worker for worker in function.workers.values() if worker.is_starting]
+        if starting:
+            return f"starting:{starting[0].state.value}: a worker is on its way"
+        if function.no_place is not None:
+            return function.no_place.reason
+        if not any(node.is_connected for node in self._nodes.values()):
+            return "no_node: no node is connected; start one with `relight up`"
+        limit = function.spec.function.scaling.max_workers
+        if limit is not None and len(function.workers) >= limit:
+            return f"at_max_workers: all {limit} workers are busy; raise max_workers= to run more at once"
+        return "no_worker: it is next in line for a worker"
+
+    # -- nodes
+
+    def connect(self, hello: Hello) -> tuple[str, ...]:
+        """A node comes or comes back: what it still holds is taken over, the rest of what it had is lost.
+
+        Returns the workers it has that nobody here knows how to use.
+        """
+        now = self._clock.monotonic()
+        before = self._nodes.get(hello.node)
+        node = self._nodes[hello.node] = Node(id=hello.node, hello=hello)
+        if before is not None and before.hello.incarnation == hello.incarnation:
+            node.workers = before.workers
+        elif before is not None:
+            self._forget_workers(before)
+        held = {worker.worker for worker in hello.workers}
+        for worker in [one for one in node.workers.values() if one.id not in held]:
+            self._forget_worker(worker)
+        unknown = [worker.worker for worker in hello.workers if not self._adopt(node, worker, now)]
+        kept = [call for worker in hello.workers for call, _, _ in worker.calls]
+        self._listener.lost(
+            self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more"
+        )
+        for function in list(self._functions.values()):
+            self._pump(function)
+        return tuple(unknown)
+
+    def _adopt(self, node: Node, held: HeldWorker, now: float) -> bool:
+        key = FunctionKey(held.spec.version, held.spec.function.name)
+        function = self._functions.get(key)
+        if function is None or function.is_stopped:
+            return False
+        worker = node.workers.get(held.worker) or Worker(
+            id=held.worker,
+            node=node.id,
+            key=key,
+            spec=held.spec,
+            state=held.state,
+            since=now,
+            since_unix=held.since,
+            isolation=held.isolation,
+        )
+        worker.state, worker.credit = held.state, held.credit
+        worker.calls = {
+            call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
+        }
+        node.workers[worker.id] = self._workers[worker.id] = function.workers[worker.id] = worker
+        return True
+
+    def _adopt_call(self, function: Function, worker: Worker, claim: tuple[str, Token, int]) -> bool:
+        """Take over a claim from before this scheduler began; False when the call is no longer that worker's."""
+        call_id, token, attempt = claim
+        now = self._clock.monotonic()
+        lease = self._leases.get(call_id)
+        if lease is not None:
+            lease.renewed_at = now
+            return lease.token == token
+        call = function.queue.remove(call_id)
+        if call is None:
+            self._orders.cancel(worker.node, call_id, token)
+            return False
+        adopted = self._leases.adopt(call, token=token, worker=worker.id, node=worker.node, attempt=attempt, now=now)
+        self._listener.claimed([adopted])
+        return True
+
+    def disconnect(self, node_id: str) -> None:
+        """A node's link is gone; its calls are still its own until their leases end."""
+        if node_id in self._nodes:
+            self._nodes[node_id].is_connected = False
+
+    def forget_node(self, node_id: str, why: str) -> None:
+        """A node is known to be dead, and with it all it had."""
+        node = self._nodes.pop(node_id, None)
+        if node is not None:
+            self._forget_workers(node)
+            self._listener.lost(self._leases.take_node(node_id), why)
+            for function in list(self._functions.values()):
+                self._pump(function)
+
+    def heard(self, node_id: str, held: Iterable[str]) -> None:
+        """A node lives, and still holds these calls."""
+        self._leases.renew(node_id, held, self._clock.monotonic())
+
+    # -- workers
+
+    def worker_changed(self, node_id: str, change: WorkerChange) -> None:
+        """A node reports that a worker entered a state."""
+        worker = self._workers.get(change.worker)
+        if worker is None or worker.node != node_id:
+            return
+        worker.credit, worker.isolation = change.credit, change.isolation or worker.isolation
+        worker.exit = change.exit
+        function = self._functions[worker.key]
+        if change.state is WorkerState.GONE:
+            self._on_gone(function, worker, change)
+        elif change.state is not WorkerState.IDLE and change.state is not WorkerState.BUSY:
+            self._enter(worker, change.state, at=change.at, detail=change.detail)
+        if change.state is WorkerState.READY:
+            function.failures, function.last_failure = 0, None
+        self._pump(function)
+        if change.state in (WorkerState.GONE, WorkerState.READY):
+            self._pump_others(function)
+
+    def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
+        had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
+        self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
+        self._forget_worker(worker, is_told=True)
+        if had_started or worker.is_leaving:
+            return
+        now = self._clock.monotonic()
+        function.failures += 1
+        backoff = FIRST_BACKOFF_SECONDS * 2 ** (function.failures - 1)
+        function.blocked_until = now + min(backoff, LONGEST_BACKOFF_SECONDS)
+        reason = change.exit.reason if change.exit is not None else "it did not start"
+        function.last_failure = change.failure or Failure(
+            code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
+        )
+        if function.failures >= START_ATTEMPTS:
+            self._listener.cannot_start(function.queue.take_all(), function.last_failure)
+
+    def workers(self) -> list[Worker]:
+        """Every worker there is."""
+        return list(self._workers.values())
+
+    def nodes(self) -> list[Node]:
+        """Every node there is."""
+        return list(self._nodes.values())
+
+    # -- the sweep
+
+    async def run(self) -> None:
+        """Look for silence until cancelled."""
+        while True:
+            await self._clock.sleep(self._timing.sweep_seconds)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Take back what ran out, let go what is idle, try again what could not be started."""
+        now = self._clock.monotonic()
+        expired = self._leases.take_expired(now)
+        if expired:
+            for lease in expired:
+                self._give_up(lease)
+            self._listener.lost(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
+        for function in list(self._functions.values()):
+            late = function.queue.take_expired(now)
+            if late:
+                self._listener.expired(late)
+            self._pump(function)
+            self._stop_idle(function, now)
+        for key in [
+            key for key, one in self._functions.items() if one.is_stopped and not one.workers and not len(one.queue)
+        ]:
+            del self._functions[key]
+
+    def _give_up(self, lease: Lease) -> None:
+        worker = self._workers.get(lease.worker)
+        if worker is not None:
+            worker.calls.discard(lease.call.id)
+            self._let_go(worker, now=True)
+
+    def _stop_idle(self, function: Function, now: float) -> None:
+        scaling = function.spec.function.scaling
+        staying = function.staying()
+        floor = 0 if function.is_stopped else scaling.min_workers
+        idle = [one for one in staying if one.state in (WorkerState.IDLE, WorkerState.READY) and not one.calls]
+        for worker in sorted(idle, key=lambda one: one.since)[: max(0, len(staying) - floor)]:
+            if now - worker.since >= scaling.scaledown_window_seconds:
+                self._let_go(worker, now=False)
+
+    # -- inside: giving calls to workers
+
+    def _pump(self, function: Function) -> None:
+        """Give waiting calls to workers with credit, then see whether there should be more workers."""
+        if not len(function.queue) and not function.spec.function.scaling.min_workers:
+            return
+        now = self._clock.monotonic()
+        leases: list[Lease] = []
+        for worker in function.workers.values():
+            while worker.free_credit > 0 and (call := function.queue.pop(now)) is not None:
+                worker.calls.add(call.id)
+                leases.append(self._leases.grant(call, worker.id, worker.node, now))
+                if worker.state is not WorkerState.BUSY:
+                    self._enter(worker, WorkerState.BUSY)
+        if leases:
+            self._listener.claimed(leases)
+            self._send_calls(leases)
+        self._scale(function)
+
+    def _send_calls(self, leases: list[Lease]) -> None:
+        missing = [lease for lease in leases if lease.call.payload is None]
+        for lease in leases:
+            if lease.call.payload is not None:
+                self._send_call(lease, lease.call.payload)
+        if missing:
+            self._listener.payload_missing(missing)
+
+    def _send_call(self, lease: Lease, payload: Payload) -> None:
+        call = lease.call
+        self._orders.run(
+            lease.node,
+            RunCall(
+                worker=lease.worker,
+                call=call.id,
+                token=lease.token,
+                attempt=lease.attempt,
+                payload=payload,
+                method=call.method,
+                accept=call.accept,
+            ),
+        )
+
+    # -- inside: how many workers
+
+    def _scale(self, function: Function) -> None:
+        now = self._clock.monotonic()
+        if function.is_stopped or function.blocked_until > now:
+            return
+        wanted = wanted_workers(function.load(now), function.spec.function.scaling)
+        function.no_place = None
+        for _ in range(wanted - len(function.workers)):
+            rooms = [node.room() for node in self._nodes.values() if node.is_connected]
+            where = place(function.spec.function.resources, rooms)
+            if isinstance(where, NoPlace):
+                function.no_place = where
+                self._make_room(function, where)
+                return
+            self._start(function, where)
+
+    def _start(self, function: Function, where: Place) -> None:
+        spec = _with_gpus(function.spec, where.gpus)
+        worker = Worker(
+            id=new_id("worker", now_ms()),
+            node=where.node,
+            key=function.key,
+            spec=spec,
+            state=WorkerState.REQUESTED,
+            since=self._clock.monotonic(),
+            since_unix=self._clock.now(),
+        )
+        function.workers[worker.id] = self._workers[worker.id] = worker
+        self._nodes[where.node].workers[worker.id] = worker
+        self._listener.worker_changed(worker.view(), "")
+        self._enter(worker, WorkerState.PLACING)
+        self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
+
+    def _make_room(self, function: Function, refusal: NoPlace) -> None:
+        """Let the longest idle worker of another function go, if the one that is wanted would fit then."""
+        if not refusal.is_for_now or any(worker.is_leaving for worker in self._workers.values()):
+            return
+        idle = [
+            worker
+            for worker in self._workers.values()
+            if worker.key != function.key and not worker.calls and worker.free_credit > 0 and not self._is_floor(worker)
+        ]
+        for worker in sorted(idle, key=lambda one: one.since):
+            room = self._nodes[worker.node].room(without=worker)
+            if isinstance(place(function.spec.function.resources, [room]), Place):
+                self._let_go(worker, now=False)
+                return
+
+    def _is_floor(self, worker: Worker) -> bool:
+        function = self._functions[worker.key]
+        return len(function.staying()) <= function.spec.function.scaling.min_workers
+
+    def _pump_others(self, function: Function) -> None:
+        """Room may have come: see to the functions that found none."""
+        for other in list(self._functions.values()):
+            if other is not function and other.no_place is not None:
+                self._pump(other)
+
+    # -- inside: the ends of workers
+
+    def _let_go(self, worker: Worker, *, now: bool) -> None:
+        if not worker.is_leaving or now:
+            worker.is_leaving = True
+            self._orders.stop(worker.node, worker.id, now=now)
+
+    def _forget_workers(self, node: Node) -> None:
+        for worker in list(node.workers.values()):
+            self._forget_worker(worker)
+
+    def _forget_worker(self, worker: Worker, *, is_told: bool = False) -> None:
+        if not is_told:
+            self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
+        self._workers.pop(worker.id, None)
+        if worker.node in self._nodes:
+            self._nodes[worker.node].workers.pop(worker.id, None)
+        function = self._functions.get(worker.key)
+        if function is not None:
+            function.workers.pop(worker.id, None)
+
+    def _enter(self, worker: Worker, state: WorkerState, *, at: float | None = None, detail: str = "") -> None:
+        worker.state = state
+        worker.since = self._clock.monotonic()
+        worker.since_unix = max(worker.since_unix, self._clock.now() if at is None else at)
+        self._listener.worker_changed(worker.view(), detail)
+
+
+def _with_gpus(spec: WorkerSpec, gpus: tuple[str, ...]) -> WorkerSpec:
+    return WorkerSpec(
+        workspace=spec.workspace,
+        app=spec.app,
+        environment=spec.environment,
+        version=spec.version,
+        function=spec.function,
+        code=spec.code,
+        kind=spec.kind,
+        gpus=gpus,
+    )

@@ -1,0 +1,72 @@
+"""Orders on their way out: what one turn of the event loop decides for a node leaves as one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relight.protocol.calls import Token
+from relight.protocol.link import CancelCall, Orders, RunCall, StartWorker, StopWorker
+
+Send = Callable[[str, Orders], None]
+"""Gives a node its orders; does nothing when it is away."""
+
+Soon = Callable[[Callable[[], None]], object]
+"""Runs something once the present turn of the event loop is over (`loop.call_soon`)."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    start: list[StartWorker] = field(default_factory=list)
+    stop: list[StopWorker] = field(default_factory=list)
+    run: list[RunCall] = field(default_factory=list)
+    cancel: list[CancelCall] = field(default_factory=list)
+    acknowledged: list[tuple[str, Token]] = field(default_factory=list)
+
+
+class OrderBook:
+    """Collects orders, and sends each node its own in one message."""
+
+    def __init__(self, send: Send, soon: Soon) -> None:
+        self._send = send
+        self._soon = soon
+        self._nodes: dict[str, _Pending] = {}
+
+    def start(self, node: str, order: StartWorker) -> None:
+        """Start a worker."""
+        self._of(node).start.append(order)
+
+    def stop(self, node: str, worker: str, *, now: bool = False) -> None:
+        """Stop a worker."""
+        self._of(node).stop.append(StopWorker(worker=worker, now=now))
+
+    def run(self, node: str, order: RunCall) -> None:
+        """Run a call."""
+        self._of(node).run.append(order)
+
+    def cancel(self, node: str, call: str, token: Token) -> None:
+        """Cancel a running call."""
+        self._of(node).cancel.append(CancelCall(call=call, token=token))
+
+    def acknowledge(self, node: str, call: str, token: Token) -> None:
+        """An end is kept."""
+        self._of(node).acknowledged.append((call, token))
+
+    def _of(self, node: str) -> _Pending:
+        if not self._nodes:
+            self._soon(self._flush)
+        return self._nodes.setdefault(node, _Pending())
+
+    def _flush(self) -> None:
+        nodes, self._nodes = self._nodes, {}
+        for node, pending in nodes.items():
+            self._send(
+                node,
+                Orders(
+                    start=tuple(pending.start),
+                    stop=tuple(pending.stop),
+                    run=tuple(pending.run),
+                    cancel=tuple(pending.cancel),
+                    acknowledged=tuple(pending.acknowledged),
+                ),
+            )

@@ -1,0 +1,136 @@
+"""Where a worker can go: pure, from what it asks and what the nodes have free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relight.protocol.link import GpuFact
+from relight.protocol.manifest import GpuRequest, Resources
+
+DEFAULT_CPU = 0.125
+"""What a worker counts as when it asks for no CPU, in cores."""
+
+DEFAULT_MEMORY_MIB = 128
+"""What a worker counts as when it asks for no memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a node has, and has free.  `starting` workers are being started there, of at most `start_limit` at once."""
+
+    node: str
+    cpu: float
+    memory_mib: int
+    gpus: tuple[GpuFact, ...]
+    free_cpu: float
+    free_memory_mib: int
+    free_gpus: tuple[GpuFact, ...]
+    starting: int = 0
+    start_limit: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A node with room, and the GPUs the worker gets there."""
+
+    node: str
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoPlace:
+    """Why no node takes it.  `is_for_now` says that room may come by itself, when others leave."""
+
+    reason: str
+    is_for_now: bool
+
+
+def cpu_of(resources: Resources) -> float:
+    """The cores a worker counts as."""
+    return DEFAULT_CPU if resources.cpu is None else resources.cpu
+
+
+def memory_of(resources: Resources) -> int:
+    """The MiB a worker counts as."""
+    return DEFAULT_MEMORY_MIB if resources.memory_mib is None else resources.memory_mib
+
+
+def place(resources: Resources, rooms: Sequence[Room]) -> Place | NoPlace:
+    """The node with the most CPU left after taking the worker; the earliest GPU of its list that is free anywhere."""
+    if not rooms:
+        return NoPlace(
+            reason="no_node: no node is connected; start one with `relight up` or `relight agent`", is_for_now=True
+        )
+    for gpu in resources.gpu or (None,):
+        fitting = [room for room in rooms if _fits(resources, gpu, room)]
+        if fitting:
+            best = max(fitting, key=lambda room: room.free_cpu)
+            return Place(node=best.node, gpus=_pick(gpu, best.free_gpus))
+    return _explain(resources, rooms)
+
+
+def _fits(resources: Resources, gpu: GpuRequest | None, room: Room) -> bool:
+    return (
+        cpu_of(resources) <= room.free_cpu + 1e-9
+        and memory_of(resources) <= room.free_memory_mib
+        and (gpu is None or len(_matching(gpu, room.free_gpus)) >= gpu.count)
+        and room.starting < room.start_limit
+    )
+
+
+def _matching(gpu: GpuRequest, facts: Sequence[GpuFact]) -> list[GpuFact]:
+    """The GPUs that are what was asked for: `A100` also matches `A100-80GB`."""
+    return [
+        fact for fact in facts if gpu.kind in ("ANY", fact.kind.upper()) or fact.kind.upper().startswith(f"{gpu.kind}-")
+    ]
+
+
+def _pick(gpu: GpuRequest | None, free: Sequence[GpuFact]) -> tuple[str, ...]:
+    return () if gpu is None else tuple(fact.id for fact in _matching(gpu, free)[: gpu.count])
+
+
+def _explain(resources: Resources, rooms: Sequence[Room]) -> NoPlace:
+    """What is missing, by the first thing that no node could give even when empty, then by what is taken now."""
+    cpu, memory = cpu_of(resources), memory_of(resources)
+    if resources.gpu and not any(
+        len(_matching(gpu, room.gpus)) >= gpu.count for gpu in resources.gpu for room in rooms
+    ):
+        return NoPlace(reason=_explain_gpu(resources.gpu, rooms), is_for_now=False)
+    if cpu > (most := max(room.cpu for room in rooms)):
+        return NoPlace(
+            reason=f"no_capacity:cpu: it asks for {cpu:g} cores and the largest node has {most:g}; lower cpu= or add a node",
+            is_for_now=False,
+        )
+    if memory > (most_memory := max(room.memory_mib for room in rooms)):
+        return NoPlace(
+            reason=f"no_capacity:memory: it asks for {memory} MiB and the largest node has {most_memory} MiB; "
+            "lower memory= or add a node",
+            is_for_now=False,
+        )
+    if all(room.starting >= room.start_limit for room in rooms):
+        return NoPlace(
+            reason="starting:queued: as many workers as the nodes start at once are being started", is_for_now=True
+        )
+    wanted = " or ".join(f"{gpu.count} × {gpu.kind}" for gpu in resources.gpu)
+    what = "gpu" if resources.gpu and not any(_gpu_free(resources, room) for room in rooms) else "cpu"
+    what = "memory" if what == "cpu" and all(memory > room.free_memory_mib for room in rooms) else what
+    asks = {"gpu": wanted, "cpu": f"{cpu:g} cores", "memory": f"{memory} MiB"}[what]
+    return NoPlace(
+        reason=f"no_capacity:{what}: it asks for {asks}, and all of it is in use; it waits its turn", is_for_now=True
+    )
+
+
+def _gpu_free(resources: Resources, room: Room) -> bool:
+    return any(len(_matching(gpu, room.free_gpus)) >= gpu.count for gpu in resources.gpu)
+
+
+def _explain_gpu(wanted: Sequence[GpuRequest], rooms: Sequence[Room]) -> str:
+    asked = " or ".join(f"{gpu.count} × {gpu.kind}" for gpu in wanted)
+    there = sorted({fact.kind for room in rooms for fact in room.gpus})
+    have = ", ".join(there) if there else "no GPU"
+    example = f"{wanted[0].kind}:{wanted[0].count}"
+    return (
+        f"no_capacity:gpu: it asks for {asked} and the nodes have {have}; add such a node, "
+        f"or declare a simulated one with --declare-gpu {example}"
+    )

@@ -1,0 +1,99 @@
+"""Calls that wait, a queue for each function of a version: first come, first served, the delayed ones when due."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from relight.protocol.payload import Payload
+
+
+class FunctionKey(NamedTuple):
+    """One function of one version: what workers are started for."""
+
+    version: str
+    function: str
+
+
+@dataclass(slots=True, kw_only=True)
+class WaitingCall:
+    """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
+
+    `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch.
+    """
+
+    id: str
+    workspace: str
+    key: FunctionKey
+    method: str = ""
+    accept: tuple[str, ...] = ("pickle5",)
+    attempts: int = 0
+    payload: Payload | None = None
+    not_before: float = 0.0
+    expires_at: float | None = None
+    is_cancelled: bool = False
+
+
+class FunctionQueue:
+    """The waiting calls of one function."""
+
+    def __init__(self) -> None:
+        self._due: deque[WaitingCall] = deque()
+        self._delayed: list[tuple[float, str, WaitingCall]] = []
+        self._calls: dict[str, WaitingCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[WaitingCall]:
+        return iter(self._calls.values())
+
+    def push(self, call: WaitingCall, now: float) -> None:
+        """Add a call; one that was running before goes to the front, for it has waited longest."""
+        self._calls[call.id] = call
+        if call.not_before > now:
+            heapq.heappush(self._delayed, (call.not_before, call.id, call))
+        elif call.attempts:
+            self._due.appendleft(call)
+        else:
+            self._due.append(call)
+
+    def pop(self, now: float) -> WaitingCall | None:
+        """The next call that may run now; None when none may."""
+        self._wake(now)
+        while self._due:
+            call = self._due.popleft()
+            if self._calls.pop(call.id, None) is not None:
+                return call
+        return None
+
+    def remove(self, call_id: str) -> WaitingCall | None:
+        """Take a call out, wherever it stands; None when it is not here."""
+        return self._calls.pop(call_id, None)
+
+    def ready(self, now: float) -> int:
+        """How many calls may run now."""
+        self._wake(now)
+        return len(self._calls) - sum(call_id in self._calls for _, call_id, _ in self._delayed)
+
+    def take_expired(self, now: float) -> list[WaitingCall]:
+        """Take out the calls that have waited longer than they may."""
+        late = [call for call in self._calls.values() if call.expires_at is not None and call.expires_at <= now]
+        return [call for call in late if self.remove(call.id)]
+
+    def take_all(self) -> list[WaitingCall]:
+        """Take every call out."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self._due.clear()
+        self._delayed.clear()
+        return calls
+
+    def _wake(self, now: float) -> None:
+        while self._delayed and (self._delayed[0][0] <= now or self._delayed[0][1] not in self._calls):
+            _, call_id, call = heapq.heappop(self._delayed)
+            if call_id in self._calls:
+                self._due.append(call)
