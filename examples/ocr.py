@@ -7,6 +7,7 @@
 The models (text detection, direction, recognition) come inside the rapidocr package, so nothing is downloaded.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class Reader:
 
     @relight.enter()
     def load(self) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before its import: newer onnxruntimes report to their maker
         import numpy  # here rather than above: only workers need these
         from rapidocr import RapidOCR
 
@@ -44,7 +46,7 @@ class Reader:
 def lines_of(boxes: "Sequence[Sequence[Sequence[float]]]", texts: "Sequence[str]") -> list[str]:
     """Joins what stands side by side into lines.  A box is its four corners, clockwise from the top left."""
     rows: list[tuple[float, list[tuple[float, str]]]] = []  # (its middle, its pieces with their left edges)
-    for box, text in sorted(zip(boxes, texts), key=lambda piece: piece[0][0][1] + piece[0][2][1]):
+    for box, text in sorted(zip(boxes, texts, strict=True), key=lambda piece: piece[0][0][1] + piece[0][2][1]):
         middle, height = (box[0][1] + box[2][1]) / 2, box[2][1] - box[0][1]
         if rows and middle - rows[-1][0] < height / 2:
             rows[-1][1].append((box[0][0], text))
@@ -62,5 +64,5 @@ def main(folder: str = str(IMAGES)) -> None:
         )
 
     pages = Reader().read.map(path.read_bytes() for path in paths)
-    for path, lines in zip(paths, pages):
+    for path, lines in zip(paths, pages, strict=True):
         print(path.name, *(f"    {line}" for line in lines), sep="\n")
