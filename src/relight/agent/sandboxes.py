@@ -1,0 +1,331 @@
+"""The agent's sandboxes: a launcher process that makes them, and what the event loop knows of each.
+
+The launcher is a separate, bare process (see `sandbox/launcher.py`); here is only the talk with it.  All of it happens
+in callbacks of the loop, so there is no task to own and nothing to cancel.  When the launcher dies its sandboxes die
+with it, by the kernel: each is reported as killed once its first process is really gone, and a new launcher is started,
+which sweeps what is left of their groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import relight
+from relight.protocol.codec import pack
+from relight.protocol.errors import StartFailed, Unavailable
+from relight.sandbox.facts import Facts
+from relight.sandbox.messages import PACKET_BYTES, TO_AGENT, Ended, Kill, LauncherReady, Refused, Start, Started
+from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+
+_READY_SECONDS = 30.0
+_LEAVE_SECONDS = 12.0  # the launcher itself gives up after 10
+_RESTARTS = 3  # launchers in a row that die before their first word; then something is broken, not unlucky
+
+log = logging.getLogger(__name__)
+
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from relight.sandbox.launcher import main; main(int(sys.argv[2]), sys.argv[3], sys.argv[4])"
+)
+
+
+class Sandbox:
+    """One that was started.  `pid` is its first process's, as this machine sees it."""
+
+    def __init__(self, started: Started, pidfd: int, send: Callable[[object], None]) -> None:
+        self.id = started.id
+        self.pid = started.pid
+        self.isolation = started.isolation
+        self._pidfd = pidfd
+        self._send = send
+        self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> SandboxExit:
+        """How it ended; nothing of it is left then.  May be awaited by many, and cancelled without harm."""
+        return await asyncio.shield(self._ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `wait` returns at once."""
+        return self._ended.done()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process; without effect when that has ended."""
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def kill(self) -> SandboxExit:
+        """End every process of it; returns when none is left."""
+        if not self.has_ended:
+            self._send(Kill(id=self.id))
+        return await self.wait()
+
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` when its first process is gone, by whatever cause."""
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            loop.remove_reader(self._pidfd)
+            then()
+
+        loop.add_reader(self._pidfd, gone)
+
+    def end(self, how: SandboxExit) -> None:
+        """Say how it ended; only `Sandboxes` calls this."""
+        if not self._ended.done():
+            self._ended.set_result(how)
+            os.close(self._pidfd)
+
+
+class Sandboxes:
+    """All sandboxes of one agent.
+
+    `state` is a folder of its own below the data folder: two agents on one `state` would end each other's sandboxes.
+    `isolation` PROCESS forgoes namespaces although they may be had.
+    """
+
+    def __init__(self, state: Path, *, isolation: Isolation | None = None) -> None:
+        self._state = state
+        self._key = hashlib.sha256(str(state.absolute()).encode()).hexdigest()[:12]
+        self._wanted = isolation
+        self._launcher: _Launcher | None = None
+        self._facts: Facts | None = None
+        self._is_settled = asyncio.Event()  # the launcher has said its first word, or never will
+        self._failure = "they are not open; call open() first"
+        self._early_deaths = 0
+        self._starting: dict[str, asyncio.Future[Sandbox]] = {}
+        self._sandboxes: dict[str, Sandbox] = {}
+
+    @property
+    def facts(self) -> Facts:
+        """What this machine permits.  Only when open."""
+        if self._facts is None:
+            raise Unavailable(f"cannot tell what this machine permits to sandboxes: {self._failure}")
+        return self._facts
+
+    @property
+    def isolation(self) -> Isolation:
+        """How sandboxes are kept apart, unless a spec asks otherwise.  Only when open."""
+        return self._wanted or self.facts.isolation
+
+    @property
+    def launcher_pid(self) -> int | None:
+        """The process that makes the sandboxes; None when not open."""
+        return self._launcher.pid if self._launcher else None
+
+    async def open(self) -> None:
+        """Start the launcher, which ends and removes whatever a dead agent of the same `state` left.
+
+        To be called in the thread that will live as long as the sandboxes shall: its end is theirs.
+        """
+        self._launch()
+        await self._ready_launcher()
+
+    async def close(self) -> None:
+        """End every sandbox and the launcher; returns when nothing is left."""
+        launcher, self._launcher = self._launcher, None
+        self._failure = "the agent is closing; use another node"
+        self._is_settled.set()
+        if launcher is not None:
+            await launcher.leave()
+        self._refuse_all("the agent is closing")
+        for name in tuple(self._sandboxes):
+            self._finish(name, SandboxExit(signal=signal.SIGKILL))
+
+    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
+        """Start one; returns when its program runs.  The three descriptors are copied: close yours.
+
+        Raises StartFailed when it cannot be made, Unavailable when the launcher died meanwhile.  Cancelled, it ends
+        the sandbox.
+        """
+        launcher = await self._ready_launcher()
+        packet = pack(Start(spec=dataclasses.replace(spec, isolation=spec.isolation or self._wanted)))
+        if len(packet) > PACKET_BYTES:
+            raise StartFailed(
+                f"cannot start sandbox {spec.id}: its description has {len(packet)} bytes, and {PACKET_BYTES} are the"
+                " most; pass large values in files"
+            )
+        if spec.id in self._starting or spec.id in self._sandboxes:
+            raise StartFailed(f"cannot start sandbox {spec.id}: one of that id runs; choose another id")
+        future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        self._starting[spec.id] = future
+        launcher.send(packet, (channel.fileno(), stdout, stderr))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._send(Kill(id=spec.id))
+            raise
+
+    # -- the launcher
+
+    def _launch(self) -> None:
+        self._is_settled.clear()
+        self._launcher = _Launcher(self._state, self._key, on_packet=self._hear, on_end=self._launcher_ended)
+
+    async def _ready_launcher(self) -> _Launcher:
+        if self._launcher is not None:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._is_settled.wait()
+        if self._launcher is None:
+            raise Unavailable(f"cannot start sandboxes: {self._failure}")
+        return self._launcher
+
+    def _send(self, message: object) -> None:
+        if self._launcher is not None:
+            self._launcher.send(pack(message), ())
+
+    def _hear(self, data: bytes, descriptors: list[int]) -> None:
+        message = TO_AGENT.unpack(data)
+        if isinstance(message, LauncherReady):
+            self._facts = message.facts
+            self._early_deaths = 0
+            self._is_settled.set()
+        elif isinstance(message, Started):
+            self._begin(message, descriptors[0])
+        elif isinstance(message, Refused):
+            self._refuse(message.id, StartFailed(message.reason))
+        elif isinstance(message, Ended):
+            self._finish(message.id, message.exit)
+
+    def _launcher_ended(self, how: str) -> None:
+        if self._launcher is None:
+            return  # we are closing: it was told to
+        self._early_deaths += 1
+        self._refuse_all(f"the launcher of sandboxes died ({how})")
+        for sandbox in tuple(self._sandboxes.values()):
+            sandbox.when_gone(functools.partial(self._finish, sandbox.id, SandboxExit(signal=signal.SIGKILL)))
+        log.warning("launcher died", extra={"how": how, "in_a_row": self._early_deaths})
+        if self._early_deaths <= _RESTARTS:
+            self._launch()
+            return
+        self._launcher = None
+        self._failure = f"their launcher died {self._early_deaths} times in a row ({how}); run `relight doctor`"
+        self._is_settled.set()
+
+    # -- one sandbox
+
+    def _begin(self, started: Started, pidfd: int) -> None:
+        sandbox = Sandbox(started, pidfd, self._send)
+        self._sandboxes[started.id] = sandbox
+        future = self._starting.pop(started.id, None)
+        if future is not None and not future.done():
+            future.set_result(sandbox)
+
+    def _finish(self, name: str, how: SandboxExit) -> None:
+        sandbox = self._sandboxes.pop(name, None)
+        if sandbox is not None:
+            sandbox.end(how)
+
+    def _refuse(self, name: str, error: StartFailed | Unavailable) -> None:
+        future = self._starting.pop(name, None)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def _refuse_all(self, why: str) -> None:
+        for name in tuple(self._starting):
+            self._refuse(name, Unavailable(f"cannot start sandbox {name}: {why}; try again"))
+
+
+class _Launcher:
+    """The launcher process and our end of its socket."""
+
+    def __init__(
+        self,
+        state: Path,
+        key: str,
+        *,
+        on_packet: Callable[[bytes, list[int]], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._on_packet, self._on_end = on_packet, on_end
+        self._loop = asyncio.get_running_loop()
+        self._has_ended = self._loop.create_future()
+        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        source = str(Path(relight.__file__).parent.parent)
+        with theirs:
+            # By this thread, whose end is the launcher's; with nothing of our environment, which init would inherit.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, source, str(theirs.fileno()), str(state), key],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={},
+            )
+        self._loop.add_reader(self._socket, self._receive)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, packet: bytes, descriptors: tuple[int, ...]) -> None:
+        """Send, or keep until the launcher has read what came before; the descriptors are copied."""
+        self._unsent.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
+        self._flush()
+
+    async def leave(self) -> None:
+        """Have it end every sandbox, then itself."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await asyncio.shield(self._has_ended)
+        except TimeoutError:
+            log.error("launcher did not leave and was killed", extra={"pid": self.pid})
+            self._end()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            packet, descriptors = self._unsent[0]
+            try:
+                socket.send_fds(self._socket, [packet], list(descriptors))
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._flush)
+                return
+            except OSError:
+                pass  # it is dead: the reader finds that out and answers for everything
+            self._unsent.popleft()
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        while not self._has_ended.done():
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 1)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, descriptors = b"", []
+            if not data:
+                self._end()
+                return
+            self._on_packet(data, descriptors)
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for _, descriptors in self._unsent:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._unsent.clear()
+        self._process.kill()  # its socket closed as it ended, so this finds it dying or dead, and the wait is short
+        code = self._process.wait()
+        self._has_ended.set_result(None)
+        self._on_end(f"signal {-code}" if code < 0 else f"code {code}")

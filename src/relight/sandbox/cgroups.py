@@ -1,0 +1,291 @@
+"""Control groups: what a sandbox may use, what it used, and the sure way to end all of it.
+
+Three flavours.  *v2*: one tree for everything.  *v1*: a tree for each controller.  *hybrid*: limits in the v1 trees,
+and a v2 tree without controllers, where `cgroup.kill` works all the same.  A sandbox has a group in each tree, below
+`relight-<key>` below the group this process is in; the key names the data folder, so that an agent finds what its dead
+predecessor left.  Where nothing may be written nothing is limited, and `GroupLayout.reason` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from relight.sandbox.spec import Limits
+
+_CONTROLLERS = ("memory", "cpu", "pids")
+_CPU_PERIOD_US = 100_000
+_KILL_ROUNDS = 1000  # v1 has no atomic kill: again until a look finds nobody; a fork bomb meets pids.max long before
+
+
+class GroupFlavour(str, Enum):
+    """How this machine keeps its groups."""
+
+    V2 = "v2"
+    V1 = "v1"
+    HYBRID = "hybrid"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLayout:
+    """Where groups can be made: `trees` are (controller, folder) of v1, `unified` the folder of v2 (`""`: none).
+
+    `v2_controllers` are those that limits can use there.  `reason` says what is not enforced, and why.
+    """
+
+    flavour: GroupFlavour = GroupFlavour.NONE
+    trees: tuple[tuple[str, str], ...] = ()
+    unified: str = ""
+    v2_controllers: tuple[str, ...] = ()
+    reason: str = ""
+
+    def enforces(self, controller: str) -> bool:
+        """Whether limits of `memory`, `cpu` or `pids` are kept."""
+        return controller in self.v2_controllers or any(name == controller for name, _ in self.trees)
+
+
+def find_groups(mountinfo: str, own_groups: str, *, is_root: bool) -> GroupLayout:
+    """The layout, from the text of /proc/self/mountinfo and /proc/self/cgroup."""
+    v1, v2 = _mounted_trees(mountinfo)
+    trees: list[tuple[str, str]] = []
+    unified = ""
+    for line in own_groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers:
+            known = [name for name in controllers.split(",") if name in v1 and name in _CONTROLLERS]
+            trees += [(name, folder) for name in known if (folder := _writable(v1[name], path, is_root=is_root))]
+        elif v2:
+            unified = _writable(v2, path, is_root=is_root)
+    trees.sort(key=lambda tree: _CONTROLLERS.index(tree[0]))
+    available = _read(Path(unified) / "cgroup.controllers").split() if unified else []
+    usable = tuple(name for name in _CONTROLLERS if name in available)
+    flavour = _flavour(has_v1=bool(v1), has_v2=bool(v2))
+    layout = GroupLayout(flavour=flavour, trees=tuple(trees), unified=unified, v2_controllers=usable)
+    missing = [name for name in _CONTROLLERS if not layout.enforces(name)]
+    reason = f"no writable control group for {', '.join(missing)}" if missing else ""
+    return GroupLayout(flavour=flavour, trees=layout.trees, unified=unified, v2_controllers=usable, reason=reason)
+
+
+class Groups:
+    """The groups of one agent."""
+
+    def __init__(self, layout: GroupLayout, key: str) -> None:
+        self.layout = layout
+        self._name = f"relight-{key}"
+
+    def prepare(self) -> GroupLayout:
+        """Let limits reach the groups to come; returns the layout as it really is."""
+        if not self.layout.v2_controllers:
+            return self.layout
+        unified = Path(self.layout.unified)
+        wanted = " ".join(f"+{name}" for name in self.layout.v2_controllers)
+        try:
+            _enable(unified, wanted)
+            (unified / self._name).mkdir(exist_ok=True)
+            _enable(unified / self._name, wanted)
+        except OSError as error:
+            reason = f"the control group {unified} is not delegated to this process ({error.strerror})"
+            self.layout = GroupLayout(flavour=self.layout.flavour, unified=str(unified), reason=reason)
+        return self.layout
+
+    def create(self, name: str, limits: Limits) -> Group:
+        """A group for one sandbox.  Raises OSError."""
+        group = Group(self._folders(name))
+        try:
+            for folder in group.folders:
+                folder.mkdir(parents=True)
+            self._limit(group, limits)
+        except OSError:
+            group.try_remove()
+            raise
+        return group
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The folders that hold the sandboxes' groups: what a successor must be told to sweep them."""
+        return tuple(str(parent) for parent in self._parents())
+
+    def sweep(self, also: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Kill and remove every sandbox with a group here or in a dead agent's folders `also`; returns what is left."""
+        strangers = (Path(folder) for folder in also if os.path.basename(folder) == self._name)
+        parents = tuple(dict.fromkeys((*self._parents(), *strangers)))
+        left = []
+        for folder in [entry for parent in parents if parent.is_dir() for entry in parent.iterdir() if entry.is_dir()]:
+            group = Group((folder,))
+            group.kill()
+            if not group.try_remove():
+                left.append(str(folder))
+        for parent in parents:
+            _try_remove(parent)
+        return tuple(left)
+
+    def remove(self) -> None:
+        """Remove the agent's own level, when it is empty."""
+        for parent in self._parents():
+            _try_remove(parent)
+
+    def _parents(self) -> tuple[Path, ...]:
+        bases = [folder for _, folder in self.layout.trees] + ([self.layout.unified] if self.layout.unified else [])
+        return tuple(Path(base) / self._name for base in bases)
+
+    def _folders(self, name: str) -> tuple[Path, ...]:
+        return tuple(parent / name for parent in self._parents())
+
+    def _limit(self, group: Group, limits: Limits) -> None:
+        v1 = {name: Path(folder) / self._name / group.name for name, folder in self.layout.trees}
+        for name, files in _settings_v1(limits).items():
+            for file, value in files if name in v1 else ():
+                _set(v1[name] / file, value)
+        v2 = Path(self.layout.unified) / self._name / group.name
+        for name, files in _settings_v2(limits).items():
+            for file, value in files if name in self.layout.v2_controllers else ():
+                _set(v2 / file, value)
+
+
+class Group:
+    """The group of one sandbox: a folder in each tree."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self.folders = folders
+
+    @property
+    def name(self) -> str:
+        """The sandbox's id; empty where no group could be made."""
+        return self.folders[0].name if self.folders else ""
+
+    def add(self, pid: int) -> None:
+        """Move a process in.  Raises OSError."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def kill(self) -> None:
+        """Kill every process in it, and those they start meanwhile."""
+        for folder in self.folders:
+            with suppress(OSError):
+                (folder / "cgroup.kill").write_text("1")
+                return
+        for _ in range(_KILL_ROUNDS):
+            pids = self.pids()
+            if not pids:
+                return
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def pids(self) -> tuple[int, ...]:
+        """The processes in it that still live."""
+        return tuple({int(pid) for folder in self.folders for pid in _read(folder / "cgroup.procs").split()})
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory it held, 0 where the kernel does not count it."""
+        return max((_number(folder / file) for folder in self.folders for file in _PEAKS), default=0)
+
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel killed for want of memory."""
+        texts = [_read(folder / file) for folder in self.folders for file in ("memory.events", "memory.oom_control")]
+        lines = [line.split() for text in texts for line in text.splitlines()]
+        return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] == "oom_kill")
+
+    def try_remove(self) -> bool:
+        """Remove it; false while the kernel still finds a process in it."""
+        for folder in self.folders:
+            _try_remove(folder)
+        return not any(folder.exists() for folder in self.folders)
+
+
+_PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
+
+
+def _settings_v1(limits: Limits) -> dict[str, list[tuple[str, str]]]:
+    memory = limits.memory_mib and str(limits.memory_mib << 20)
+    quota = limits.cpu and str(int(limits.cpu * _CPU_PERIOD_US))
+    return {
+        # memsw is memory and swap together: the same number means no swap; kernels without swap lack the file
+        "memory": [("memory.limit_in_bytes", memory), ("?memory.memsw.limit_in_bytes", memory)] if memory else [],
+        "cpu": [("cpu.cfs_period_us", str(_CPU_PERIOD_US)), ("cpu.cfs_quota_us", quota)] if quota else [],
+        "pids": [("pids.max", str(limits.pids))],
+    }
+
+
+def _settings_v2(limits: Limits) -> dict[str, list[tuple[str, str]]]:
+    memory = limits.memory_mib and str(limits.memory_mib << 20)
+    quota = limits.cpu and f"{int(limits.cpu * _CPU_PERIOD_US)} {_CPU_PERIOD_US}"
+    return {
+        "memory": [("memory.max", memory), ("?memory.swap.max", "0")] if memory else [],
+        "cpu": [("cpu.max", quota)] if quota else [],
+        "pids": [("pids.max", str(limits.pids))],
+    }
+
+
+def _set(file: Path, value: str) -> None:
+    """Write a setting; one whose name begins with `?` may be missing."""
+    is_optional = file.name.startswith("?")
+    file = file.with_name(file.name.lstrip("?"))
+    if not is_optional or file.exists():
+        file.write_text(value)
+
+
+def _try_remove(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _enable(folder: Path, wanted: str) -> None:
+    """Hand controllers down.  A group with processes of its own cannot, so the agent steps aside into a leaf."""
+    control = folder / "cgroup.subtree_control"
+    if set(wanted.replace("+", "").split()) <= set(_read(control).split()):
+        return
+    ours = {os.getpid(), os.getppid()}
+    inhabitants = {int(pid) for pid in _read(folder / "cgroup.procs").split()}
+    if inhabitants and inhabitants <= ours and folder.name:
+        leaf = folder / "relight-agent"
+        leaf.mkdir(exist_ok=True)
+        for pid in inhabitants:
+            (leaf / "cgroup.procs").write_text(str(pid))
+    control.write_text(wanted)
+
+
+def _mounted_trees(mountinfo: str) -> tuple[dict[str, tuple[str, str]], tuple[str, str] | None]:
+    """Where each v1 controller and the v2 tree are mounted: (mount point, which part of the tree it shows)."""
+    v1: dict[str, tuple[str, str]] = {}
+    v2: tuple[str, str] | None = None
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        shown, point = left.split()[3:5]
+        kind, _, options = right.split(" ", 2)
+        if kind == "cgroup2":
+            v2 = v2 or (point, shown)
+        elif kind == "cgroup":
+            v1.update({name: (point, shown) for name in options.split(",") if name not in v1})
+    return v1, v2
+
+
+def _writable(tree: tuple[str, str], path: str, *, is_root: bool) -> str:
+    """The folder of a group below a mount, if groups can be made in it; root may fall back on the top."""
+    point, shown = tree
+    inside = path[len(shown) :] if shown != "/" and path.startswith(shown) else path
+    candidates = [point + inside.rstrip("/"), *([point] if is_root else [])]
+    return next((folder for folder in candidates if os.path.isdir(folder) and os.access(folder, os.W_OK)), "")
+
+
+def _flavour(*, has_v1: bool, has_v2: bool) -> GroupFlavour:
+    if has_v1:
+        return GroupFlavour.HYBRID if has_v2 else GroupFlavour.V1
+    return GroupFlavour.V2 if has_v2 else GroupFlavour.NONE
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+def _number(file: Path) -> int:
+    text = _read(file).strip()
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,326 @@
+"""The process that starts sandboxes: bare, with one thread, and never running a line of the user's.
+
+The agent starts it once and hands it one end of a packet socket.  Having one thread and few pages, it may use a raw
+`clone3` into all namespaces at once; anything with threads, or that code of users runs in, must use `os.fork`.
+
+What each end leads to.  *The worker ends*: init tells how, and ends; all of the sandbox is gone with it.  *Init ends*
+(killed): the kernel ends the rest, the launcher reports signal 9.  *The launcher ends*: the death signal ends every
+init, and plain processes find their status socket closed.  *The agent ends*: the launcher finds its socket closed (or
+SIGTERM comes, its own death signal), ends every sandbox, removes the groups, and leaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import selectors
+import shutil
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from relight.protocol.codec import pack
+from relight.protocol.errors import ProtocolError, StartFailed
+from relight.sandbox import init, syscalls
+from relight.sandbox.cgroups import Group, Groups
+from relight.sandbox.facts import Facts, gather, survey, uid_block
+from relight.sandbox.messages import (
+    FROM_INIT,
+    GO,
+    PACKET_BYTES,
+    TO_LAUNCHER,
+    Ended,
+    InitEnded,
+    InitFailed,
+    InitStarted,
+    Kill,
+    LauncherReady,
+    Refused,
+    Start,
+    Started,
+)
+from relight.sandbox.operations import Trees, write_maps
+from relight.sandbox.plan import INNER_ID, Ground, Plan, plan
+from relight.sandbox.spec import Isolation, SandboxExit
+
+_LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
+_RETRY_MS = 50
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sandbox:
+    """One that is not over: its init, and what is known of how it ends."""
+
+    id: str
+    plan: Plan
+    pid: int
+    pidfd: int
+    status: socket.socket
+    group: Group
+    scratch: str
+    is_started: bool = False
+    failure: str = ""
+    ended: InitEnded | None = None
+
+
+class Launcher:
+    """All sandboxes of one agent.  `state` is a folder of its own; its path, `key`, names the groups."""
+
+    def __init__(self, agent: socket.socket, state: Path, facts: Facts, key: str) -> None:
+        self._agent = agent
+        self._state = state
+        self._facts = facts
+        self._groups = Groups(facts.groups, key)
+        self._uids = uid_block(facts.uid_extents, key)
+        self._used_uids: set[int] = set()
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._empty_groups: list[Group] = []
+        self._selector = selectors.PollSelector()
+
+    def run(self) -> None:
+        """Serve until the agent is gone, then end every sandbox."""
+        self._sweep()
+        self._selector.register(self._agent, selectors.EVENT_READ)
+        _send(self._agent, LauncherReady(facts=self._facts))
+        while self._turn(None):
+            pass
+        self._selector.unregister(self._agent)
+        for sandbox in tuple(self._sandboxes.values()):
+            self._kill(sandbox)
+        for _ in range(_LEAVE_ROUNDS):
+            if not self._sandboxes and not self._empty_groups:
+                break
+            self._turn(_RETRY_MS)
+        self._groups.remove()
+
+    def _turn(self, timeout_ms: int | None) -> bool:
+        """Handle what has come; false when the agent is gone."""
+        self._empty_groups = [group for group in self._empty_groups if not group.try_remove()]
+        if self._empty_groups:
+            timeout_ms = _RETRY_MS
+        for key, _ in self._selector.select(None if timeout_ms is None else timeout_ms / 1000):
+            if key.fileobj is self._agent:
+                if not self._hear_agent():
+                    return False
+            elif isinstance(key.data, _Sandbox):
+                self._hear_init(key.data, has_ended=key.fd == key.data.pidfd)
+        return True
+
+    def _sweep(self) -> None:
+        """End what a dead predecessor left, and leave word for a successor."""
+        record = self._state / "groups"
+        also = tuple(record.read_text().splitlines()) if record.exists() else ()
+        layout = self._groups.prepare()
+        self._groups.sweep(also)
+        record.write_text("\n".join(self._groups.parents))
+        shutil.rmtree(self._state / "scratch", ignore_errors=True)
+        self._facts = dataclasses.replace(self._facts, groups=layout)
+
+    # -- the agent speaks
+
+    def _hear_agent(self) -> bool:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._agent, PACKET_BYTES, 3)
+        except ConnectionResetError:
+            return False
+        if not data:
+            return False
+        try:
+            message = TO_LAUNCHER.unpack(data)
+            if isinstance(message, Start):
+                self._start(message, descriptors)
+            elif isinstance(message, Kill) and message.id in self._sandboxes:
+                self._kill(self._sandboxes[message.id])
+        except ProtocolError:
+            return False  # the agent is ours: one that talks nonsense is broken, and gets what a dead one gets
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _start(self, start: Start, descriptors: Sequence[int]) -> None:
+        spec = start.spec
+        try:
+            if len(descriptors) != 3 or spec.id in self._sandboxes:
+                raise StartFailed(f"cannot start sandbox {spec.id}: the id is in use, or descriptors are missing")
+            uid = self._next_uid()
+            ground = Ground(
+                facts=self._facts,
+                sources=survey(spec, is_privileged=self._facts.is_privileged),
+                outer_uid=uid,
+                scratch=str(self._state / "scratch" / spec.id),
+            )
+            self._launch(start, plan(spec, ground), ground.scratch, descriptors)
+        except StartFailed as failure:
+            _send(self._agent, Refused(id=spec.id, reason=str(failure)))
+        except (OSError, init.StepFailed) as error:
+            _send(self._agent, Refused(id=spec.id, reason=f"cannot start sandbox {spec.id}: {error}"))
+
+    def _next_uid(self) -> int:
+        if not self._facts.is_privileged:
+            return self._facts.uid
+        for uid in self._uids:
+            if uid not in self._used_uids:
+                return uid
+        raise StartFailed(f"cannot start a sandbox: all {len(self._uids)} users of this agent are in use; stop some")
+
+    def _launch(self, start: Start, made: Plan, scratch: str, descriptors: Sequence[int]) -> None:
+        trees: Trees = {}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        group = Group(())
+        try:
+            init.execute(made.outside, trees)
+            group = self._groups.create(start.spec.id, start.spec.limits)
+            handles = init.Handles(status=theirs, channel=descriptors[0], stdout=descriptors[1], stderr=descriptors[2])
+            pid, pidfd = _clone(made)
+            if pid == 0:
+                init.run(made, handles, trees)
+            sandbox = _Sandbox(
+                id=start.spec.id, plan=made, pid=pid, pidfd=pidfd, status=ours, group=group, scratch=scratch
+            )
+            self._adopt(sandbox)
+        except (OSError, init.StepFailed):
+            ours.close()
+            self._discard(group)
+            raise
+        finally:
+            theirs.close()
+            for tree in trees.values():
+                os.close(tree)
+
+    def _adopt(self, sandbox: _Sandbox) -> None:
+        """Give a fresh init its users and its group, and let it go on."""
+        self._sandboxes[sandbox.id] = sandbox
+        self._used_uids.add(sandbox.plan.outer_uid)
+        self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
+        self._selector.register(sandbox.pidfd, selectors.EVENT_READ, sandbox)
+        try:
+            if sandbox.plan.isolation is Isolation.NAMESPACES:
+                uids, gids = (INNER_ID, sandbox.plan.outer_uid), (INNER_ID, sandbox.plan.outer_gid)
+                write_maps(sandbox.pid, uids, gids, deny_setgroups=not self._facts.is_privileged)
+            sandbox.group.add(sandbox.pid)
+            sandbox.status.send(GO)
+        except OSError as error:
+            sandbox.failure = f"{error.strerror} ({error.filename})"
+            self._kill(sandbox)
+
+    def _kill(self, sandbox: _Sandbox) -> None:
+        if sandbox.group.folders:
+            sandbox.group.kill()
+        if sandbox.plan.isolation is Isolation.NAMESPACES:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+        elif not sandbox.group.folders:
+            sandbox.status.shutdown(socket.SHUT_WR)  # its init sees the end of us, and ends its descendants
+
+    # -- an init speaks, or ends
+
+    def _hear_init(self, sandbox: _Sandbox, *, has_ended: bool) -> None:
+        if sandbox.id not in self._sandboxes:
+            return  # both of its descriptors were ready, and the first told all
+        self._read_status(sandbox)
+        if has_ended:
+            self._finish(sandbox)
+
+    def _read_status(self, sandbox: _Sandbox) -> None:
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(sandbox.status, PACKET_BYTES, 1, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, descriptors = b"", []
+            if not data:
+                with suppress(KeyError):
+                    self._selector.unregister(sandbox.status)  # it stays ready for ever; the pidfd tells the rest
+                return
+            message = FROM_INIT.unpack(data)
+            if isinstance(message, InitStarted):
+                sandbox.is_started = True
+                started = Started(id=sandbox.id, pid=_pid_of(descriptors[0]), isolation=sandbox.plan.isolation)
+                _send(self._agent, started, descriptors[0])
+                os.close(descriptors[0])
+            elif isinstance(message, InitFailed):
+                sandbox.failure = message.reason
+            elif isinstance(message, InitEnded):
+                sandbox.ended = message
+
+    def _finish(self, sandbox: _Sandbox) -> None:
+        """Init has ended, and in namespaces everybody with it: take in what is left, and say so."""
+        os.waitpid(sandbox.pid, 0)
+        if sandbox.plan.isolation is Isolation.PROCESS:
+            sandbox.group.kill()
+            self._kill_adopted()
+            shutil.rmtree(sandbox.scratch, ignore_errors=True)
+        ended = _exit_of(sandbox)
+        with suppress(KeyError):
+            self._selector.unregister(sandbox.status)
+        self._selector.unregister(sandbox.pidfd)
+        os.close(sandbox.pidfd)
+        sandbox.status.close()
+        self._used_uids.discard(sandbox.plan.outer_uid)
+        del self._sandboxes[sandbox.id]
+        self._discard(sandbox.group)
+        if sandbox.is_started:
+            _send(self._agent, Ended(id=sandbox.id, exit=ended))
+        else:
+            reason = sandbox.failure or ("it ran out of memory" if ended.out_of_memory else "it was killed")
+            _send(self._agent, Refused(id=sandbox.id, reason=f"cannot start sandbox {sandbox.id}: {reason}"))
+
+    def _kill_adopted(self) -> None:
+        """Kill the orphans of an init that was killed itself: they have become this process's children."""
+        inits = {sandbox.pid for sandbox in self._sandboxes.values()}
+        for child in init.children():
+            if child not in inits:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+    def _discard(self, group: Group) -> None:
+        if not group.try_remove():
+            self._empty_groups.append(group)  # the kernel lets go of a dead process a moment after it was waited for
+
+
+def main(descriptor: int, state: str, key: str) -> None:
+    """Be the launcher: `descriptor` is its end of the agent's socket."""
+    syscalls.set_parent_death_signal(signal.SIGTERM)
+    syscalls.set_child_subreaper()
+    agent = socket.socket(fileno=descriptor)
+    agent.set_inheritable(False)
+    # A signal ends the conversation as a dead agent would, and the loop does the rest.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.shutdown(socket.SHUT_RD))
+    Path(state).mkdir(mode=0o700, parents=True, exist_ok=True)
+    Launcher(agent, Path(state), gather(), key).run()
+
+
+def _clone(made: Plan) -> tuple[int, int]:
+    if made.isolation is Isolation.NAMESPACES:
+        return syscalls.clone3(made.namespaces)
+    pid = os.fork()
+    return (pid, os.pidfd_open(pid)) if pid else (0, -1)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The number, here, of a process whose pidfd was made in another process namespace."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def _exit_of(sandbox: _Sandbox) -> SandboxExit:
+    ended = sandbox.ended or InitEnded(signal=signal.SIGKILL)
+    has_succeeded = ended.code == 0
+    return SandboxExit(
+        code=ended.code,
+        signal=ended.signal,
+        out_of_memory=not has_succeeded and sandbox.group.oom_kills() > 0,
+        peak_memory_bytes=sandbox.group.peak_memory_bytes() or ended.peak_memory_bytes,
+    )
+
+
+def _send(agent: socket.socket, message: object, *descriptors: int) -> None:
+    with suppress(OSError):  # a dead agent hears nothing; the next read tells that it is dead
+        socket.send_fds(agent, [pack(message)], list(descriptors))

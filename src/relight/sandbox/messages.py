@@ -1,0 +1,91 @@
+"""What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
+
+agent ⇄ launcher      Start Kill  ─  LauncherReady Started Refused Ended
+launcher ⇄ init       (`GO`)      ─  InitStarted InitFailed InitEnded
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.codec import Kinds
+from relight.sandbox.facts import Facts
+from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+
+PACKET_BYTES = 160 * 1024
+"""The longest packet: a datagram on a unix socket must fit its buffer, by default 208 KiB with bookkeeping."""
+
+GO = b"go"
+"""The launcher to init: the id maps are written, the group is joined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start this sandbox; with it come its channel, stdout and stderr, in this order."""
+
+    spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """End every process of this sandbox.  Without effect when it has ended."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LauncherReady:
+    """The launcher's first word: what this machine permits."""
+
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first process has executed its program; `pid` as this machine sees it.  With it comes its pidfd."""
+
+    id: str
+    pid: int
+    isolation: Isolation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """It did not start, and nothing of it is left."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Every process of it is gone."""
+
+    id: str
+    exit: SandboxExit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitStarted:
+    """The worker process runs; with it comes its pidfd."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitFailed:
+    """An operation failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitEnded:
+    """The worker process ended, by a code or by a signal; the most memory it held."""
+
+    code: int | None = None
+    signal: int | None = None
+    peak_memory_bytes: int = 0
+
+
+TO_LAUNCHER = Kinds(Start, Kill)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
+FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded)

@@ -1,0 +1,411 @@
+"""What is done to make a sandbox: each operation is a value with `execute()` and `describe()`, and decides nothing.
+
+They run in three places.  *Inside* ones run in the sandbox's first process, in new namespaces with every capability
+there and none elsewhere.  *Outside* ones run in the launcher before it: only root needs them.  *Worker* ones run in
+the process that becomes the user's, just before it does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.sandbox import syscalls
+
+Trees = dict[str, int]
+"""Descriptors of mounts that are taken and not yet placed, by where they will be."""
+
+
+class Operation(Protocol):
+    """One step."""
+
+    def execute(self, trees: Trees) -> None:
+        """Do it.  Raises OSError."""
+
+    def describe(self) -> str:
+        """What it does, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who owns a folder on the disk, and who shall seem to inside."""
+
+    uid: int
+    gid: int
+    shown_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTree:
+    """Take a detached copy of a host path, read-only unless `writable`, to be placed at `target`.
+
+    Taken before anything changes: afterwards there is no host to take from, so a symbolic link in a mounted folder
+    can lead a later step nowhere but into the sandbox itself.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
+    has_devices: bool = False
+    owner: Owner | None = None
+
+    def execute(self, trees: Trees) -> None:
+        tree = syscalls.open_tree(self.source)
+        trees[self.target] = tree
+        attributes = syscalls.MOUNT_ATTR_NOSUID
+        attributes |= 0 if self.has_devices else syscalls.MOUNT_ATTR_NODEV
+        attributes |= 0 if self.writable else syscalls.MOUNT_ATTR_RDONLY
+        if self.owner is None:
+            syscalls.mount_setattr(tree, attributes)
+            return
+        userns = open_user_namespace(self.owner)
+        try:
+            syscalls.mount_setattr(tree, attributes, userns=userns)
+        finally:
+            os.close(userns)
+
+    def describe(self) -> str:
+        how = "read-write" if self.writable else "read-only"
+        shown = f", owner {self.owner.uid} shown as {self.owner.shown_uid}" if self.owner else ""
+        return f"take {self.source} for {self.target}, {how}{shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTree:
+    """Attach what was taken for `target` there."""
+
+    target: str
+
+    def execute(self, trees: Trees) -> None:
+        tree = trees.pop(self.target)
+        try:
+            _make_mount_point(self.target, is_folder=stat.S_ISDIR(os.fstat(tree).st_mode))
+            syscalls.move_mount(tree, self.target)
+        finally:
+            os.close(tree)
+
+    def describe(self) -> str:
+        return f"place {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class MountNew:
+    """Mount a fresh file system of `kind`."""
+
+    kind: str
+    target: str
+    options: str = ""
+    may_execute: bool = False
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(self.target, exist_ok=True)
+        # A node made on devpts is a device: NODEV would make every terminal unopenable.
+        flags = syscalls.MS_NOSUID | (0 if self.kind == "devpts" else syscalls.MS_NODEV)
+        flags |= 0 if self.may_execute else syscalls.MS_NOEXEC
+        syscalls.mount(self.kind, self.target, flags, self.options)
+
+    def describe(self) -> str:
+        return f"mount a new {self.kind} at {self.target}" + (f" ({self.options})" if self.options else "")
+
+
+@dataclass(frozen=True, slots=True)
+class EnterRoot:
+    """Make `folder` the root and let the host's go."""
+
+    folder: str
+
+    def execute(self, trees: Trees) -> None:
+        os.chdir(self.folder)
+        # With the same folder twice the old root is stacked upon the new one, and needs no place inside it.
+        syscalls.pivot_root(".", ".")
+        syscalls.detach(".")
+        os.chdir("/")
+
+    def describe(self) -> str:
+        return f"make {self.folder} the root and detach the host's"
+
+
+@dataclass(frozen=True, slots=True)
+class SealRoot:
+    """Make the root itself read-only; the mounts below it stay as they are."""
+
+    def execute(self, trees: Trees) -> None:
+        root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            syscalls.mount_setattr(root, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
+        finally:
+            os.close(root)
+
+    def describe(self) -> str:
+        return "make the root read-only"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFolder:
+    """A folder, with its parents."""
+
+    path: str
+    mode: int = 0o755
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(self.path, exist_ok=True)
+        os.chmod(self.path, self.mode)
+
+    def describe(self) -> str:
+        return f"make the folder {self.path} ({self.mode:04o})"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """A symbolic link."""
+
+    path: str
+    leads_to: str
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        os.symlink(self.leads_to, self.path)
+
+    def describe(self) -> str:
+        return f"link {self.path} to {self.leads_to}"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """A small file."""
+
+    path: str
+    text: str
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(self.text)
+
+    def describe(self) -> str:
+        return f"write {self.path} ({len(self.text)} characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class Become:
+    """Become this user, without any other group where `clear_groups`.
+
+    Capabilities in the namespace survive: it has no uid 0 that could be left.
+    """
+
+    uid: int
+    gid: int
+    clear_groups: bool
+
+    def execute(self, trees: Trees) -> None:
+        if self.clear_groups:
+            os.setgroups([])
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        syscalls.set_dumpable(False)
+
+    def describe(self) -> str:
+        return f"become uid {self.uid}, gid {self.gid}" + (", no other groups" if self.clear_groups else "")
+
+
+@dataclass(frozen=True, slots=True)
+class DieWithParent:
+    """Be killed when the thread that forked this process ends.  After `Become`, which would undo it."""
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_parent_death_signal(signal.SIGKILL)
+
+    def describe(self) -> str:
+        return "die with the parent"
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptOrphans:
+    """Become the parent of descendants that lose theirs; in a process namespace pid 1 is that anyway."""
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_child_subreaper()
+
+    def describe(self) -> str:
+        return "adopt orphaned descendants"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveGroupView:
+    """Show the group this process is in as the root of all groups.
+
+    After the group was joined: with `clone3` the view would be of the launcher's group.
+    """
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+
+    def describe(self) -> str:
+        return "unshare the view of control groups"
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname:
+    """The machine's name, as seen inside."""
+
+    name: str
+
+    def execute(self, trees: Trees) -> None:
+        socket.sethostname(self.name)
+
+    def describe(self) -> str:
+        return f"set the host name {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLoopback:
+    """Bring up `lo`, which a new network namespace has, down."""
+
+    def execute(self, trees: Trees) -> None:
+        set_flags, up_and_running = 0x8914, 0x1 | 0x40
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+            fcntl.ioctl(door, set_flags, struct.pack("16sh14x", b"lo", up_and_running))
+
+    def describe(self) -> str:
+        return "bring the loopback interface up"
+
+
+@dataclass(frozen=True, slots=True)
+class ForbidUserNamespaces:
+    """No user namespace below this one: they hand out the capabilities by which most kernel holes are reached."""
+
+    def execute(self, trees: Trees) -> None:
+        with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
+            file.write("0")
+
+    def describe(self) -> str:
+        return "forbid further user namespaces"
+
+
+@dataclass(frozen=True, slots=True)
+class LockPrivileges:
+    """Drop every capability and every way to get one back."""
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_no_new_privileges()
+        syscalls.drop_capabilities()
+
+    def describe(self) -> str:
+        return "set no_new_privs and drop all capabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class SetNoNewPrivileges:
+    """Set-uid programs grant nothing any more."""
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_no_new_privileges()
+
+    def describe(self) -> str:
+        return "set no_new_privs"
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session and process group of its own, without a terminal."""
+
+    def execute(self, trees: Trees) -> None:
+        os.setsid()
+
+    def describe(self) -> str:
+        return "start a session"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitResource:
+    """Both limits of a resource (a name of the module `resource`), never above the present hard one."""
+
+    name: str
+    value: int
+
+    def execute(self, trees: Trees) -> None:
+        which = getattr(resource, self.name)
+        _, hard = resource.getrlimit(which)
+        value = self.value if hard == resource.RLIM_INFINITY else min(self.value, hard)
+        resource.setrlimit(which, (value, value))
+
+    def describe(self) -> str:
+        return f"limit {self.name} to {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class OfferToOomKiller:
+    """When memory runs out let the worker go first: then its end can still be told."""
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_dumpable(True)  # what is undumpable, as init is, cannot even write about itself
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
+            file.write("500")
+
+    def describe(self) -> str:
+        return "be the first to go when memory runs out"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFolder:
+    """The working folder."""
+
+    path: str
+
+    def execute(self, trees: Trees) -> None:
+        os.chdir(self.path)
+
+    def describe(self) -> str:
+        return f"change to {self.path}"
+
+
+def open_user_namespace(owner: Owner) -> int:
+    """A user namespace that maps one owner, as a descriptor; nothing lives in it.  Only for a single thread."""
+    ready, tell = os.pipe()
+    wait, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(release)
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(tell, b"1")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(tell)
+        os.read(ready, 1)
+        write_maps(child, (owner.uid, owner.shown_uid), (owner.gid, owner.shown_uid))
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        for descriptor in (ready, wait, release):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
+def write_maps(pid: int, uids: tuple[int, int], gids: tuple[int, int], *, deny_setgroups: bool = False) -> None:
+    """Say which one uid and gid (inside, outside) exist in the user namespace of `pid`."""
+    if deny_setgroups:  # the kernel wants it before an unprivileged gid_map
+        _write(f"/proc/{pid}/setgroups", "deny")
+    _write(f"/proc/{pid}/uid_map", f"{uids[0]} {uids[1]} 1")
+    _write(f"/proc/{pid}/gid_map", f"{gids[0]} {gids[1]} 1")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _make_mount_point(path: str, *, is_folder: bool) -> None:
+    if os.path.lexists(path):
+        return
+    os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+    if not is_folder:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))

@@ -1,0 +1,256 @@
+"""From what is asked to what is done: a pure function whose answer can be printed before anything happens.
+
+A plan has three parts, by who executes them: the launcher (`outside`), the sandbox's first process (`inside`), and
+the process that becomes the user's (`worker`).  Later walls have their place at the end of `worker`: landlock, then
+seccomp, each forbidding what the step before it still needed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from relight.protocol.errors import StartFailed
+from relight.sandbox import syscalls
+from relight.sandbox.facts import Facts, SourceFact
+from relight.sandbox.operations import (
+    AdoptOrphans,
+    Become,
+    ChangeFolder,
+    DieWithParent,
+    EnterRoot,
+    ForbidUserNamespaces,
+    LeaveGroupView,
+    LimitResource,
+    LockPrivileges,
+    MakeFolder,
+    MakeLink,
+    MountNew,
+    NewSession,
+    OfferToOomKiller,
+    Operation,
+    Owner,
+    PlaceTree,
+    RaiseLoopback,
+    SealRoot,
+    SetHostname,
+    SetNoNewPrivileges,
+    TakeTree,
+    WriteFile,
+)
+from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec
+
+INNER_ID = 1000
+"""The uid and gid of the worker as it sees itself."""
+
+HOME = "/home/worker"
+_NEW_ROOT = "/tmp"  # any folder that every machine has: the new root is mounted over it, in the new namespace only
+_SCRATCH = "/.scratch"
+_RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRATCH)
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a plan stands on: the machine, the mounts' sources, and what the launcher gives this one sandbox.
+
+    `outer_uid` is whom the worker's uid is mapped to; `scratch` a folder of its own for a plain process.
+    """
+
+    facts: Facts
+    sources: tuple[SourceFact, ...]
+    outer_uid: int
+    scratch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that will be done for one sandbox, in order."""
+
+    isolation: Isolation
+    namespaces: int = 0
+    outer_uid: int
+    outer_gid: int
+    outside: tuple[Operation, ...] = ()
+    inside: tuple[Operation, ...]
+    worker: tuple[Operation, ...]
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+
+
+def plan(spec: SandboxSpec, ground: Ground) -> Plan:
+    """The plan for `spec`.  Raises StartFailed when it asks for what is not there or not permitted."""
+    _check(spec, ground)
+    if (spec.isolation or ground.facts.isolation) is Isolation.PROCESS:
+        return _process_plan(spec, ground)
+    takes = _takes(spec, ground)
+    # Root takes the mounts where it still is root: it alone may look into another's folder, or show owners otherwise.
+    # Anyone else may copy mounts only in a mount namespace of their own.
+    is_privileged = ground.facts.is_privileged
+    return Plan(
+        isolation=Isolation.NAMESPACES,
+        namespaces=_namespaces(spec),
+        outer_uid=ground.outer_uid,
+        outer_gid=ground.outer_uid if is_privileged else ground.facts.gid,
+        outside=takes if is_privileged else (),
+        inside=(
+            *(() if is_privileged else takes),
+            Become(INNER_ID, INNER_ID, clear_groups=is_privileged),
+            DieWithParent(),
+            LeaveGroupView(),
+            *_new_root(spec.limits),
+            *_system(ground.facts),
+            *_devices(ground.facts),
+            *_etc(spec, ground.facts),
+            *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
+            SealRoot(),
+            SetHostname(spec.hostname),
+            *((RaiseLoopback(),) if spec.network == "none" else ()),
+            ForbidUserNamespaces(),
+            LockPrivileges(),
+        ),
+        worker=(NewSession(), *_resource_limits(spec), OfferToOomKiller(), ChangeFolder(spec.working_folder)),
+        argv=spec.argv,
+        env=_environment(spec, HOME, "/tmp"),
+    )
+
+
+def describe(plan: Plan) -> str:
+    """The plan as lines to read."""
+    parts = (("outside", plan.outside), ("inside", plan.inside), ("worker", plan.worker))
+    lines = [f"isolation: {plan.isolation.value}, outer uid {plan.outer_uid}"]
+    for title, operations in parts:
+        lines += [f"{title}: {operation.describe()}" for operation in operations]
+    return "\n".join([*lines, f"run: {' '.join(plan.argv)}"])
+
+
+def _process_plan(spec: SandboxSpec, ground: Ground) -> Plan:
+    return Plan(
+        isolation=Isolation.PROCESS,
+        outer_uid=ground.facts.uid,
+        outer_gid=ground.facts.gid,
+        inside=(AdoptOrphans(), MakeFolder(ground.scratch, 0o700), SetNoNewPrivileges()),
+        worker=(
+            DieWithParent(),
+            NewSession(),
+            *_resource_limits(spec),
+            OfferToOomKiller(),
+            ChangeFolder(spec.working_folder),
+        ),
+        argv=spec.argv,
+        env=_environment(spec, ground.scratch, ground.scratch),
+    )
+
+
+def _check(spec: SandboxSpec, ground: Ground) -> None:
+    def refuse(why: str) -> StartFailed:
+        return StartFailed(f"cannot start sandbox {spec.id}: {why}")
+
+    facts = ground.facts
+    if not _ID.fullmatch(spec.id):
+        raise refuse("its id is not made of letters, digits, '_', '.' and '-'; choose another")
+    if not spec.argv or not spec.argv[0].startswith("/"):
+        raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
+    if spec.network not in ("none", "host"):
+        raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
+    if spec.isolation is Isolation.NAMESPACES and facts.denial:
+        raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
+    for mount, source in zip(spec.mounts, ground.sources, strict=True):
+        if not source.is_there:
+            raise refuse(f"{mount.source}, to be mounted, is not there; check the path")
+        if not source.is_readable and not facts.is_privileged:
+            raise refuse(f"{mount.source}, to be mounted, cannot be read by uid {facts.uid}; permit it or run as root")
+        if not mount.target.startswith("/") or ".." in mount.target.split("/") or mount.target in _RESERVED:
+            raise refuse(f"nothing can be mounted at {mount.target!r}; choose a folder of its own")
+
+
+def _namespaces(spec: SandboxSpec) -> int:
+    flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID
+    flags |= syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    return flags | (syscalls.CLONE_NEWNET if spec.network == "none" else 0)
+
+
+def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
+    facts = ground.facts
+    etc = (*facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    return (
+        *(TakeTree(path.path, path.path) for path in facts.system if not path.leads_to),
+        *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
+        *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
+        *(_take(mount, source, ground) for mount, source in zip(spec.mounts, ground.sources, strict=True)),
+    )
+
+
+def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
+    """Root's sandboxes have a uid that owns nothing: what they cannot read, or shall write, is shown as theirs."""
+    owner = None
+    if ground.facts.is_privileged and (mount.writable or not source.is_readable):
+        owner = Owner(source.uid, source.gid, ground.outer_uid)
+    return TakeTree(mount.source, mount.target, mount.writable, owner=owner)
+
+
+def _new_root(limits: Limits) -> tuple[Operation, ...]:
+    scratch = f"mode=755,size={limits.ephemeral_disk_mib}m"
+    return (
+        MountNew("tmpfs", _NEW_ROOT, "mode=755,size=16m", may_execute=True),
+        # The kernel lets a namespace mount /proc only while it still sees the one it came from.
+        MountNew("proc", f"{_NEW_ROOT}/proc"),
+        EnterRoot(_NEW_ROOT),
+        MountNew("tmpfs", _SCRATCH, scratch, may_execute=True),
+        MakeFolder(f"{_SCRATCH}/tmp", 0o1777),
+        MakeFolder(f"{_SCRATCH}/shm", 0o1777),
+        MakeFolder(f"{_SCRATCH}/home", 0o700),
+        TakeTree(f"{_SCRATCH}/tmp", "/tmp", writable=True),
+        TakeTree(f"{_SCRATCH}/shm", "/dev/shm", writable=True),
+        TakeTree(f"{_SCRATCH}/home", HOME, writable=True),
+        PlaceTree("/tmp"),
+        PlaceTree("/dev/shm"),
+        PlaceTree(HOME),
+        MakeLink("/var/tmp", "/tmp"),
+    )
+
+
+def _system(facts: Facts) -> tuple[Operation, ...]:
+    return tuple(MakeLink(path.path, path.leads_to) if path.leads_to else PlaceTree(path.path) for path in facts.system)
+
+
+def _devices(facts: Facts) -> tuple[Operation, ...]:
+    return (
+        *(PlaceTree(f"/dev/{name}") for name in facts.devices),
+        MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
+        MakeLink("/dev/ptmx", "pts/ptmx"),
+        MakeLink("/dev/fd", "/proc/self/fd"),
+        MakeLink("/dev/stdin", "/proc/self/fd/0"),
+        MakeLink("/dev/stdout", "/proc/self/fd/1"),
+        MakeLink("/dev/stderr", "/proc/self/fd/2"),
+    )
+
+
+def _etc(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
+    """An /etc that names the worker and nobody of the host."""
+    uses_host = spec.network == "host"
+    return (
+        *(PlaceTree(f"/etc/{name}") for name in facts.etc),
+        PlaceTree("/etc/resolv.conf") if uses_host else WriteFile("/etc/resolv.conf", "# no network\n"),
+        WriteFile(
+            "/etc/passwd",
+            f"worker:x:{INNER_ID}:{INNER_ID}:worker:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+        ),
+        WriteFile("/etc/group", f"worker:x:{INNER_ID}:\nnogroup:x:65534:\n"),
+        WriteFile("/etc/hosts", f"127.0.0.1 localhost {spec.hostname}\n::1 localhost\n"),
+        WriteFile("/etc/hostname", f"{spec.hostname}\n"),
+        WriteFile("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    )
+
+
+def _resource_limits(spec: SandboxSpec) -> tuple[Operation, ...]:
+    return (LimitResource("RLIMIT_CORE", 0), LimitResource("RLIMIT_NOFILE", spec.limits.open_files))
+
+
+def _environment(spec: SandboxSpec, home: str, temporary: str) -> tuple[tuple[str, str], ...]:
+    defaults = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "worker"}
+    return tuple({**defaults, "HOME": home, "TMPDIR": temporary, **dict(spec.env)}.items())
+
+
+def _outermost_first(mounts: tuple[Mount, ...]) -> list[Mount]:
+    return sorted(mounts, key=lambda mount: mount.target.count("/"))

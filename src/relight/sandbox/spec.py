@@ -1,0 +1,81 @@
+"""What is asked of a sandbox, and how one ends: plain data that travels as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Isolation(str, Enum):
+    """How far apart a sandbox is kept from the rest of the machine."""
+
+    NAMESPACES = "namespaces"
+    """Own users, mounts, processes, network, names: it sees what it was given."""
+    PROCESS = "process"
+    """A plain process of the agent's own user: it sees what that user sees.  Said loudly wherever it is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A file or folder of this machine, shown at `target`; read-only unless `writable`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a sandbox may use.  None: no limit of its own.
+
+    `cpu` in cores; `ephemeral_disk_mib` bounds /tmp, the home and /dev/shm together (they count as memory too).
+    """
+
+    cpu: float | None = None
+    memory_mib: int | None = None
+    pids: int = 4096
+    open_files: int = 65_536
+    ephemeral_disk_mib: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """One process to run, and all that it may see.
+
+    `id` names the sandbox's control group (letters, digits, `-`).  `argv[0]` is a path inside.  `network` is `none`
+    (its own loopback only) or `host`.  `isolation` None takes the best that this machine permits; naming one that it
+    does not is an error.
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    working_folder: str = "/"
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = "relight"
+    network: str = "none"
+    limits: Limits = field(default_factory=Limits)
+    isolation: Isolation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxExit:
+    """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
+
+    `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+    peak_memory_bytes: int = 0
+
+
+def path_inside(path: str, mounts: tuple[Mount, ...], isolation: Isolation) -> str:
+    """Where a sandbox finds what the mounts show at `path`: there, or, as a plain process, at the mount's source."""
+    if isolation is Isolation.NAMESPACES:
+        return path
+    for mount in sorted(mounts, key=lambda mount: len(mount.target), reverse=True):
+        if path == mount.target or path.startswith(mount.target.rstrip("/") + "/"):
+            return mount.source + path[len(mount.target.rstrip("/")) :]
+    return path

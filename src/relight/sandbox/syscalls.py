@@ -1,0 +1,195 @@
+"""The door to the kernel: one function per system call that Python has no name for.
+
+Each takes Python values, raises OSError with the path it was about, and decides nothing.  The library is opened as
+PyDLL, so that the interpreter's lock is held across a call: a `clone3` that let it go would return in the child into
+a lock nobody there owns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_CLONE_PIDFD = 0x00001000
+_CLONE_INTO_CGROUP = 0x200000000
+
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+_MNT_DETACH = 2
+
+MOUNT_ATTR_RDONLY = 0x00000001
+MOUNT_ATTR_NOSUID = 0x00000002
+MOUNT_ATTR_NODEV = 0x00000004
+_MOUNT_ATTR_IDMAP = 0x00100000
+_MS_PRIVATE = 1 << 18
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+# From 424 on, a system call has the same number on every architecture but alpha.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_CLONE3 = 435
+_SYS_CLOSE_RANGE = 436
+_SYS_MOUNT_SETATTR = 442
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+_U64 = ctypes.c_uint64
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = (
+        *(("flags", _U64), ("pidfd", _U64), ("child_tid", _U64), ("parent_tid", _U64), ("exit_signal", _U64)),
+        *(("stack", _U64), ("stack_size", _U64), ("tls", _U64), ("set_tid", _U64), ("set_tid_size", _U64)),
+        ("cgroup", _U64),
+    )
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (("attr_set", _U64), ("attr_clr", _U64), ("propagation", _U64), ("userns_fd", _U64))
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def clone3(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
+    """Fork into new namespaces and, where given, straight into a v2 group (a descriptor of its folder).
+
+    Returns (pid, pidfd) in the parent and (0, -1) in the child.  Not a fork of glibc: no `pthread_atfork` handler
+    runs and no lock is put right, so only a process with one thread may call it, and its child should do little.
+    """
+    pidfd = ctypes.c_int(-1)
+    args = _CloneArgs(flags=namespaces | _CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=17)
+    if cgroup is not None:
+        args.flags |= _CLONE_INTO_CGROUP
+        args.cgroup = cgroup
+    pid = _syscall(_SYS_CLONE3, ctypes.byref(args), ctypes.c_size_t(ctypes.sizeof(args)))
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def unshare(namespaces: int) -> None:
+    """Leave these namespaces for new ones (`CLONE_NEWPID`: for the children to come)."""
+    _check(_libc.unshare(namespaces))
+
+
+def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
+    """A new file system of `kind` at `target`."""
+    _check(
+        _libc.mount(kind.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode()), target
+    )
+
+
+def detach(target: str) -> None:
+    """Take the mount at `target`, and what is below it, out of this namespace."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make `new_root` the root, the old one is then at `put_old`."""
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
+
+
+def open_tree(path: str) -> int:
+    """A detached copy of the mounts at and below `path`, as a descriptor: seen nowhere until `move_mount`."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    return _syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags), path=path)
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach what `open_tree` made."""
+    _syscall(
+        _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH), path=target
+    )
+
+
+def mount_setattr(tree: int, attributes: int, *, userns: int | None = None, recursive: bool = True) -> None:
+    """Set attributes on every mount of a tree, make it private; `userns`: show owners through that mapping.
+
+    One call reaches the mounts below too, where a read-only bind remount reaches the topmost alone.
+    """
+    attr = _MountAttr(attr_set=attributes, propagation=_MS_PRIVATE)
+    if userns is not None:
+        attr.attr_set |= _MOUNT_ATTR_IDMAP
+        attr.userns_fd = userns
+    flags = ctypes.c_uint(_AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0))
+    _syscall(_SYS_MOUNT_SETATTR, tree, b"", flags, ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr)))
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """Close every descriptor from `first` to `last`."""
+    _syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Receive a signal when the *thread* that forked this process ends.  A change of uid forgets it."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of every descendant that loses its own."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_dumpable(is_dumpable: bool) -> None:
+    """Whether this process may dump core, and those of its uid look into it (ptrace, /proc/PID/fd)."""
+    _prctl(_PR_SET_DUMPABLE, int(is_dumpable))
+
+
+def set_no_new_privileges() -> None:
+    """From here on `exec` grants nothing: set-uid bits and file capabilities are void."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, now and for whatever is executed later."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(64):
+        if _libc.prctl(_PR_CAPBSET_DROP, *(ctypes.c_ulong(value) for value in (capability, 0, 0, 0))):
+            break  # EINVAL: one more than the kernel knows
+    header = _CapHeader(version=_LINUX_CAPABILITY_VERSION_3, pid=0)
+    _check(_libc.capset(ctypes.byref(header), (_CapData * 2)()))
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, *(ctypes.c_ulong(word) for word in (value, 0, 0, 0))))
+
+
+def _syscall(number: int, *arguments: object, path: str | None = None) -> int:
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    _check(result, path)
+    return result
+
+
+def _check(result: int, path: str | None = None) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
