@@ -1,0 +1,6 @@
+import pickle
+from typing import IO, Any
+
+class Pickler(pickle.Pickler):
+    def __init__(self, file: IO[bytes], protocol: int | None = None) -> None: ...
+    def reducer_override(self, obj: object) -> Any: ...

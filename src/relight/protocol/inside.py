@@ -1,0 +1,38 @@
+"""What a user's module and the worker that loads it agree on; the SDK writes it, the runtime reads it, or the other way.
+
+A process is a worker or it is not, once and for all, so this is the one thing here that a module holds: the runtime
+sets it before the user's code is imported, and the SDK asks it where it is.
+"""
+
+from __future__ import annotations
+
+RAW = "__relight_raw__"
+"""The attribute under which a decorated function or method keeps the function itself."""
+
+HOOK = "__relight_hook__"
+"""The attribute that marks a method as one to run at a worker's start or end: `ENTER` or `EXIT`."""
+
+ENTER = "enter"
+EXIT = "exit"
+
+
+class Inside:
+    """Where this process is: nowhere special, or inside a worker."""
+
+    __slots__ = ("call", "is_loading", "is_worker")
+
+    def __init__(self) -> None:
+        self.is_worker = False
+        self.is_loading = False
+        self.call = ""
+
+
+inside = Inside()
+"""This process."""
+
+
+class LoadingStopped(BaseException):
+    """`app.run()` was reached while a worker imports the module: what stands above it is all the worker needs.
+
+    Not an Exception, so that the module's own `except Exception` does not take it.
+    """
