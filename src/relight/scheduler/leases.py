@@ -6,7 +6,7 @@ duration on this machine's monotonic clock, renewed whenever the node says that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from relight.protocol.calls import Token
@@ -26,6 +26,16 @@ class Lease:
     renewed_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A claim that was granted before: by an earlier epoch, as the store or a node tells it."""
+
+    token: Token
+    worker: str
+    node: str
+    attempt: int
+
+
 class Leases:
     """Every call that runs."""
 
@@ -38,6 +48,9 @@ class Leases:
     def __len__(self) -> int:
         return len(self._leases)
 
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
+
     def get(self, call_id: str) -> Lease | None:
         """The lease on a call; None when it does not run."""
         return self._leases.get(call_id)
@@ -46,11 +59,19 @@ class Leases:
         """Give a call to a worker under a new token."""
         self._granted += 1
         token = Token(self._epoch, self._granted)
-        return self.adopt(call, token=token, worker=worker, node=node, attempt=call.attempts + 1, now=now)
+        return self.adopt(call, Claimed(token=token, worker=worker, node=node, attempt=call.attempts + 1), now)
 
-    def adopt(self, call: WaitingCall, *, token: Token, worker: str, node: str, attempt: int, now: float) -> Lease:
-        """Take over a claim that an earlier epoch granted, as a node tells it."""
-        lease = Lease(call=call, token=token, worker=worker, node=node, attempt=attempt, granted_at=now, renewed_at=now)
+    def adopt(self, call: WaitingCall, claim: Claimed, now: float) -> Lease:
+        """Take over a claim, as if it were granted now."""
+        lease = Lease(
+            call=call,
+            token=claim.token,
+            worker=claim.worker,
+            node=claim.node,
+            attempt=claim.attempt,
+            granted_at=now,
+            renewed_at=now,
+        )
         self._leases[call.id] = lease
         return lease
 
@@ -76,10 +97,6 @@ class Leases:
         """Take back what a node had, but for the calls it still holds."""
         kept = set(keep)
         return self._take([one for one in self._leases.values() if one.node == node and one.call.id not in kept])
-
-    def of_node(self, node: str) -> list[Lease]:
-        """What a node has."""
-        return [one for one in self._leases.values() if one.node == node]
 
     def _take(self, leases: list[Lease]) -> list[Lease]:
         for lease in leases:

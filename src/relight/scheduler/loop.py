@@ -8,7 +8,7 @@ One central queue for each function; a worker is given a call only when it has c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from relight.clock import Clock, now_ms
@@ -17,9 +17,9 @@ from relight.protocol.errors import Failure
 from relight.protocol.ids import new_id
 from relight.protocol.link import HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
 from relight.protocol.payload import Payload
-from relight.protocol.workers import STATES, WorkerState, WorkerView
+from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
-from relight.scheduler.leases import Lease, Leases
+from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
@@ -50,7 +50,7 @@ class Listener(Protocol):
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """These leases wait for their payload to be read from the store; `deliver` goes on."""
 
-    def worker_changed(self, view: WorkerView, detail: str) -> None:
+    def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state."""
 
 
@@ -99,7 +99,28 @@ class Scheduler:
                     self._let_go(worker, now=now)
         return waiting
 
+    def supersede_version(self, version: str) -> None:
+        """Another version has taken its place: finish what waits, keep no worker for its own sake."""
+        for function in self._functions.values():
+            if function.key.version == version:
+                function.is_superseded = True
+
+    def waiting(self, key: FunctionKey) -> int:
+        """How many calls of a function wait."""
+        return len(self._functions[key].queue)
+
+    def unfinished(self, version: str) -> list[tuple[str, FunctionKey]]:
+        """The calls of a version that wait or run."""
+        waiting = [
+            (call.id, call.key) for one in self._functions.values() for call in one.queue if one.key.version == version
+        ]
+        return waiting + [(one.call.id, one.call.key) for one in self._leases if one.call.key.version == version]
+
     # -- calls
+
+    def restore(self, call: WaitingCall, claim: Claimed) -> None:
+        """Take over a call that ran when the server before this one ended; its lease is extended once."""
+        self._leases.adopt(call, claim, self._clock.monotonic())
 
     def submit(self, calls: Sequence[WaitingCall]) -> None:
         """Take calls in, and give them to workers that are free now.  Their functions must be known."""
@@ -336,7 +357,7 @@ class Scheduler:
     def _stop_idle(self, function: Function, now: float) -> None:
         scaling = function.spec.function.scaling
         staying = function.staying()
-        floor = 0 if function.is_stopped else scaling.min_workers
+        floor = function.floor()
         idle = [one for one in staying if one.state in (WorkerState.IDLE, WorkerState.READY) and not one.calls]
         for worker in sorted(idle, key=lambda one: one.since)[: max(0, len(staying) - floor)]:
             if now - worker.since >= scaling.scaledown_window_seconds:
@@ -346,7 +367,7 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not len(function.queue) and not function.spec.function.scaling.min_workers:
+        if not len(function.queue) and not function.floor():
             return
         now = self._clock.monotonic()
         leases: list[Lease] = []
@@ -390,7 +411,9 @@ class Scheduler:
         now = self._clock.monotonic()
         if function.is_stopped or function.blocked_until > now:
             return
-        wanted = wanted_workers(function.load(now), function.spec.function.scaling)
+        wanted = wanted_workers(
+            function.load(now), replace(function.spec.function.scaling, min_workers=function.floor())
+        )
         function.no_place = None
         for _ in range(wanted - len(function.workers)):
             rooms = [node.room() for node in self._nodes.values() if node.is_connected]
@@ -402,7 +425,7 @@ class Scheduler:
             self._start(function, where)
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = _with_gpus(function.spec, where.gpus)
+        spec = replace(function.spec, gpus=where.gpus)
         worker = Worker(
             id=new_id("worker", now_ms()),
             node=where.node,
@@ -414,7 +437,7 @@ class Scheduler:
         )
         function.workers[worker.id] = self._workers[worker.id] = worker
         self._nodes[where.node].workers[worker.id] = worker
-        self._listener.worker_changed(worker.view(), "")
+        self._listener.worker_entered(worker, "")
         self._enter(worker, WorkerState.PLACING)
         self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
 
@@ -435,7 +458,7 @@ class Scheduler:
 
     def _is_floor(self, worker: Worker) -> bool:
         function = self._functions[worker.key]
-        return len(function.staying()) <= function.spec.function.scaling.min_workers
+        return len(function.staying()) <= function.floor()
 
     def _pump_others(self, function: Function) -> None:
         """Room may have come: see to the functions that found none."""
@@ -468,17 +491,4 @@ class Scheduler:
         worker.state = state
         worker.since = self._clock.monotonic()
         worker.since_unix = max(worker.since_unix, self._clock.now() if at is None else at)
-        self._listener.worker_changed(worker.view(), detail)
-
-
-def _with_gpus(spec: WorkerSpec, gpus: tuple[str, ...]) -> WorkerSpec:
-    return WorkerSpec(
-        workspace=spec.workspace,
-        app=spec.app,
-        environment=spec.environment,
-        version=spec.version,
-        function=spec.function,
-        code=spec.code,
-        kind=spec.kind,
-        gpus=gpus,
-    )
+        self._listener.worker_entered(worker, detail)

@@ -77,6 +77,11 @@ class Function:
     last_failure: Failure | None = None
     no_place: NoPlace | None = None
     is_stopped: bool = False
+    is_superseded: bool = False
+
+    def floor(self) -> int:
+        """How many workers there are even when nothing waits."""
+        return 0 if self.is_stopped or self.is_superseded else self.spec.function.scaling.min_workers
 
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""

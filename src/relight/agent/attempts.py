@@ -1,0 +1,174 @@
+"""One attempt of a call on a worker, and how it is said to have ended: decided here, without I/O.
+
+fetching (a large input) ─▶ running ─▶ over
+          └──── interrupted: cancelled or timed out ────▶ over, by the worker's word or by its death
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.agent.outbox import Held
+from relight.protocol.calls import CallEvent
+from relight.protocol.channel import Ended
+from relight.protocol.errors import (
+    CallCancelled,
+    Failure,
+    FunctionTimeout,
+    ProtocolError,
+    RelightError,
+    WorkerLost,
+    failure_of,
+)
+from relight.protocol.link import CallEnd, RunCall
+from relight.protocol.payload import FORMATS, INLINE_BYTES, PREVIEW_BYTES, Payload
+from relight.protocol.workers import WorkerExit
+from relight.sandbox.spec import SandboxExit
+
+_OUTCOMES = (CallEvent.SUCCEEDED, CallEvent.FAILED, CallEvent.CANCELLED, CallEvent.TIMED_OUT)
+
+
+class Cancels(Protocol):
+    """A timer or a task."""
+
+    def cancel(self) -> object:
+        """Let it not happen."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """`timers` are what must not outlive it; `interrupted` says for what reason it was told to stop."""
+
+    order: RunCall
+    is_fetching: bool = False
+    interrupted: CallEvent | None = None
+    has_outlived_grace: bool = False
+    timers: tuple[Cancels, ...] = ()
+
+    @property
+    def held(self) -> Held:
+        """Itself, as the server knows it."""
+        return Held(self.order.worker, self.order.call, self.order.token, self.order.attempt)
+
+    def disarm(self) -> None:
+        """It is over, or about to be: no timer may fire any more."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers = ()
+
+
+def end_as_told(attempt: Attempt, ended: Ended) -> CallEnd:
+    """The end that a worker tells.  Raises ProtocolError when it has no meaning."""
+    _check(ended)
+    outcome, failure = ended.outcome, ended.failure
+    if attempt.interrupted is not None and outcome is CallEvent.FAILED:
+        outcome = attempt.interrupted  # what the function raised on its way out is how it obeyed
+    if attempt.interrupted is None and outcome in (CallEvent.CANCELLED, CallEvent.TIMED_OUT):
+        outcome = CallEvent.FAILED  # nobody asked for that: the function raised it itself
+    if outcome is CallEvent.SUCCEEDED:
+        return _end(attempt, outcome, result=ended.result)
+    return _end(attempt, outcome, failure=failure or failure_of(_error_of(outcome, "the function was interrupted")))
+
+
+def end_before_start(attempt: Attempt, outcome: CallEvent) -> CallEnd:
+    """The end of an attempt that was stopped while its input was on the way."""
+    return _end(attempt, outcome, failure=failure_of(_error_of(outcome, "its input was still on the way")))
+
+
+def end_refused(attempt: Attempt, why: str) -> CallEnd:
+    """The end of an attempt that this node cannot begin: not the call's fault, and not charged."""
+    failure = failure_of(WorkerLost(f"cannot run the call: {why}; it is tried elsewhere"))
+    return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=False)
+
+
+def end_without_input(attempt: Attempt, error: RelightError) -> CallEnd:
+    """The end of an attempt whose input cannot be had."""
+    return _end(attempt, CallEvent.FAILED, failure=failure_of(error))
+
+
+def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool) -> CallEnd:
+    """The end of an attempt whose worker died under it.
+
+    One that had to be killed for not obeying ends as it was told to; a neighbour of such a one is not charged.
+    """
+    if attempt.interrupted is not None:
+        how = "its worker was killed" if attempt.has_outlived_grace else f"its worker ended ({ending.reason})"
+        return _end(attempt, attempt.interrupted, failure=failure_of(_error_of(attempt.interrupted, how)))
+    words = f"; its last words: {ending.last_lines[-1][:200]}" if ending.last_lines else ""
+    error = WorkerLost(f"cannot finish the call: its worker {attempt.order.worker} ended ({ending.reason}){words}")
+    return _end(attempt, CallEvent.LEASE_LOST, failure=failure_of(error), is_charged=is_own_fault)
+
+
+def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:
+    """How a worker ended, in one word, by the most telling of the reasons there are."""
+    if killed_for:
+        reason = killed_for
+    elif ended.out_of_memory:
+        reason = "out_of_memory"
+    elif ended.signal is not None:
+        reason = f"signal:{_signal_name(ended.signal)}"
+    elif is_leaving and ended.code == 0:
+        reason = "stopped"
+    else:
+        reason = f"exited:{ended.code}"
+    return WorkerExit(
+        reason=reason,
+        code=ended.code,
+        signal=ended.signal,
+        peak_memory_bytes=ended.peak_memory_bytes,
+        last_lines=last_lines,
+    )
+
+
+def _end(
+    attempt: Attempt,
+    outcome: CallEvent,
+    *,
+    result: Payload | None = None,
+    failure: Failure | None = None,
+    is_charged: bool = True,
+) -> CallEnd:
+    order = attempt.order
+    return CallEnd(
+        call=order.call,
+        token=order.token,
+        outcome=outcome,
+        worker=order.worker,
+        result=result,
+        failure=failure,
+        is_charged=is_charged,
+    )
+
+
+def _error_of(outcome: CallEvent, how: str) -> RelightError:
+    if outcome is CallEvent.TIMED_OUT:
+        return FunctionTimeout(f"cannot finish the call: its time was over, and {how}; raise timeout= if it needs more")
+    if outcome is CallEvent.CANCELLED:
+        return CallCancelled(f"cannot finish the call: it was cancelled, and {how}")
+    return RelightError(f"cannot finish the call: it ended as {outcome.value}, and its worker did not say why")
+
+
+def _check(ended: Ended) -> None:
+    if ended.outcome not in _OUTCOMES:
+        raise ProtocolError(f"cannot believe an end: {ended.outcome.value!r} is not an outcome")
+    exception = ended.failure.exception if ended.failure is not None else None
+    for payload in (ended.result, exception):
+        if payload is None:
+            continue
+        if payload.format not in FORMATS or len(payload.preview.encode()) > PREVIEW_BYTES:
+            raise ProtocolError("cannot believe an end: its value has an unknown format, or too long a preview")
+        if payload.data is not None and (len(payload.data) > INLINE_BYTES or payload.blob):
+            raise ProtocolError(
+                f"cannot believe an end: its value holds {len(payload.data)} bytes inline, or names more"
+            )
+    if ended.outcome is CallEvent.SUCCEEDED and ended.result is None:
+        raise ProtocolError("cannot believe an end: it succeeded without a result")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,92 @@
+"""What a worker's sandbox looks like: pure, from what the server asked and what the node has made ready.
+
+/run/relight/lib        our own rooms, first on the module path
+the app's folder        the unpacked bundle, at the path it had where it was deployed; the worker starts in it
+the image's folders     the user's Python, at their own paths
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from relight.protocol.link import WorkerSpec
+from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec, path_inside
+
+LIBRARY = "/run/relight/lib"
+APP = "/run/relight/app"
+"""Where the code is shown when its own folder is one that every sandbox has for itself."""
+
+_OWN_TO_SANDBOXES = frozenset({"/", "/tmp", "/var/tmp", "/home", "/etc", "/dev", "/proc", "/sys", "/run", "/usr"})
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provision:
+    """What a node has made ready for a worker: folders on this machine, and the mounts of its image."""
+
+    code: Path
+    library: Path
+    image: tuple[Mount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A sandbox to start, and where its worker finds the app's modules."""
+
+    sandbox: SandboxSpec
+    module_paths: tuple[str, ...]
+
+
+def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isolation) -> Layout:
+    """The sandbox of one worker."""
+    function = spec.function
+    folder = _code_target(spec.code.folder)
+    mounts = (
+        Mount(source=str(provision.library), target=LIBRARY),
+        Mount(source=str(provision.code), target=folder),
+        *(mount for mount in provision.image if mount.target != folder),
+    )
+    library, code = (path_inside(path, mounts, isolation) for path in (LIBRARY, folder))
+    return Layout(
+        sandbox=SandboxSpec(
+            id=worker,
+            argv=(function.image.python, "-c", _boot(library)),
+            env=_environment(worker, spec),
+            working_folder=code,
+            mounts=mounts,
+            network=function.network,
+            limits=Limits(cpu=function.resources.cpu, memory_mib=function.resources.memory_mib),
+            isolation=isolation,
+        ),
+        module_paths=(code,),
+    )
+
+
+def folders_within_code(spec: WorkerSpec, image: tuple[Mount, ...]) -> tuple[PurePosixPath, ...]:
+    """The image's folders that lie inside the app's own, relative to it: a `.venv` in a project, say.
+
+    The bundle leaves them out, and a read-only folder grows no place to mount them on, so they are made before.
+    """
+    folder = PurePosixPath(_code_target(spec.code.folder))
+    targets = (PurePosixPath(mount.target) for mount in image)
+    return tuple(target.relative_to(folder) for target in targets if target != folder and folder in target.parents)
+
+
+def _code_target(folder: str) -> str:
+    return APP if folder.rstrip("/") in ("", *_OWN_TO_SANDBOXES) else folder.rstrip("/")
+
+
+def _boot(library: str) -> str:
+    """`-c` puts the working folder first on the module path; ours takes its place, and the loader adds the app's."""
+    return f"import sys; sys.path[0] = {library!r}; from relight.runtime.worker import main; main()"
+
+
+def _environment(worker: str, spec: WorkerSpec) -> tuple[tuple[str, str], ...]:
+    ours = {
+        "PATH": f"{spec.function.image.prefix}/bin:{_PATH}",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folders are read-only, and a failing write costs a start time too
+        "RELIGHT_WORKER": worker,
+    }
+    return tuple({**ours, **dict(spec.function.env)}.items())

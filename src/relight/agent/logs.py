@@ -1,0 +1,176 @@
+"""What a worker writes, as lines that belong to calls.
+
+The worker writes a note into both pipes where a call begins and where it ends, `\\0MARK begin CALL\\n`, after flushing
+what stands before it.  MARK is a nonce of this worker, and only calls that it was given are believed: all it could
+gain by lying is its own lines under another of its own calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+LINE_BYTES = 16 * 1024
+"""A longer line is cut into pieces of this length."""
+
+LAST_LINES = 20
+"""So many lines are kept to say how a worker ended."""
+
+_READ_BYTES = 64 * 1024
+_DRAIN_BYTES = 4 * 1024 * 1024  # a thread of the user's may write for ever; what a pipe holds is a sixtieth of this
+_NOTE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, and the call it belongs to ("" for none)."""
+
+    text: str
+    call: str = ""
+
+
+class Splitter:
+    """Bytes to lines, for one pipe.  `is_known` says whether a call is one of this worker's."""
+
+    def __init__(self, mark: str, is_known: Callable[[str], bool]) -> None:
+        self._mark = b"\0" + mark.encode() + b" "
+        self._is_known = is_known
+        self._rest = b""
+        self._call = ""
+
+    def feed(self, data: bytes) -> list[Line]:
+        """The lines that these bytes complete."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        lines: list[Line] = []
+        for line in whole:
+            self._read(line, lines)
+        # A note is never cut: it is looked for once its line is whole, so the end of a long line waits for that.
+        while len(self._rest) >= LINE_BYTES + _NOTE_BYTES:
+            at = self._rest.find(self._mark)
+            cut = LINE_BYTES if at <= 0 else min(LINE_BYTES, at)
+            lines.append(self._line(self._rest[:cut]))
+            self._rest = self._rest[cut:]
+        return lines
+
+    def finish(self) -> list[Line]:
+        """What was written after the last line end."""
+        lines: list[Line] = []
+        if self._rest:
+            self._read(self._rest, lines)
+            self._rest = b""
+        return lines
+
+    def _read(self, line: bytes, lines: list[Line]) -> None:
+        text, mark, note = line.partition(self._mark)
+        call = self._call_after(note) if mark else None
+        if call is None:
+            lines += self._pieces(line)
+            return
+        if text:
+            lines += self._pieces(text)
+        self._call = call
+
+    def _call_after(self, note: bytes) -> str | None:
+        """Whose lines follow a note; None when it is not one."""
+        what, _, name = note.decode("ascii", "replace").partition(" ")
+        if what not in ("begin", "end"):
+            return None
+        return name if what == "begin" and self._is_known(name) else ""
+
+    def _pieces(self, line: bytes) -> list[Line]:
+        return [self._line(line[at : at + LINE_BYTES]) for at in range(0, max(len(line), 1), LINE_BYTES)]
+
+    def _line(self, data: bytes) -> Line:
+        return Line(data.decode("utf-8", "replace").rstrip("\r").replace("\0", "\N{REPLACEMENT CHARACTER}"), self._call)
+
+
+class Pipe:
+    """The reading end of a worker's stdout or stderr; `writer` is for the worker, and to be closed here after."""
+
+    def __init__(self, splitter: Splitter, on_lines: Callable[[list[Line]], None]) -> None:
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._reader, False)
+        self._splitter = splitter
+        self._on_lines = on_lines
+        self._loop = asyncio.get_running_loop()
+        self._is_open = True
+        self._has_writer = True
+        self._loop.add_reader(self._reader, self._read_some)
+
+    def close_writer(self) -> None:
+        """Close this process's copy of the writing end: the worker has its own."""
+        if self._has_writer:
+            self._has_writer = False
+            os.close(self.writer)
+
+    def drain(self) -> None:
+        """Read what has been written already."""
+        size = 0
+        while self._is_open and size < _DRAIN_BYTES:
+            count = self._read_some()
+            if not count:
+                break
+            size += count
+
+    def close(self) -> None:
+        """Read what is there, and let go of it."""
+        self.close_writer()
+        self.drain()
+        self._end()
+
+    def _read_some(self) -> int:
+        with suppress(BlockingIOError, InterruptedError):
+            data = os.read(self._reader, _READ_BYTES)
+            if not data:
+                self._end()
+            elif lines := self._splitter.feed(data):
+                self._on_lines(lines)
+            return len(data)
+        return 0
+
+    def _end(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._loop.remove_reader(self._reader)
+        os.close(self._reader)
+        if lines := self._splitter.finish():
+            self._on_lines(lines)
+
+
+class Output:
+    """Both pipes of a worker.  `tell` is handed the source and the lines; the last of them are kept for its end."""
+
+    def __init__(self, mark: str, is_known: Callable[[str], bool], tell: Callable[[str, list[Line]], None]) -> None:
+        self._tell = tell
+        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self.stdout = Pipe(Splitter(mark, is_known), lambda lines: self._hear("stdout", lines))
+        self.stderr = Pipe(Splitter(mark, is_known), lambda lines: self._hear("stderr", lines))
+
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The newest lines of both."""
+        return tuple(self._last)
+
+    def close_writers(self) -> None:
+        """The worker has its ends."""
+        self.stdout.close_writer()
+        self.stderr.close_writer()
+
+    def drain(self) -> None:
+        """Read what has been written already."""
+        self.stdout.drain()
+        self.stderr.drain()
+
+    def close(self) -> None:
+        """Read the rest, and let go of both."""
+        self.stdout.close()
+        self.stderr.close()
+
+    def _hear(self, source: str, lines: list[Line]) -> None:
+        self._last.extend(line.text for line in lines)
+        self._tell(source, lines)

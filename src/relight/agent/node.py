@@ -1,0 +1,119 @@
+"""The node itself: its parts put together, its orders carried out, its end in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.agent.link import Link
+from relight.agent.outbox import Outbox
+from relight.agent.workers import Workers
+from relight.protocol import PROTOCOL
+from relight.protocol.link import GpuFact, Hello, Orders, StopWorker, Welcome
+
+DRAIN_SECONDS = 10.0
+"""What workers get to leave by themselves when the node is stopped."""
+
+TELL_SECONDS = 2.0
+"""How long a node that is being stopped waits until the server has heard its last words."""
+
+_POLL_SECONDS = 0.02
+
+_log = logging.getLogger("relight.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a node says of itself.  A new `incarnation` means that all it had before is gone."""
+
+    node: str
+    incarnation: str
+    cpu: float
+    memory_mib: int
+    gpus: tuple[GpuFact, ...]
+    isolation: str
+    pid: int
+
+
+class Sleeps(Protocol):
+    """What is asked of the clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds."""
+
+
+class Node:
+    """Serves its link until told to leave."""
+
+    def __init__(self, identity: Identity, workers: Workers, outbox: Outbox) -> None:
+        self._identity = identity
+        self._workers = workers
+        self._outbox = outbox
+
+    # -- what the link asks
+
+    def hello(self) -> Hello:
+        """What it is and has, now."""
+        me = self._identity
+        return Hello(
+            node=me.node,
+            incarnation=me.incarnation,
+            protocol=PROTOCOL,
+            cpu=me.cpu,
+            memory_mib=me.memory_mib,
+            gpus=me.gpus,
+            isolation=me.isolation,
+            pid=me.pid,
+            workers=self._workers.held_workers(),
+        )
+
+    def welcome(self, welcome: Welcome) -> None:
+        """The server took it: what nobody there asked for is stopped."""
+        _log.info("node joined", extra={"node": self._identity.node, "epoch": welcome.epoch})
+        for worker in welcome.unknown_workers:
+            self._workers.stop(StopWorker(worker=worker, now=True))
+
+    def obey(self, orders: Orders) -> None:
+        """Carry out orders.  Acknowledgements come first: they make room; cancels last: they may be for these runs."""
+        self._outbox.acknowledge(orders.acknowledged)
+        for start in orders.start:
+            self._workers.start(start)
+        for run in orders.run:
+            self._workers.run(run)
+        for cancel in orders.cancel:
+            self._workers.cancel(cancel)
+        for stop in orders.stop:
+            self._workers.stop(stop)
+
+    def held_calls(self) -> tuple[str, ...]:
+        """The calls that must not be given to another."""
+        return self._workers.held_calls()
+
+    # -- life
+
+    async def serve(self, link: Link, wait_leave: Callable[[], Awaitable[object]]) -> None:
+        """Serve until `wait_leave` returns, or the link says that there is nobody to serve."""
+        serving = asyncio.ensure_future(link.run(self))
+        leaving = asyncio.ensure_future(wait_leave())
+        try:
+            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+            _log.info("node leaves", extra={"node": self._identity.node})
+            await self._workers.drain(DRAIN_SECONDS if leaving.done() else 0.0)
+            if not serving.done():
+                await self._tell_last(link)
+        finally:
+            for task in (serving, leaving):
+                task.cancel()
+            await asyncio.gather(serving, leaving, return_exceptions=True)
+
+    async def _tell_last(self, link: Link) -> None:
+        """Wait, not for long, until the server has acknowledged every end."""
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                while link.is_up and self._outbox.has_ends:
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            _log.warning("some ends were not acknowledged before leaving", extra={"node": self._identity.node})

@@ -1,0 +1,153 @@
+"""What the node has to tell: gathered while the loop runs, told in one report, ends told again until acknowledged.
+
+An end passes through three stages, and in all of them its call counts as held, so that nobody runs it again meanwhile:
+
+    promised (its value is being uploaded) ─▶ to be told ─▶ told ─acknowledged▶ forgotten
+                                                  ▲            │
+                                                  └─ the link was cut
+
+Lines are told once; while nobody listens a bounded number is kept, the newest, and the rest is counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from relight.protocol.calls import Token
+from relight.protocol.link import CallEnd, LogLine, Reports, WorkerChange
+from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerState
+
+KEPT_LINES = 20_000
+"""So many lines are kept while they cannot be told."""
+
+REPORT_LINES = 2_000
+REPORT_BYTES = 8 * 1024 * 1024
+"""A report holds no more lines, and about no more bytes of values, than these."""
+
+_KEPT_DEPARTURES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that the server must not give to another: which attempt of it, and on which worker."""
+
+    worker: str
+    call: str
+    token: Token
+    attempt: int
+
+    @property
+    def key(self) -> tuple[str, Token]:
+        """What names an attempt on the link."""
+        return (self.call, self.token)
+
+
+class Outbox:
+    """`wake` is called when there is something new to tell; it is expected to `take` soon after."""
+
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        self.wake = wake
+        self._held: dict[tuple[str, Token], Held] = {}
+        self._ends: dict[tuple[str, Token], CallEnd] = {}
+        self._untold: deque[tuple[str, Token]] = deque()
+        self._changes: deque[WorkerChange] = deque()
+        self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
+        self._lines: deque[LogLine] = deque()
+        self._dropped = 0
+
+    # -- in
+
+    def promise(self, held: Held) -> None:
+        """An attempt is over, and its end will be told once its value is with the server."""
+        self._held[held.key] = held
+
+    def end(self, held: Held, end: CallEnd) -> None:
+        """Tell how an attempt ended, until that is acknowledged."""
+        self._held[held.key] = held
+        self._ends[held.key] = end
+        self._untold.append(held.key)
+        self.wake()
+
+    def change(self, change: WorkerChange) -> None:
+        """Tell that a worker's state changed."""
+        self._changes.append(change)
+        self.wake()
+
+    def lines(self, lines: Iterable[LogLine]) -> None:
+        """Tell what a worker wrote."""
+        self._lines.extend(lines)
+        while len(self._lines) > KEPT_LINES:
+            self._lines.popleft()
+            self._dropped += 1
+        self.wake()
+
+    def acknowledge(self, keys: Iterable[tuple[str, Token]]) -> None:
+        """These ends are kept by the server."""
+        for key in keys:
+            self._ends.pop(key, None)
+            self._held.pop(key, None)
+
+    # -- out
+
+    def rewind(self) -> None:
+        """A new link: what was told on the last one may not have been heard.
+
+        A departure is told again too, as a worker that is not there any more cannot be seen in Hello.
+        """
+        self._untold = deque(self._ends)
+        told = [change for change in self._departures if change not in self._changes]
+        self._changes = deque([*told, *self._changes])
+
+    def take(self, *, with_lines: bool = True) -> Reports | None:
+        """The next report; None when there is nothing to tell.  Without lines where the link is behind already."""
+        ends = self._take_ends()
+        changes = self._take_changes()
+        lines, dropped = self._take_lines() if with_lines else ((), 0)
+        if not (ends or changes or lines or dropped):
+            return None
+        return Reports(ends=ends, workers=changes, logs=lines, dropped_log_lines=dropped)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether lines wait to be told."""
+        return bool(self._lines)
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether an end is promised, or told and not acknowledged."""
+        return bool(self._held)
+
+    def held(self) -> Iterator[Held]:
+        """The attempts that are over here and not yet known to be over there."""
+        return iter(self._held.values())
+
+    def _take_ends(self) -> tuple[CallEnd, ...]:
+        ends: list[CallEnd] = []
+        size = 0
+        while self._untold and size < REPORT_BYTES:
+            end = self._ends.get(self._untold.popleft())
+            if end is not None:
+                ends.append(end)
+                size += _bytes_of(end.result) + _bytes_of(end.failure.exception if end.failure else None)
+        return tuple(ends)
+
+    def _take_changes(self) -> tuple[WorkerChange, ...]:
+        changes = tuple(self._changes)
+        self._changes.clear()
+        for change in changes:
+            if change.state is WorkerState.GONE and change not in self._departures:
+                self._departures.append(change)
+        return changes
+
+    def _take_lines(self) -> tuple[tuple[LogLine, ...], int]:
+        count = min(len(self._lines), REPORT_LINES)
+        lines = tuple(self._lines.popleft() for _ in range(count))
+        dropped, self._dropped = self._dropped, 0
+        return lines, dropped
+
+
+def _bytes_of(payload: Payload | None) -> int:
+    return len(payload.data) if payload is not None and payload.data is not None else 0

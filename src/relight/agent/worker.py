@@ -1,0 +1,442 @@
+"""One worker: from the order to start it until nothing of it is left.
+
+Its states are those of `protocol.workers.STATES`, and each step is told with its time.  It dies of one of these, and
+what is said of the calls it had follows from which:
+
+    the process ends by itself       the call is lost (and charged): it may have been the call that did it
+    a call outlives its grace        that call ends as cancelled or timed out; its neighbours are lost, uncharged
+    it breaks the protocol           as if the process had ended by itself
+    it is stopped                    lost, uncharged
+
+Whatever it said before it died is heard first: an end that is in the channel counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from relight.agent.attempts import (
+    Attempt,
+    Cancels,
+    end_as_told,
+    end_before_start,
+    end_refused,
+    end_with_worker,
+    end_without_input,
+    exit_of,
+)
+from relight.agent.channel import Channel, payloads_of
+from relight.agent.layout import Layout
+from relight.agent.logs import Line, Output
+from relight.agent.outbox import Held, Outbox
+from relight.agent.values import check_value
+from relight.clock import Clock
+from relight.protocol.calls import CallEvent, Token
+from relight.protocol.channel import Ended, Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
+from relight.protocol.link import CallEnd, LogLine, RunCall, WorkerChange, WorkerSpec
+from relight.protocol.workers import STATES, WorkerExit, WorkerState
+from relight.sandbox.spec import SandboxExit, SandboxSpec
+
+CREDIT = 1
+"""How many calls a worker takes at once."""
+
+_log = logging.getLogger("relight.agent")
+_BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
+
+
+class Sandbox(Protocol):
+    """A process tree that runs."""
+
+    async def wait(self) -> SandboxExit:
+        """How its first process ended; nothing of it is left."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process."""
+
+    async def kill(self) -> None:
+        """End every process of it."""
+
+
+class StartsSandboxes(Protocol):
+    """Where sandboxes come from."""
+
+    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
+        """Start one.  Raises StartFailed."""
+
+
+class Provides(Protocol):
+    """Makes ready what a worker needs on this machine."""
+
+    def has(self, spec: WorkerSpec) -> bool:
+        """Whether nothing of it has to be fetched."""
+
+    async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
+        """Its sandbox, all of whose parts are in place.  Raises RelightError."""
+
+
+class MovesValues(Protocol):
+    """Brings large values to workers, and from them."""
+
+    async def fetch(self, digest: str) -> int:
+        """A read-only descriptor of the bytes with this digest.  Raises RelightError."""
+
+    async def deliver(self, end: CallEnd, descriptors: Sequence[int]) -> CallEnd:
+        """The end, with the values that came as descriptors kept by the server."""
+
+
+Later = Callable[[float, Callable[[], None]], Cancels]
+"""Call something after so many seconds, unless it is cancelled before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the workers of a node share."""
+
+    sandboxes: StartsSandboxes
+    provider: Provides
+    values: MovesValues
+    outbox: Outbox
+    clock: Clock
+    later: Later
+    tasks: asyncio.TaskGroup
+
+
+class Worker:
+    """One worker.  `live` is its life; the rest are orders, which return at once."""
+
+    def __init__(self, name: str, spec: WorkerSpec, around: Surroundings) -> None:
+        self.id = name
+        self.spec = spec
+        self.state = WorkerState.PLACING
+        self.since = around.clock.now()
+        self.isolation = ""
+        self._around = around
+        self._attempts: dict[str, Attempt] = {}
+        self._timers: list[Cancels] = []
+        self._sandbox: Sandbox | None = None
+        self._channel: Channel | None = None
+        self._output: Output | None = None
+        self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
+        self._failure: Failure | None = None
+        self._is_leaving = False
+
+    # -- orders
+
+    def run(self, order: RunCall) -> None:
+        """Run a call; one it cannot take ends at once, uncharged."""
+        attempt = Attempt(order=order)
+        known = self._attempts.get(order.call)
+        if known is not None and known.order.token == order.token:
+            return  # the order was repeated
+        if not STATES[self.state].takes_calls or self._verdict or len(self._attempts) >= CREDIT:
+            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
+            self._around.outbox.end(attempt.held, end_refused(attempt, why))
+            return
+        self._attempts[order.call] = attempt
+        if self.state is not WorkerState.BUSY:
+            self._enter(WorkerState.BUSY)
+        if order.payload.data is None:
+            attempt.is_fetching = True
+            attempt.timers = (self._around.tasks.create_task(self._fetch(attempt), name=f"{self.id}.fetch"),)
+        else:
+            self._begin(attempt, ())
+
+    def cancel(self, call: str, token: Token) -> bool:
+        """Interrupt an attempt; false when it is not here."""
+        attempt = self._attempts.get(call)
+        if attempt is None or attempt.order.token != token:
+            return False
+        self._interrupt(attempt, CallEvent.CANCELLED)
+        return True
+
+    def stop(self, *, now: bool = False) -> None:
+        """Leave: after the calls it has, or at once."""
+        if self.state is WorkerState.GONE or self._verdict:
+            return
+        if self.state in _BEFORE_SANDBOX:
+            self._leave(WorkerExit(reason="stopped"))
+        elif now or self.state is WorkerState.STARTING:
+            self._kill("stopped")
+        elif not self._is_leaving:
+            self._is_leaving = True
+            self._enter(WorkerState.DRAINING)
+            self._send(Stop())
+            self._limit_leaving()
+
+    def held(self) -> Iterable[Held]:
+        """The attempts it has."""
+        return [attempt.held for attempt in self._attempts.values()]
+
+    # -- life
+
+    async def live(self) -> None:
+        """Returns when nothing of it is left and all of that has been told."""
+        try:
+            if not self._around.provider.has(self.spec):
+                self._enter(WorkerState.PULLING)
+            layout = await self._around.provider.layout(self.id, self.spec)
+            if self.state is WorkerState.GONE:
+                return  # it was stopped meanwhile
+            self._enter(WorkerState.STARTING)
+            sandbox = await self._start(layout)
+        except (RelightError, OSError) as error:
+            failure = error if isinstance(error, RelightError) else StartFailed(f"cannot start a worker: {error}")
+            self._leave(WorkerExit(reason=self._verdict or "start_failed"), failure_of(failure))
+            return
+        self._wind_up(await sandbox.wait())
+
+    async def _start(self, layout: Layout) -> Sandbox:
+        ours, theirs = socket.socketpair()
+        mark = secrets.token_hex(16)
+        self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
+        self._output = Output(mark, self._attempts.__contains__, self._tell_lines)
+        try:
+            self._sandbox = await self._around.sandboxes.start(
+                layout.sandbox,
+                channel=theirs,
+                stdout=self._output.stdout.writer,
+                stderr=self._output.stderr.writer,
+            )
+        finally:
+            theirs.close()
+            self._output.close_writers()
+        self.isolation = layout.sandbox.isolation.value if layout.sandbox.isolation else ""
+        if self._verdict:  # stopped before there was anything to kill
+            self._end_sandbox()
+            return self._sandbox
+        function = self.spec.function
+        self._later(function.startup_timeout_seconds, self._give_up_start)
+        self._send(
+            Load(
+                module=function.module,
+                qualname=function.qualname,
+                is_class=function.is_class,
+                paths=layout.module_paths,
+                mark=mark,
+            )
+        )
+        return self._sandbox
+
+    def _wind_up(self, ended: SandboxExit) -> None:
+        """The sandbox is empty: hear its last words, then say how it ended."""
+        if self._channel is not None:
+            self._channel.drain()
+        last_lines: tuple[str, ...] = ()
+        if self._output is not None:
+            self._output.close()
+            last_lines = self._output.last_lines
+        ending = exit_of(ended, killed_for=self._verdict, is_leaving=self._is_leaving, last_lines=last_lines)
+        if self.state is WorkerState.STARTING and self._failure is None and ending.reason != "stopped":
+            words = f"; its last words: {last_lines[-1][:200]}" if last_lines else ""
+            why = f"cannot start {self.spec.function.name}: its worker ended ({ending.reason}) while loading it{words}"
+            self._failure = failure_of(StartFailed(f"{why}; look at its logs"))
+        if ending.reason != "stopped":
+            self._tell_system(f"the worker ended: {ending.reason}")
+        self._leave(ending, self._failure)
+
+    def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
+        is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
+        for attempt in tuple(self._attempts.values()):
+            attempt.disarm()
+            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault)
+            self._around.outbox.end(attempt.held, end)
+        self._attempts.clear()
+        for timer in self._timers:
+            timer.cancel()
+        if self._channel is not None:
+            self._channel.close()
+        if self._output is not None:
+            self._output.close()
+        self._enter(WorkerState.GONE, failure=failure, ending=ending)
+
+    # -- one call
+
+    async def _fetch(self, attempt: Attempt) -> None:
+        try:
+            descriptor = await self._around.values.fetch(attempt.order.payload.blob)
+        except (RelightError, OSError) as error:
+            refusal = error if isinstance(error, RelightError) else Unavailable(f"cannot fetch an input: {error}")
+            self._finish(attempt, end_without_input(attempt, refusal))
+            return
+        attempt.is_fetching = False
+        self._begin(attempt, (descriptor,))
+
+    def _begin(self, attempt: Attempt, descriptors: Sequence[int]) -> None:
+        order = attempt.order
+        self._send(
+            Run(
+                call=order.call,
+                attempt=order.attempt,
+                payload=order.payload,
+                method=order.method,
+                accept=order.accept,
+            ),
+            descriptors,
+        )
+        seconds = self.spec.function.timeout_seconds
+        attempt.timers = (self._around.later(seconds, partial(self._interrupt, attempt, CallEvent.TIMED_OUT)),)
+
+    def _interrupt(self, attempt: Attempt, reason: CallEvent) -> None:
+        """Ask the function to stop, and kill its worker if it does not."""
+        if attempt.interrupted is not None:
+            return
+        attempt.interrupted = reason
+        attempt.disarm()
+        if attempt.is_fetching:
+            self._finish(attempt, end_before_start(attempt, reason))
+            return
+        self._send(Interrupt(call=attempt.order.call, reason=reason))
+        self._signal(signal.SIGUSR1)
+        attempt.timers = (self._around.later(self.spec.function.grace_seconds, partial(self._outlive, attempt)),)
+
+    def _outlive(self, attempt: Attempt) -> None:
+        attempt.has_outlived_grace = True
+        assert attempt.interrupted is not None, "only an interrupted attempt has a grace to outlive"
+        self._kill(f"killed:{attempt.interrupted.value}")
+
+    def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
+        attempt.disarm()
+        del self._attempts[attempt.order.call]
+        if descriptors:
+            self._around.outbox.promise(attempt.held)
+            self._around.tasks.create_task(self._deliver(attempt.held, end, descriptors), name=f"{self.id}.deliver")
+        else:
+            self._around.outbox.end(attempt.held, end)
+        if self._attempts or self._verdict:
+            return
+        if self.state is WorkerState.BUSY:
+            self._enter(WorkerState.IDLE)
+        self._limit_leaving()
+
+    async def _deliver(self, held: Held, end: CallEnd, descriptors: Sequence[int]) -> None:
+        self._around.outbox.end(held, await self._around.values.deliver(end, descriptors))
+
+    # -- the worker speaks
+
+    def _hear(self, message: object, descriptors: Sequence[int]) -> None:
+        if isinstance(message, Ended):
+            self._hear_end(message, descriptors)
+        elif isinstance(message, Ready):
+            self._hear_ready(message)
+        elif isinstance(message, LoadFailed):
+            self._hear_load_failed(message)
+
+    def _hear_end(self, ended: Ended, descriptors: Sequence[int]) -> None:
+        try:
+            attempt = self._attempts.get(ended.call)
+            if attempt is None or attempt.is_fetching:
+                raise ProtocolError(f"cannot believe an end: {ended.call[:40]!r} is not a call of this worker")
+            end = end_as_told(attempt, ended)
+            large = [payload for payload in payloads_of(ended) if payload.data is None]
+            for payload, descriptor in zip(large, descriptors, strict=True):
+                check_value(payload, descriptor)
+        except ProtocolError:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        if self._output is not None:
+            self._output.drain()  # so that what it wrote is told before its end
+        self._finish(attempt, end, descriptors)
+
+    def _hear_ready(self, ready: Ready) -> None:
+        if self.state is not WorkerState.STARTING or self._verdict:
+            if self._verdict:
+                return
+            raise ProtocolError("cannot believe a worker that says it is ready twice")
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._enter(
+            WorkerState.READY,
+            detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
+        )
+
+    def _hear_load_failed(self, message: LoadFailed) -> None:
+        if self.state is not WorkerState.STARTING:
+            raise ProtocolError("cannot believe a worker that was ready and says that it cannot load")
+        self._failure = self._failure or message.failure
+        self._verdict = self._verdict or "start_failed"
+        self._later(self.spec.function.grace_seconds, self._end_sandbox)
+
+    def _hear_close(self, reason: str) -> None:
+        if reason:
+            self._tell_system(f"the worker was killed: {reason}")
+            self._kill("killed:protocol")
+        elif self.state is not WorkerState.GONE:  # as a rule it is ending, and its exit says more
+            self._later(self.spec.function.grace_seconds, lambda: self._kill("killed:channel_closed"))
+
+    # -- small things
+
+    def _enter(
+        self, state: WorkerState, *, detail: str = "", failure: Failure | None = None, ending: WorkerExit | None = None
+    ) -> None:
+        assert state in STATES[self.state].may_become, f"a worker cannot become {state} from {self.state}"
+        self.since = max(self._around.clock.now(), self.since)
+        self.state = state
+        change = WorkerChange(
+            worker=self.id,
+            state=state,
+            at=self.since,
+            credit=CREDIT,
+            isolation=self.isolation,
+            detail=detail,
+            failure=failure,
+            exit=ending,
+        )
+        self._around.outbox.change(change)
+
+    def _kill(self, why: str) -> None:
+        self._verdict = self._verdict or why
+        self._end_sandbox()
+
+    def _end_sandbox(self) -> None:
+        if self._sandbox is not None and self.state is not WorkerState.GONE:
+            self._around.tasks.create_task(self._sandbox.kill(), name=f"{self.id}.kill")
+
+    def _give_up_start(self) -> None:
+        seconds = self.spec.function.startup_timeout_seconds
+        why = f"cannot start {self.spec.function.name}: loading it took more than {seconds:g} s"
+        self._failure = failure_of(StartFailed(f"{why}; raise startup_timeout="))
+        self._kill("start_timed_out")
+
+    def _limit_leaving(self) -> None:
+        """It was told to leave and has no calls: it does so within its grace."""
+        if self._is_leaving and not self._attempts:
+            self._later(self.spec.function.grace_seconds, lambda: self._kill("stopped"))
+
+    def _send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        assert self._channel is not None, "nothing is sent before the sandbox is started"
+        self._channel.send(message, descriptors)
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            if self._sandbox is not None:
+                self._sandbox.signal(number)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        self._timers.append(self._around.later(seconds, act))
+
+    def _tell_lines(self, source: str, lines: list[Line]) -> None:
+        at = self._around.clock.now()
+        self._around.outbox.lines(
+            [LogLine(worker=self.id, at=at, source=source, text=line.text, call=line.call) for line in lines]
+        )
+
+    def _tell_system(self, text: str) -> None:
+        _log.info(text, extra={"worker": self.id, "version": self.spec.version})
+        calls = list(self._attempts) or [""]
+        at = self._around.clock.now()
+        self._around.outbox.lines(
+            [LogLine(worker=self.id, at=at, source="system", text=text, call=call) for call in calls]
+        )

@@ -1,0 +1,123 @@
+"""All workers of a node: orders find theirs here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from relight.agent.attempts import Attempt, end_refused
+from relight.agent.outbox import Held
+from relight.agent.worker import CREDIT, Surroundings, Worker
+from relight.protocol.errors import Unavailable, failure_of
+from relight.protocol.link import CancelCall, HeldWorker, RunCall, StartWorker, StopWorker, WorkerChange
+from relight.protocol.workers import WorkerExit, WorkerState
+
+
+class Workers:
+    """The pool.  A worker that is gone stays known until the ends of its calls are acknowledged."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._workers: dict[str, Worker] = {}
+        self._is_draining = False
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    def start(self, order: StartWorker) -> None:
+        """Start a worker; one of that name that is here already is left as it is."""
+        if order.worker in self._workers:
+            return
+        if self._is_draining:
+            self._refuse(order)
+            return
+        worker = self._workers[order.worker] = Worker(order.worker, order.spec, self._around)
+        self._is_empty.clear()
+        self._around.tasks.create_task(self._live(worker), name=f"{worker.id}.live")
+
+    def stop(self, order: StopWorker) -> None:
+        """Stop a worker; without effect when it is gone."""
+        worker = self._workers.get(order.worker)
+        if worker is not None:
+            worker.stop(now=order.now)
+
+    def run(self, order: RunCall) -> None:
+        """Give a call to its worker; a call for one that is not here ends at once, uncharged."""
+        worker = self._workers.get(order.worker)
+        if worker is not None:
+            worker.run(order)
+            return
+        attempt = Attempt(order=order)
+        self._around.outbox.end(attempt.held, end_refused(attempt, f"worker {order.worker} is not on this node"))
+
+    def cancel(self, order: CancelCall) -> None:
+        """Interrupt a call; without effect when it has ended, as its end is on the way."""
+        any(worker.cancel(order.call, order.token) for worker in self._workers.values())
+
+    def held_calls(self) -> tuple[str, ...]:
+        """The calls that the server must not give to another node."""
+        return tuple({held.call for held in self._all_held()})
+
+    def held_workers(self) -> tuple[HeldWorker, ...]:
+        """All that a server which comes back has to know."""
+        calls: dict[str, list[Held]] = {}
+        for held in self._all_held():
+            calls.setdefault(held.worker, []).append(held)
+        self._forget_gone()
+        return tuple(
+            HeldWorker(
+                worker=worker.id,
+                spec=worker.spec,
+                state=worker.state,
+                since=worker.since,
+                credit=CREDIT,
+                isolation=worker.isolation,
+                calls=tuple((held.call, held.token, held.attempt) for held in calls.get(worker.id, ())),
+            )
+            for worker in self._workers.values()
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """Stop all: gently, and after `seconds` at once.  Returns when none is left."""
+        self._is_draining = True
+        self._stop_all(now=False)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_empty.wait()
+        except TimeoutError:
+            self._stop_all(now=True)
+            await self._is_empty.wait()
+
+    def _stop_all(self, *, now: bool) -> None:
+        for worker in tuple(self._workers.values()):
+            worker.stop(now=now)
+        self._note_empty()
+
+    async def _live(self, worker: Worker) -> None:
+        await worker.live()
+        self._forget_gone()
+        self._note_empty()
+
+    def _all_held(self) -> Iterable[Held]:
+        for worker in self._workers.values():
+            yield from worker.held()
+        yield from self._around.outbox.held()
+
+    def _forget_gone(self) -> None:
+        needed = {held.worker for held in self._around.outbox.held()}
+        for worker in tuple(self._workers.values()):
+            if worker.state is WorkerState.GONE and worker.id not in needed:
+                del self._workers[worker.id]
+
+    def _note_empty(self) -> None:
+        if all(worker.state is WorkerState.GONE for worker in self._workers.values()):
+            self._is_empty.set()
+
+    def _refuse(self, order: StartWorker) -> None:
+        change = WorkerChange(
+            worker=order.worker,
+            state=WorkerState.GONE,
+            at=self._around.clock.now(),
+            failure=failure_of(Unavailable("cannot start a worker: this node is being stopped; use another")),
+            exit=WorkerExit(reason="stopped"),
+        )
+        self._around.outbox.change(change)

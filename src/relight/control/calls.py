@@ -1,0 +1,369 @@
+"""Calls: taken in, waited for, shown, cancelled, ended.
+
+A call may be dispatched while its record commits; nobody hears that it was taken, or how it ended, before the record is
+in.  The scheduler tells this room what it found out (`scheduler.loop.Listener`), the nodes' reports bring the ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
+
+from relight.clock import Clock
+from relight.control.catalog import Catalog, Version, check_method, key_of
+from relight.control.ends import Ending, judge
+from relight.control.waiters import Waiters
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Submit
+from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
+from relight.protocol.ids import is_id
+from relight.protocol.link import CallEnd
+from relight.protocol.manifest import FunctionSpec
+from relight.protocol.views import CallQuery
+from relight.scheduler.leases import Claimed, Lease
+from relight.scheduler.loop import Scheduler
+from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
+from relight.store.store import Store
+
+GROUP_PAGE = 1000
+"""How many ends of a group one answer holds at most."""
+
+Judged = list[tuple[Lease, CallEnd, End]]
+"""Leases that are over, what the node said of each, and what is kept of it."""
+
+Claims = list[Claim]
+QueuedEnds = list[EndQueued]
+
+PAYLOADS_IN_MEMORY = 2000
+"""How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
+
+
+class Calls:
+    """Every call of every workspace."""
+
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._waiters = Waiters()
+        self._ending: set[tuple[str, Token]] = set()
+        self._reads: set[asyncio.Task[None]] = set()
+        self._scheduler: Scheduler
+
+    def use(self, scheduler: Scheduler) -> None:
+        """Meet the scheduler, which was built with this as its listener."""
+        self._scheduler = scheduler
+
+    # -- what callers ask
+
+    async def submit(self, workspace: str, submit: Submit) -> CallViews:
+        """Keep calls and start them; then wait up to `wait_seconds` for all of them to end.
+
+        Raises NotFound or InvalidRequest before anything is kept, Conflict when an id was used before.
+        """
+        asked = submit.calls
+        if submit.is_again:
+            there = await self._store.calls.existing(workspace, [request.id for request in asked])
+            asked = tuple(request for request in asked if request.id not in there)
+        await self._take(workspace, asked)
+        ids = [request.id for request in submit.calls]
+        await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS))
+        return CallViews(calls=await self._views(workspace, ids))
+
+    async def wait(self, workspace: str, query: Await) -> CallViews:
+        """Wait for one of `ids`, or for more of `group` than its end number `after`; then say where they stand."""
+        seconds = min(query.wait_seconds, MAX_WAIT_SECONDS)
+        if query.group:
+            return await self._wait_group(workspace, query, seconds)
+        await self._waiters.wait_any(query.ids, seconds)
+        return CallViews(calls=await self._views(workspace, query.ids))
+
+    async def show(self, workspace: str, call_id: str) -> CallDetail:
+        """All that is known of a call.  Raises NotFound."""
+        view = await self._find(workspace, call_id)
+        attempts = await self._store.calls.attempts(workspace, call_id)
+        intervals = await self._store.workers.intervals(workspace, view.worker) if view.worker else ()
+        return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals))
+
+    async def list(self, workspace: str, query: CallQuery) -> tuple[CallView, ...]:
+        """Calls, newest first."""
+        return tuple(self._explained(view) for view in await self._store.calls.list(workspace, query))
+
+    async def cancel(self, workspace: str, call_id: str) -> CallView:
+        """Cancel a call: at once when it waits; a running one is told, and ends when it obeys or is killed."""
+        view = await self._find(workspace, call_id)
+        if view.state.is_final:
+            return view
+        found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function))
+        if isinstance(found, WaitingCall):
+            await self._end_queued(
+                [found], CallEvent.CANCELLED, Failure(code="cancelled", message="the call was cancelled")
+            )
+        return await self._find(workspace, call_id)
+
+    async def cancel_version(self, version: str) -> int:
+        """Cancel all that waits or runs of a version; how many that is."""
+        found = [self._scheduler.cancel(call_id, key) for call_id, key in self._scheduler.unfinished(version)]
+        waiting = [one for one in found if isinstance(one, WaitingCall)]
+        await self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message="its app was stopped"))
+        return sum(one is not None for one in found)
+
+    # -- taking calls in
+
+    async def _take(self, workspace: str, requests: Sequence[CallRequest]) -> None:
+        if not requests:
+            return
+        now = self._clock.now()
+        rows, waiting = [], []
+        for request in requests:
+            version = await self._catalog.route(workspace, request.app, request.environment)
+            function = self._check(version, request)
+            rows.append(NewCall(request=request, version=version.id, at=now))
+            waiting.append(self._waiting(version, function, request))
+        committed = self._store.calls.submit(workspace, rows)
+        self._scheduler.submit(waiting)
+        already = await committed
+        if already:
+            raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
+
+    def _check(self, version: Version, request: CallRequest) -> FunctionSpec:
+        if not is_id(request.id, "call"):
+            raise InvalidRequest(f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…")
+        function = version.function(request.function)
+        check_method(function, request.method)
+        key = key_of(version, function)
+        if not self._scheduler.knows(key):
+            self._scheduler.add_function(key, version.worker_spec(function))
+        return function
+
+    def _waiting(self, version: Version, function: FunctionSpec, request: CallRequest) -> WaitingCall:
+        key = key_of(version, function)
+        limit = function.queue_timeout_seconds
+        return WaitingCall(
+            id=request.id,
+            workspace=version.workspace,
+            key=key,
+            method=request.method,
+            accept=request.accept,
+            payload=request.payload if self._scheduler.waiting(key) < PAYLOADS_IN_MEMORY else None,
+            expires_at=None if limit is None else self._clock.monotonic() + limit,
+        )
+
+    async def recover(self) -> int:
+        """Take over the calls that a server before this one left; how many there are."""
+        unfinished = await self._store.calls.unfinished()
+        waiting = []
+        for row in unfinished:
+            version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
+            function = version.function(row.function)
+            self._scheduler.add_function(key_of(version, function), version.worker_spec(function))
+            call = self._recovered(row, version, function)
+            if row.state is CallState.RUNNING and row.token is not None:
+                call.attempts = row.attempts
+                claim = Claimed(token=row.token, worker=row.worker, node=row.node, attempt=row.attempts + 1)
+                self._scheduler.restore(call, claim)
+            else:
+                waiting.append(call)
+        self._scheduler.submit(waiting)
+        return len(unfinished)
+
+    def _recovered(self, row: Unfinished, version: Version, function: FunctionSpec) -> WaitingCall:
+        key = key_of(version, function)
+        now, limit = self._clock.monotonic(), function.queue_timeout_seconds
+        age = max(0.0, self._clock.now() - row.submitted_at)
+        return WaitingCall(
+            id=row.id,
+            workspace=row.workspace,
+            key=key,
+            method=row.method,
+            accept=row.accept,
+            attempts=row.attempts,
+            not_before=now + max(0.0, row.not_before - self._clock.now()),
+            expires_at=None if limit is None else now + limit - age,
+        )
+
+    # -- ends, as nodes report them
+
+    def ended(self, node: str, ends: Sequence[CallEnd]) -> None:
+        """Attempts ended on a node.  Each is acknowledged once it is kept, or at once when it means nothing."""
+        judged: defaultdict[str, Judged] = defaultdict(Judged)
+        for end in ends:
+            if (end.call, end.token) in self._ending:
+                continue  # told again while the first is being kept
+            lease = self._scheduler.release(end.call, end.token)
+            if lease is None:
+                self._scheduler.acknowledge(node, end.call, end.token)
+                continue
+            self._ending.add((end.call, end.token))
+            judged[lease.call.workspace].append((lease, end, self._judge(lease, end)))
+        for workspace, rows in judged.items():
+            self._keep_ends(node, workspace, rows)
+
+    def lost(self, leases: Sequence[Lease], why: str) -> None:
+        """The scheduler took leases back: their node or their worker is gone."""
+        judged: defaultdict[str, Judged] = defaultdict(Judged)
+        for lease in leases:
+            failure = Failure(code="worker_lost", message=why)
+            end = CallEnd(
+                call=lease.call.id,
+                token=lease.token,
+                outcome=CallEvent.LEASE_LOST,
+                worker=lease.worker,
+                failure=failure,
+            )
+            judged[lease.call.workspace].append((lease, end, self._judge(lease, end)))
+        for workspace, rows in judged.items():
+            self._keep_ends("", workspace, rows)
+
+    def _judge(self, lease: Lease, end: CallEnd) -> End:
+        version = lease.call.key.version
+        function = self._catalog.known(lease.call.workspace, version).function(lease.call.key.function)
+        attempt = lease.attempt if end.is_charged else lease.attempt - 1
+        verdict = judge(
+            Ending(event=end.outcome, attempt=attempt, failure=end.failure, is_cancelled=lease.call.is_cancelled),
+            function.retries,
+        )
+        return End(
+            call=end.call,
+            token=end.token,
+            event=verdict.event,
+            result=end.result if verdict.event is CallEvent.SUCCEEDED else None,
+            failure=verdict.failure,
+            at=self._clock.now(),
+            not_before=self._clock.now() + verdict.delay_seconds,
+            is_charged=end.is_charged,
+        )
+
+    def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
+        kept = self._store.calls.end(workspace, [row for _, _, row in rows])
+        kept.add_done_callback(partial(self._on_kept, node, rows))
+        again = [
+            self._again(lease, row) for lease, _, row in rows if row.event in (CallEvent.LEASE_LOST, CallEvent.RETRIED)
+        ]
+        if again:
+            self._scheduler.submit(again)
+
+    def _again(self, lease: Lease, row: End) -> WaitingCall:
+        delay = max(0.0, row.not_before - self._clock.now())
+        attempts = lease.attempt if row.is_charged else lease.attempt - 1
+        return replace(lease.call, attempts=attempts, not_before=self._clock.monotonic() + delay, expires_at=None)
+
+    def _on_kept(
+        self,
+        node: str,
+        rows: Judged,
+        kept: asyncio.Future[tuple[CallView | None, ...]],
+    ) -> None:
+        for lease, end, _ in rows:
+            self._ending.discard((end.call, end.token))
+            if node:
+                self._scheduler.acknowledge(lease.node, end.call, end.token)
+        for view in kept.result():
+            if view is not None and view.state.is_final:
+                self._waiters.publish(view)
+
+    # -- what the scheduler tells
+
+    def claimed(self, leases: Sequence[Lease]) -> None:
+        """Calls were given to workers."""
+        claims: defaultdict[str, Claims] = defaultdict(Claims)
+        for lease in leases:
+            claims[lease.call.workspace].append(
+                Claim(
+                    call=lease.call.id,
+                    token=lease.token,
+                    attempt=lease.attempt,
+                    worker=lease.worker,
+                    node=lease.node,
+                    at=self._clock.now(),
+                )
+            )
+        for workspace, rows in claims.items():
+            self._store.calls.claim(workspace, rows)
+
+    def expired(self, calls: Sequence[WaitingCall]) -> None:
+        """Calls waited longer than `queue_timeout`."""
+        failure = Failure(
+            code="expired", message="the call did not start within its queue_timeout; raise it or add workers"
+        )
+        self._run(self._end_queued(calls, CallEvent.EXPIRED, failure))
+
+    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
+        """Workers for these calls failed to start again and again."""
+        self._run(self._end_queued(calls, CallEvent.FAILED, failure))
+
+    def payload_missing(self, leases: Sequence[Lease]) -> None:
+        """Calls whose payload was not kept in memory are about to run."""
+        self._run(self._deliver(leases))
+
+    async def _deliver(self, leases: Sequence[Lease]) -> None:
+        for workspace in {lease.call.workspace for lease in leases}:
+            mine = [lease for lease in leases if lease.call.workspace == workspace]
+            payloads = await self._store.calls.payload(workspace, [lease.call.id for lease in mine])
+            for lease in mine:
+                self._scheduler.deliver(lease, payloads[lease.call.id])
+
+    async def _end_queued(self, calls: Sequence[WaitingCall], event: CallEvent, failure: Failure) -> None:
+        by_workspace: defaultdict[str, QueuedEnds] = defaultdict(QueuedEnds)
+        for call in calls:
+            row = EndQueued(call=call.id, event=event, failure=failure, at=self._clock.now())
+            by_workspace[call.workspace].append(row)
+        for workspace, rows in by_workspace.items():
+            for view in await self._store.calls.end_queued(workspace, rows):
+                if view is not None:
+                    self._waiters.publish(view)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="control.calls")
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    # -- how they stand
+
+    async def _wait_group(self, workspace: str, query: Await, seconds: float) -> CallViews:
+        feed = self._waiters.group(query.group)
+        end = self._clock.monotonic() + seconds
+        while True:
+            if query.after >= feed.floor:
+                views = feed.after(query.after, GROUP_PAGE)
+            else:
+                views = tuple(await self._store.calls.group_ended(workspace, query.group, query.after, GROUP_PAGE))
+            left = end - self._clock.monotonic()
+            if views or left <= 0:
+                return CallViews(
+                    calls=views, group_reason="" if views else await self._why_group(workspace, query.group)
+                )
+            try:
+                async with asyncio.timeout(left):
+                    await feed.wait()
+            except TimeoutError:
+                continue
+
+    async def _why_group(self, workspace: str, group: str) -> str:
+        oldest = await self._store.calls.group_oldest(workspace, group)
+        return self._explained(oldest).pending_reason if oldest is not None else ""
+
+    async def _views(self, workspace: str, ids: Sequence[str]) -> tuple[CallView, ...]:
+        """Each call as it stands; those that ended lately without a read."""
+        recent = {call_id: view for call_id in ids if (view := self._waiters.recent(call_id)) is not None}
+        missing = [call_id for call_id in ids if call_id not in recent]
+        stored = await self._store.calls.existing(workspace, missing) if missing else {}
+        lost = [call_id for call_id in missing if call_id not in stored]
+        if lost:
+            raise NotFound(
+                f"cannot find call {lost[0]!r}: it is not kept here, or no longer; check the id and the server"
+            )
+        return tuple(recent[one] if one in recent else self._explained(stored[one]) for one in ids)
+
+    async def _find(self, workspace: str, call_id: str) -> CallView:
+        return (await self._views(workspace, [call_id]))[0]
+
+    def _explained(self, view: CallView) -> CallView:
+        if view.state is not CallState.QUEUED:
+            return view
+        reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function))
+        return replace(view, pending_reason=reason or "no_worker: it is about to start")

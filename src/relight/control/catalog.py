@@ -1,0 +1,130 @@
+"""Which version a name leads to, and what is in it: immutable versions, kept in memory once read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from relight.protocol.errors import InvalidRequest, NotFound
+from relight.protocol.link import WorkerSpec
+from relight.protocol.manifest import FunctionSpec, Manifest
+from relight.scheduler.queue import FunctionKey
+from relight.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One immutable deploy of an app, and where it is deployed."""
+
+    workspace: str
+    id: str
+    app: str
+    environment: str
+    manifest: Manifest
+
+    def function(self, name: str) -> FunctionSpec:
+        """The function of that name.  Raises NotFound with the nearest right name."""
+        function = self.manifest.function(name)
+        if function is None:
+            names = [one.name for one in self.manifest.functions]
+            raise NotFound(
+                f"cannot find function {name!r} in app {self.app!r}: it has {_list(names)}{_nearest(name, names)}"
+            )
+        return function
+
+    def worker_spec(self, function: FunctionSpec) -> WorkerSpec:
+        """What a node needs to start a worker of one of its functions."""
+        return WorkerSpec(
+            workspace=self.workspace,
+            app=self.app,
+            environment=self.environment,
+            version=self.id,
+            function=function,
+            code=self.manifest.code,
+        )
+
+
+def key_of(version: Version, function: FunctionSpec) -> FunctionKey:
+    """The scheduler's name for a function of a version."""
+    return FunctionKey(version.id, function.name)
+
+
+def check_method(function: FunctionSpec, method: str) -> None:
+    """Raise NotFound or InvalidRequest when a call of `method` means nothing."""
+    if function.method(method) is not None:
+        return
+    names = [one.name for one in function.methods]
+    if function.is_class and not method:
+        raise InvalidRequest(f"cannot call {function.name!r}: it is a class; call one of its methods: {_list(names)}")
+    if not function.is_class:
+        raise InvalidRequest(
+            f"cannot call {function.name}.{method}: {function.name!r} is a function, it has no methods"
+        )
+    raise NotFound(
+        f"cannot find method {method!r} of {function.name!r}: it has {_list(names)}{_nearest(method, names)}"
+    )
+
+
+class Catalog:
+    """The versions this server has seen, and the routes to them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._versions: dict[tuple[str, str], Version] = {}
+        self._routes: dict[tuple[str, str, str], Version] = {}
+
+    async def route(self, workspace: str, app: str, environment: str) -> Version:
+        """The version that an app's name leads to.  Raises NotFound with the nearest right name."""
+        known = self._routes.get((workspace, app, environment))
+        if known is not None:
+            return known
+        found = await self._store.versions.route(workspace, app, environment)
+        if found is None:
+            raise NotFound(await self._explain(workspace, app, environment))
+        version = Version(workspace=workspace, id=found[0], app=app, environment=environment, manifest=found[1])
+        self.switch(version)
+        return version
+
+    async def version(self, workspace: str, version_id: str, app: str, environment: str) -> Version:
+        """A version by its id, whether a route leads to it or not."""
+        known = self._versions.get((workspace, version_id))
+        if known is None:
+            manifest = await self._store.versions.manifest(workspace, version_id)
+            if manifest is None:
+                raise NotFound(f"cannot find version {version_id!r} of app {app!r}: it is not kept; deploy it again")
+            known = Version(workspace=workspace, id=version_id, app=app, environment=environment, manifest=manifest)
+            self._versions[(workspace, version_id)] = known
+        return known
+
+    def known(self, workspace: str, version_id: str) -> Version:
+        """A version that has been read before, as that of every call in memory has."""
+        return self._versions[(workspace, version_id)]
+
+    def switch(self, version: Version) -> None:
+        """From now on the name leads to `version`."""
+        self._versions[(version.workspace, version.id)] = version
+        self._routes[(version.workspace, version.app, version.environment)] = version
+
+    def drop_route(self, workspace: str, app: str, environment: str) -> None:
+        """The name leads nowhere any more."""
+        self._routes.pop((workspace, app, environment), None)
+
+    async def _explain(self, workspace: str, app: str, environment: str) -> str:
+        views = await self._store.versions.list(workspace)
+        places = sorted({view.environment for view in views if view.app == app})
+        if places:
+            return f"cannot find app {app!r} in environment {environment!r}: it is deployed to {_list(places)}"
+        names = sorted({view.app for view in views if not view.environment.startswith("run-")})
+        if not names:
+            return f"cannot find app {app!r}: nothing is deployed; deploy it with `relight deploy FILE`"
+        return f"cannot find app {app!r}: deployed are {_list(names)}{_nearest(app, names)}"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

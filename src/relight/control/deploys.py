@@ -1,0 +1,145 @@
+"""Deploys: a manifest becomes an immutable version, and a name leads to it from one transaction on."""
+
+from __future__ import annotations
+
+from relight.blobs.store import BlobStore
+from relight.clock import Clock, now_ms
+from relight.control.calls import Calls
+from relight.control.catalog import Catalog, Version, key_of
+from relight.protocol.api import Deploy, Deployed
+from relight.protocol.errors import InvalidRequest
+from relight.protocol.ids import is_id, new_id
+from relight.protocol.manifest import FunctionSpec, Manifest
+from relight.protocol.views import AppView
+from relight.scheduler.loop import Scheduler
+from relight.store.rows import NewVersion
+from relight.store.store import Store
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_NETWORKS = ("none", "host")
+
+
+class Deploys:
+    """Versions of apps, and the names that lead to them."""
+
+    def __init__(self, store: Store, blobs: BlobStore, catalog: Catalog, calls: Calls, clock: Clock) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._catalog = catalog
+        self._calls = calls
+        self._clock = clock
+        self._scheduler: Scheduler
+
+    def use(self, scheduler: Scheduler) -> None:
+        """Meet the scheduler."""
+        self._scheduler = scheduler
+
+    async def deploy(self, workspace: str, deploy: Deploy) -> Deployed:
+        """Make a manifest the version its environment leads to; the one before finishes what it has.
+
+        Raises InvalidRequest, having changed nothing, when the manifest cannot be run.
+        """
+        self._check(deploy)
+        version = Version(
+            workspace=workspace,
+            id=new_id("version", now_ms()),
+            app=deploy.manifest.app,
+            environment=deploy.environment,
+            manifest=deploy.manifest,
+        )
+        row = NewVersion(
+            workspace=workspace,
+            id=version.id,
+            app=version.app,
+            environment=version.environment,
+            manifest=version.manifest,
+            at=self._clock.now(),
+        )
+        replaced = await self._store.versions.deploy(row)
+        self._activate(version)
+        if replaced:
+            self._scheduler.supersede_version(replaced)
+        return Deployed(version=version.id, app=version.app, environment=version.environment, replaced=replaced)
+
+    async def apps(self, workspace: str) -> tuple[AppView, ...]:
+        """What is deployed where, runs included."""
+        return tuple(await self._store.versions.list(workspace))
+
+    async def function(self, workspace: str, app: str, environment: str, name: str) -> FunctionSpec:
+        """What was deployed under that name.  Raises NotFound with the nearest right one."""
+        return (await self._catalog.route(workspace, app, environment)).function(name)
+
+    async def stop(self, workspace: str, app: str, environment: str) -> int:
+        """Let a name lead nowhere, cancel its calls and stop its workers; how many calls were cancelled."""
+        version = await self._catalog.route(workspace, app, environment)
+        await self._store.versions.remove_route(workspace, app, environment)
+        self._catalog.drop_route(workspace, app, environment)
+        cancelled = await self._calls.cancel_version(version.id)
+        self._scheduler.stop_version(version.id, now=False)
+        return cancelled
+
+    async def recover(self, workspaces: tuple[str, ...]) -> None:
+        """Make what was deployed before this server known to the scheduler, for the sake of the floors."""
+        for workspace in workspaces:
+            for view in await self._store.versions.list(workspace):
+                self._activate(await self._catalog.route(workspace, view.app, view.environment))
+
+    def _activate(self, version: Version) -> None:
+        self._catalog.switch(version)
+        for function in version.manifest.functions:
+            self._scheduler.add_function(key_of(version, function), version.worker_spec(function))
+
+    def _check(self, deploy: Deploy) -> None:
+        manifest = deploy.manifest
+        for name in (manifest.app, deploy.environment, *(function.name for function in manifest.functions)):
+            if not name or len(name) > 100 or not _NAME_CHARACTERS.issuperset(name):
+                raise InvalidRequest(
+                    f"cannot deploy {manifest.app!r}: {name!r} is no name; use 1 to 100 letters, digits, '-', '_' or '.'"
+                )
+        if deploy.environment.startswith("run-") and not is_id(deploy.environment, "run"):
+            raise InvalidRequest(
+                f"cannot deploy to {deploy.environment!r}: names that begin with 'run-' are those of runs"
+            )
+        if not self._blobs.has(manifest.code.digest):
+            raise InvalidRequest(
+                f"cannot deploy {manifest.app!r}: its code {manifest.code.digest[:12]}… is not here; "
+                f"upload it first with PUT /v1/blobs/{manifest.code.digest}"
+            )
+        _check_functions(manifest)
+
+
+def _check_functions(manifest: Manifest) -> None:
+    if not manifest.functions:
+        raise InvalidRequest(f"cannot deploy {manifest.app!r}: it has no function; decorate one with @app.function()")
+    names = [function.name for function in manifest.functions]
+    double = {name for name in names if names.count(name) > 1}
+    if double:
+        raise InvalidRequest(f"cannot deploy {manifest.app!r}: it has two functions named {min(double)!r}; rename one")
+    for function in manifest.functions:
+        _check_function(function)
+
+
+def _check_function(function: FunctionSpec) -> None:
+    resources, scaling = function.resources, function.scaling
+    ranges = (
+        ("cpu", resources.cpu, 0.01, 1024),
+        ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
+        ("timeout", function.timeout_seconds, 0.001, 30 * 86400),
+        ("startup_timeout", function.startup_timeout_seconds, 0.1, 86400),
+        ("min_workers", scaling.min_workers, 0, 10_000),
+        ("max_workers", scaling.max_workers, 1, 10_000),
+        ("retries", function.retries.count, 0, 100),
+    )
+    for name, value, least, most in ranges:
+        if value is not None and not least <= value <= most:
+            raise InvalidRequest(
+                f"cannot deploy {function.name!r}: {name}={value:g} is not between {least:g} and {most:g}"
+            )
+    if scaling.max_workers is not None and scaling.max_workers < scaling.min_workers:
+        raise InvalidRequest(
+            f"cannot deploy {function.name!r}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}"
+        )
+    if function.network not in _NETWORKS:
+        raise InvalidRequest(
+            f"cannot deploy {function.name!r}: network={function.network!r} is none of {', '.join(map(repr, _NETWORKS))}"
+        )

@@ -1,0 +1,61 @@
+"""What an end leads to: a pure table from how an attempt ended to what becomes of the call.
+
+succeeded, cancelled, timed_out ──▶ final        failed ──▶ tried again while `retries` last, then final
+lease_lost ──▶ tried again up to LOST_RETRIES times, then failed: worker_lost
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.calls import CallEvent
+from relight.protocol.errors import Failure
+from relight.protocol.manifest import Retries
+
+LOST_RETRIES = 3
+"""How often a call is tried again when its worker, not its code, was at fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """One attempt's end.  `attempt` counts from 1, the one that ended included."""
+
+    event: CallEvent
+    attempt: int
+    failure: Failure | None = None
+    is_cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of the call: the event that is kept, why it failed, and seconds to wait when it is tried again."""
+
+    event: CallEvent
+    failure: Failure | None = None
+    delay_seconds: float = 0.0
+
+
+def judge(ending: Ending, retries: Retries) -> Verdict:
+    """What becomes of a call whose attempt ended so."""
+    if ending.is_cancelled and ending.event in (CallEvent.LEASE_LOST, CallEvent.FAILED):
+        return Verdict(event=CallEvent.CANCELLED, failure=_cancelled())
+    if ending.event is CallEvent.LEASE_LOST:
+        return _judge_lost(ending, retries)
+    if ending.event is CallEvent.FAILED and ending.attempt <= retries.count:
+        delay = retries.delay_before(ending.attempt)
+        return Verdict(event=CallEvent.RETRIED, failure=ending.failure, delay_seconds=delay)
+    if ending.event is CallEvent.CANCELLED and ending.failure is None:
+        return Verdict(event=CallEvent.CANCELLED, failure=_cancelled())
+    return Verdict(event=ending.event, failure=ending.failure)
+
+
+def _judge_lost(ending: Ending, retries: Retries) -> Verdict:
+    if ending.attempt <= max(LOST_RETRIES, retries.count):
+        return Verdict(event=CallEvent.LEASE_LOST, failure=ending.failure)
+    why = ending.failure.message if ending.failure is not None else "its worker was lost"
+    message = f"cannot finish the call: it was tried {ending.attempt} times and its worker was lost each time; the last: {why}"
+    return Verdict(event=CallEvent.FAILED, failure=Failure(code="worker_lost", message=message))
+
+
+def _cancelled() -> Failure:
+    return Failure(code="cancelled", message="the call was cancelled")

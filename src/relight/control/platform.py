@@ -1,0 +1,63 @@
+"""The whole of control, put together: what gateway, links and dialects are handed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from relight.blobs.store import BlobStore
+from relight.clock import Clock
+from relight.control.calls import Calls
+from relight.control.catalog import Catalog
+from relight.control.deploys import Deploys
+from relight.control.logs import Logs
+from relight.control.nodes import Nodes
+from relight.control.runs import Runs
+from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.scheduler.loop import Scheduler, Timing
+from relight.scheduler.orders import OrderBook
+from relight.store.store import Store
+
+WORKSPACES = (DEFAULT_WORKSPACE,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """One server's platform."""
+
+    calls: Calls
+    deploys: Deploys
+    runs: Runs
+    logs: Logs
+    nodes: Nodes
+    tokens: Tokens
+    blobs: BlobStore
+    scheduler: Scheduler
+
+    async def run(self) -> None:
+        """Do what must be done without being asked, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.scheduler.run(), name="control.scheduler")
+            tasks.create_task(self.runs.watch(WORKSPACES), name="control.runs")
+
+
+async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Timing) -> Control:
+    """Begin a new epoch over what the store holds: deploys first, then the calls that were left."""
+    epoch = await store.epochs.begin()
+    catalog = Catalog(store)
+    calls = Calls(store, catalog, clock)
+    logs = Logs(store)
+    nodes = Nodes(store, calls, logs, clock)
+    deploys = Deploys(store, blobs, catalog, calls, clock)
+    runs = Runs(deploys, logs, clock)
+    orders = OrderBook(nodes.send, asyncio.get_running_loop().call_soon)
+    scheduler = Scheduler(epoch, timing, clock, orders, nodes)
+    for room in (calls, deploys, runs, nodes):
+        room.use(scheduler)
+    tokens = Tokens(store, clock)
+    await tokens.load()
+    await deploys.recover(WORKSPACES)
+    await calls.recover()
+    return Control(
+        calls=calls, deploys=deploys, runs=runs, logs=logs, nodes=nodes, tokens=tokens, blobs=blobs, scheduler=scheduler
+    )

@@ -1,0 +1,122 @@
+"""Who waits for which call, and the ends that were seen last: a result reaches its waiter without a read.
+
+An end is published only after it is kept, so what a waiter sees can never be taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from relight.protocol.calls import CallView
+
+_KEPT_BYTES = 64 * 1024 * 1024
+_VIEW_BYTES = 512
+
+
+def _weight(view: CallView) -> int:
+    data = view.result.data if view.result is not None else None
+    return _VIEW_BYTES + len(data or b"")
+
+
+class GroupFeed:
+    """The ends of one group in their order, from `floor` on: earlier ones are in the store only."""
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor
+        self._views: deque[CallView] = deque()
+        self._changed = asyncio.Event()
+
+    def add(self, view: CallView) -> None:
+        """One more has ended."""
+        self._views.append(view)
+        self._changed.set()
+
+    def after(self, sequence: int, limit: int) -> tuple[CallView, ...]:
+        """The ends past `sequence`; those before it are forgotten, for their reader has them."""
+        while self._views and self._views[0].sequence <= sequence:
+            self._views.popleft()
+        self.floor = max(self.floor, sequence)
+        return tuple(self._views[at] for at in range(min(limit, len(self._views))))
+
+    async def wait(self) -> None:
+        """Return when something more has ended."""
+        self._changed.clear()
+        await self._changed.wait()
+
+
+class Waiters:
+    """Futures by call, feeds by group."""
+
+    def __init__(self) -> None:
+        self._futures: dict[str, list[asyncio.Future[CallView]]] = {}
+        self._groups: dict[str, GroupFeed] = {}
+        self._recent: OrderedDict[str, CallView] = OrderedDict()
+        self._recent_bytes = 0
+        self._last_sequence = 0
+
+    def publish(self, view: CallView) -> None:
+        """A call has ended, and its end is kept."""
+        self._last_sequence = max(self._last_sequence, view.sequence)
+        self._remember(view)
+        for future in self._futures.pop(view.id, ()):
+            if not future.done():
+                future.set_result(view)
+        feed = self._groups.get(view.group) if view.group else None
+        if feed is not None:
+            feed.add(view)
+
+    def recent(self, call_id: str) -> CallView | None:
+        """The end of a call, if it was seen lately."""
+        return self._recent.get(call_id)
+
+    async def wait_all(self, ids: Iterable[str], seconds: float) -> None:
+        """Return when all have ended, or after `seconds`."""
+        await self._wait(ids, seconds, asyncio.ALL_COMPLETED)
+
+    async def wait_any(self, ids: Iterable[str], seconds: float) -> None:
+        """Return when one has ended, or after `seconds`."""
+        await self._wait(ids, seconds, asyncio.FIRST_COMPLETED)
+
+    def group(self, name: str) -> GroupFeed:
+        """The feed of a group, from now on."""
+        feed = self._groups.get(name)
+        if feed is None:
+            feed = self._groups[name] = GroupFeed(self._last_sequence)
+        return feed
+
+    def forget_group(self, name: str) -> None:
+        """Nobody reads this group any more."""
+        self._groups.pop(name, None)
+
+    async def _wait(self, ids: Iterable[str], seconds: float, until: str) -> None:
+        futures: dict[str, asyncio.Future[CallView]] = {}
+        for call_id in ids:
+            if call_id in self._recent:
+                if until == asyncio.FIRST_COMPLETED:
+                    return
+                continue
+            future: asyncio.Future[CallView] = asyncio.get_running_loop().create_future()
+            futures[call_id] = future
+            self._futures.setdefault(call_id, []).append(future)
+        try:
+            if futures and seconds > 0:
+                await asyncio.wait(futures.values(), timeout=seconds, return_when=until)
+        finally:
+            self._drop(futures)
+
+    def _drop(self, futures: dict[str, asyncio.Future[CallView]]) -> None:
+        for call_id, future in futures.items():
+            waiting = self._futures.get(call_id)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._futures[call_id]
+
+    def _remember(self, view: CallView) -> None:
+        self._recent[view.id] = view
+        self._recent_bytes += _weight(view)
+        while self._recent_bytes > _KEPT_BYTES:
+            _, oldest = self._recent.popitem(last=False)
+            self._recent_bytes -= _weight(oldest)
