@@ -10,13 +10,13 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union, get_type_hints
+from typing import get_type_hints
 
 from relight.protocol.errors import InvalidRequest
 
-Value = Union[str, int, float, bool, Path, tuple[str, ...]]
+Value = str | int | float | bool | Path | tuple[str, ...]
 
 PREFIX = "RELIGHT_"
 CONFIG_FILE = "config.toml"
@@ -45,36 +45,66 @@ class Rule:
         return ", ".join(self.one_of)
 
 
-def _set(default: Any, says: str, *, between: tuple[float, float] | None = None, one_of: tuple[str, ...] = ()) -> Any:
-    """A field with its rule; typed as dataclasses.field is, so that it fits every field's type."""
-    return dataclasses.field(default=default, metadata={"rule": Rule(says=says, between=between, one_of=one_of)})
+def _rule(says: str, *, between: tuple[float, float] | None = None, one_of: tuple[str, ...] = ()) -> dict[str, Rule]:
+    return {"rule": Rule(says=says, between=between, one_of=one_of)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a server can be told.  The rule beside each field is checked, and is what docs/settings.md shows."""
 
-    data_dir: Path = _set(Path("~/.relight"), "where everything that must outlive the server is kept")
-    host: str = _set("127.0.0.1", "the address to listen on; another one makes the API reachable from outside")
-    port: int = _set(8700, "the TCP port; 0 takes a free one", between=(0, 65535))
-    allowed_hosts: tuple[str, ...] = _set((), "further names that a Host header may hold, besides this machine's own")
-    with_agent: bool = _set(True, "whether the server starts an agent on its own machine")
-    node: str = _set("", "the name of that agent's node; empty takes the machine's name")
-    declare_gpu: str = _set("", "GPUs to declare as simulated, such as A100:4,H100:2")
-    lease_seconds: float = _set(30.0, "a call whose node is silent for so long is given to another", between=(1, 3600))
-    sweep_seconds: float = _set(0.25, "how often lost leases and late calls are looked for", between=(0.05, 5))
-    run_grace_seconds: float = _set(30.0, "a run whose client is gone for so long is cancelled", between=(1, 3600))
-    stop_seconds: float = _set(10.0, "what open requests get to end when the server stops", between=(0, 600))
-    result_days: float = _set(7.0, "how long ended calls and their results are kept", between=(0.01, 3650))
-    log_days: float = _set(30.0, "how long the lines that workers wrote are kept", between=(0.01, 3650))
-    max_frame_mib: int = _set(64, "the largest message of the SDK", between=(1, 1024))
-    max_json_mib: int = _set(16, "the largest JSON body", between=(1, 256))
-    max_blob_mib: int = _set(16 * 1024, "the largest blob", between=(1, 1024 * 1024))
-    max_connections: int = _set(4096, "how many connections are open at once", between=(16, 100_000))
-    log_level: str = _set("info", "what is logged", one_of=("debug", "info", "warning", "error"))
-    log_format: str = _set("auto", "how: auto is text on a terminal, json elsewhere", one_of=("auto", "text", "json"))
-    log_to: str = _set("stderr", "where to: file is server.log in the data folder", one_of=("stderr", "file", "both"))
-    fault_points: str = _set("", "for tests: where the server kills itself, such as end.before_commit:3")
+    data_dir: Path = field(
+        default=Path("~/.relight"), metadata=_rule("where everything that must outlive the server is kept")
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_rule("the address to listen on; another one makes the API reachable from outside"),
+    )
+    port: int = field(default=8700, metadata=_rule("the TCP port; 0 takes a free one", between=(0, 65535)))
+    allowed_hosts: tuple[str, ...] = field(
+        default=(), metadata=_rule("further names that a Host header may hold, besides this machine's own")
+    )
+    with_agent: bool = field(default=True, metadata=_rule("whether the server starts an agent on its own machine"))
+    node: str = field(default="", metadata=_rule("the name of that agent's node; empty takes the machine's name"))
+    declare_gpu: str = field(default="", metadata=_rule("GPUs to declare as simulated, such as A100:4,H100:2"))
+    lease_seconds: float = field(
+        default=30.0, metadata=_rule("a call whose node is silent for so long is given to another", between=(1, 3600))
+    )
+    sweep_seconds: float = field(
+        default=0.25, metadata=_rule("how often lost leases and late calls are looked for", between=(0.05, 5))
+    )
+    run_grace_seconds: float = field(
+        default=30.0, metadata=_rule("a run whose client is gone for so long is cancelled", between=(1, 3600))
+    )
+    stop_seconds: float = field(
+        default=10.0, metadata=_rule("what open requests get to end when the server stops", between=(0, 600))
+    )
+    result_days: float = field(
+        default=7.0, metadata=_rule("how long ended calls and their results are kept", between=(0.01, 3650))
+    )
+    log_days: float = field(
+        default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))
+    )
+    max_frame_mib: int = field(default=64, metadata=_rule("the largest message of the SDK", between=(1, 1024)))
+    max_json_mib: int = field(default=16, metadata=_rule("the largest JSON body", between=(1, 256)))
+    max_blob_mib: int = field(default=16 * 1024, metadata=_rule("the largest blob", between=(1, 1024 * 1024)))
+    max_connections: int = field(
+        default=4096, metadata=_rule("how many connections are open at once", between=(16, 100_000))
+    )
+    log_level: str = field(
+        default="info", metadata=_rule("what is logged", one_of=("debug", "info", "warning", "error"))
+    )
+    log_format: str = field(
+        default="auto",
+        metadata=_rule("how: auto is text on a terminal, json elsewhere", one_of=("auto", "text", "json")),
+    )
+    log_to: str = field(
+        default="stderr",
+        metadata=_rule("where to: file is server.log in the data folder", one_of=("stderr", "file", "both")),
+    )
+    fault_points: str = field(
+        default="", metadata=_rule("for tests: where the server kills itself, such as end.before_commit:3")
+    )
 
 
 def read_settings(options: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -100,7 +130,7 @@ def read_settings(options: Mapping[str, object] | None = None, environ: Mapping[
 
 def rules() -> dict[str, Rule]:
     """Each setting's rule, in the order of the fields."""
-    return {field.name: field.metadata["rule"] for field in dataclasses.fields(Settings)}
+    return {one.name: one.metadata["rule"] for one in dataclasses.fields(Settings)}
 
 
 def wants_traceback() -> bool:
@@ -136,7 +166,7 @@ def _from_file(path: Path) -> dict[str, object]:
 
 
 def _check_name(name: str, source: str) -> None:
-    known = [field.name for field in dataclasses.fields(Settings)]
+    known = [one.name for one in dataclasses.fields(Settings)]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"settings are {', '.join(known)}"
@@ -156,9 +186,8 @@ def _read(name: str, raw: object, source: str) -> Value:
 
 def _check_range(name: str, value: Value, source: str) -> None:
     rule = rules()[name]
-    if rule.between is not None and isinstance(value, (int, float)):
-        if not rule.between[0] <= value <= rule.between[1]:
-            raise InvalidRequest(f"cannot set {name}={value} from {source}: it must be {rule.range}")
+    if rule.between is not None and not rule.between[0] <= float(str(value)) <= rule.between[1]:
+        raise InvalidRequest(f"cannot set {name}={value} from {source}: it must be {rule.range}")
     if rule.one_of and value not in rule.one_of:
         raise InvalidRequest(f"cannot set {name}={value!r} from {source}: it must be one of {rule.range}")
 
