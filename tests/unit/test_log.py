@@ -26,8 +26,8 @@ def restored() -> Iterator[None]:
         one.setLevel(level)
 
 
-def record(event: str, **fields: object) -> logging.LogRecord:
-    made = logging.makeLogRecord({"name": "relight.agent", "levelname": "INFO", "levelno": logging.INFO, "msg": event})
+def record(said: str, /, **fields: object) -> logging.LogRecord:
+    made = logging.makeLogRecord({"name": "relight.agent", "levelname": "INFO", "levelno": logging.INFO, "msg": said})
     vars(made).update(fields)
     return made
 

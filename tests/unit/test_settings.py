@@ -71,7 +71,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(tmp_path: Path) -> None
 def test_a_value_of_the_wrong_type_in_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("host = 7\n")
 
-    with pytest.raises(InvalidRequest, match="host=7 .*must be text"):
+    with pytest.raises(InvalidRequest, match=r"host=7 .*must be text"):
         read_settings({"data_dir": tmp_path}, {})
 
 
