@@ -1,0 +1,162 @@
+"""One attempt of one call: arguments in, the user's code, an end out.  Whatever the user's code does becomes an end."""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import mmap
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from relight.protocol.calls import CallEvent
+from relight.protocol.channel import Ended, Run
+from relight.protocol.errors import Failure, RelightError, failure_of
+from relight.protocol.payload import INLINE_BYTES, Payload
+from relight.protocol.values import dump_exception, dump_result, load_input
+from relight.runtime.interrupts import CallInterrupted, Interrupts
+from relight.runtime.loader import Loaded
+from relight.runtime.tracebacks import describe, summarize
+
+if TYPE_CHECKING:
+    import asyncio
+
+IN_DESCRIPTOR = "descriptor"
+"""What stands for the digest of a value that is sent as a descriptor: the agent computes it."""
+
+
+class Loop:
+    """The one event loop of a worker, made when the first `async def` needs it."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, value: Any) -> Any:
+        """`value`, awaited when it is a coroutine."""
+        if not inspect.iscoroutine(value):
+            return value
+        return self._run(value)
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop is None:
+            import asyncio  # 30 ms, and most functions are plain
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        task = loop.create_task(coroutine)
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        self._interrupts.cancel_by(cancel)  # a raise out of the loop's own code would leave it broken
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            self._interrupts.cancel_by(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An end, and the descriptors to send with it."""
+
+    ended: Ended
+    descriptors: tuple[int, ...] = ()
+
+
+class Attempts:
+    """Runs attempts of one loaded function.  `aliases` says which module stands for the caller's `__main__`."""
+
+    def __init__(self, loaded: Loaded, interrupts: Interrupts, loop: Loop, module: str) -> None:
+        self._loaded = loaded
+        self._interrupts = interrupts
+        self._loop = loop
+        self._aliases = {"__main__": module}
+
+    def run(self, order: Run, descriptor: int | None) -> Result:
+        """Run it to its end."""
+        try:
+            try:
+                # Between `arm` and `disarm` an interrupt may come at any instruction, the last one included.
+                self._interrupts.arm(order.call)
+                payload = self._call(order, descriptor)
+            finally:
+                self._interrupts.disarm()
+        except CallInterrupted as error:
+            self._interrupts.disarm()
+            return Result(self._interrupted(order.call, error))
+        except BaseException as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is the call's end
+            if self._interrupts.reason is not None:
+                return Result(self._interrupted(order.call, error))
+            return Result(Ended(call=order.call, outcome=CallEvent.FAILED, failure=failure_from(error)))
+        if self._interrupts.reason is not None:
+            return Result(self._interrupted(order.call, None))
+        return _succeeded(order.call, payload)
+
+    def _call(self, order: Run, descriptor: int | None) -> Payload:
+        args, kwargs = _arguments(order.payload, descriptor, self._aliases)
+        function: Callable[..., Any] = self._loaded.find(order.method)
+        return dump_result(self._loop.run(function(*args, **kwargs)), order.accept)
+
+    def _interrupted(self, call: str, error: BaseException | None) -> Ended:
+        outcome = self._interrupts.reason or CallEvent.CANCELLED
+        why = "it ran longer than its timeout" if outcome is CallEvent.TIMED_OUT else "it was cancelled"
+        failure = Failure(
+            code=outcome.value,
+            message=f"cannot finish call {call}: {why}",
+            traceback=describe(error) if error is not None else "",
+        )
+        return Ended(call=call, outcome=outcome, failure=failure)
+
+
+def failure_from(error: BaseException) -> Failure:
+    """What user code raised, as data; the exception itself goes along when it can be pickled."""
+    if isinstance(error, RelightError) and error.__traceback__ is not None and _is_of_values(error):
+        return replace(failure_of(error), traceback=describe(error))
+    # An exit or a keyboard interrupt must not be raised again in the caller's process: it would end that.
+    exception = dump_exception(error, INLINE_BYTES) if isinstance(error, Exception) else None
+    return Failure(
+        code="function_failed",
+        message=summarize(error),
+        type_name=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        traceback=describe(error),
+        exception=exception,
+    )
+
+
+def _is_of_values(error: RelightError) -> bool:
+    return error.code in ("value_not_portable", "invalid_request", "not_found")
+
+
+def _arguments(
+    payload: Payload, descriptor: int | None, aliases: dict[str, str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if descriptor is None:
+        return load_input(payload, None, aliases)
+    try:
+        mapped = mmap.mmap(descriptor, payload.size, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+    with closing(mapped):
+        return load_input(payload, mapped, aliases)
+
+
+def _succeeded(call: str, payload: Payload) -> Result:
+    if payload.data is None or len(payload.data) <= INLINE_BYTES:
+        return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=payload))
+    descriptor = _sealed(payload.data)
+    result = replace(payload, data=None, blob=IN_DESCRIPTOR)
+    return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=result), (descriptor,))
+
+
+def _sealed(data: bytes) -> int:
+    """A descriptor of a file in memory that nobody can change any more."""
+    descriptor = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    return descriptor

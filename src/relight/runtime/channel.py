@@ -1,0 +1,101 @@
+"""The worker's end of the channel: `[u32 length][message]`, with file descriptors for values too large for a message.
+
+Descriptors come with or before the message they belong to, so they wait in a queue until that message is whole.
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Run
+from relight.protocol.codec import pack
+from relight.protocol.errors import ProtocolError
+
+_LENGTH = struct.Struct("!I")
+_READ_BYTES = 256 * 1024
+_MAX_DESCRIPTORS = 8
+_ROOM = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
+
+
+class ChannelClosed(Exception):
+    """The agent is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, and the descriptor of the value that came with it, if one did."""
+
+    message: object
+    descriptor: int | None = None
+
+
+class Channel:
+    """Blocking both ways; `poll` alone takes only what has come."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._input = bytearray()
+        self._descriptors: deque[int] = deque()
+        self._received: deque[Received] = deque()
+
+    def receive(self) -> Received:
+        """The next message.  Raises ChannelClosed when none can come, ProtocolError when it has no meaning."""
+        while not self._received:
+            self._read(0)
+        return self._received.popleft()
+
+    def poll(self) -> Sequence[Received]:
+        """What has come and was not received yet; it stays to be received."""
+        try:
+            while True:
+                self._read(socket.MSG_DONTWAIT)
+        except (BlockingIOError, ChannelClosed):
+            return tuple(self._received)
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Send a message whole.  Raises ChannelClosed when nobody can hear it."""
+        data = pack(message)
+        if len(data) > MESSAGE_BYTES:
+            raise ProtocolError(f"cannot send a message of {len(data)} bytes: {MESSAGE_BYTES} are allowed")
+        frame = memoryview(_LENGTH.pack(len(data)) + data)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            sent = self._socket.sendmsg([frame], rights)
+            self._socket.sendall(frame[sent:])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise ChannelClosed from error
+
+    def _read(self, flags: int) -> None:
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ROOM, flags | socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError as error:
+            raise ChannelClosed from error
+        for level, kind, rights in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(rights[: len(rights) - len(rights) % numbers.itemsize])
+                self._descriptors.extend(numbers)
+        if not data:
+            raise ChannelClosed
+        self._input += data
+        while len(self._input) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._input)[0]
+            if end > MESSAGE_BYTES:
+                raise ProtocolError(f"cannot read a message of {end} bytes: {MESSAGE_BYTES} are allowed")
+            if len(self._input) < end:
+                return
+            message = TO_WORKER.unpack(bytes(self._input[_LENGTH.size : end]))
+            del self._input[:end]
+            self._received.append(Received(message, self._descriptor_of(message)))
+
+    def _descriptor_of(self, message: object) -> int | None:
+        if not isinstance(message, Run) or message.payload.data is not None:
+            return None
+        if not self._descriptors:
+            raise ProtocolError(f"cannot read call {message.call}: the descriptor of its arguments did not come")
+        return self._descriptors.popleft()

@@ -1,0 +1,102 @@
+"""Stops the call that runs, from outside, in the main thread.
+
+The agent sends `Interrupt` on the channel and then SIGUSR1.  The handler looks into the channel without blocking; when
+the call that runs is named, it raises `CallInterrupted` in the user's code, or cancels the task that runs it.  A signal
+that comes while nothing runs is nothing: `arm` looks into the channel itself before a call starts.
+
+SIGTERM means: finish what runs, then leave.  It raises only where the worker waits for its next message.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from relight.protocol.calls import CallEvent
+from relight.protocol.channel import Interrupt
+from relight.runtime.channel import Channel, Received
+
+
+class CallInterrupted(BaseException):
+    """Not an Exception, so that `except Exception` in the user's code does not take it."""
+
+
+class Leave(BaseException):
+    """SIGTERM came while the worker was idle."""
+
+
+class Interrupts:
+    """Who may be interrupted now, and how."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._call = ""
+        self._cancel_task: Callable[[], None] | None = None
+        self._is_looking = False
+        self._was_rung = False
+        self._is_waiting = False
+        self._is_leaving = False
+        self.reason: CallEvent | None = None
+
+    def install(self) -> None:
+        """Take the two signals."""
+        signal.signal(signal.SIGUSR1, self._on_interrupt)
+        signal.signal(signal.SIGTERM, self._on_leave)
+
+    def receive(self) -> Received:
+        """The next message.  Raises Leave when the worker is to leave instead."""
+        self._is_waiting = True
+        try:
+            if self._is_leaving:
+                raise Leave
+            return self._channel.receive()
+        finally:
+            self._is_waiting = False
+
+    def arm(self, call: str) -> None:
+        """`call` runs from here on; raises CallInterrupted when it has been interrupted already."""
+        self.reason = None
+        self._call = call
+        self._look()
+
+    def disarm(self) -> None:
+        """Nothing runs that may be interrupted."""
+        self._call = ""
+        self._cancel_task = None
+
+    def cancel_by(self, cancel: Callable[[], None] | None) -> None:
+        """An interrupt calls this, and raises nothing: what runs is a task of an event loop."""
+        self._cancel_task = cancel
+
+    def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        self._was_rung = True
+        if self._call and not self._is_looking:
+            self._look()
+
+    def _on_leave(self, _signal: int, _frame: FrameType | None) -> None:
+        self._is_leaving = True
+        if self._is_waiting:
+            raise Leave
+
+    def _look(self) -> None:
+        """Read what has come; a signal in the middle of it makes it look once more, rather than into itself."""
+        self._was_rung = True
+        self._is_looking = True
+        try:
+            while self._was_rung:
+                self._was_rung = False
+                waiting = self._channel.poll()
+        finally:
+            self._is_looking = False
+        for received in waiting:
+            message = received.message
+            if isinstance(message, Interrupt) and message.call == self._call and self.reason is None:
+                self.reason = message.reason
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._cancel_task is not None:
+            self._cancel_task()
+            return
+        raise CallInterrupted(self._call)

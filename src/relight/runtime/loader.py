@@ -1,0 +1,143 @@
+"""From names to something that can be called: imports the user's module, makes the object, runs its `@enter` methods.
+
+A module that says `with app.run():` without a guard stops there (`LoadingStopped`): what stands above that line is all
+a worker needs, so the half-executed module is kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from relight.protocol.channel import Load
+from relight.protocol.errors import Failure, NotFound
+from relight.protocol.inside import ENTER, EXIT, HOOK, RAW, LoadingStopped, inside
+from relight.runtime.tracebacks import describe, summarize
+
+RunAwaitable = Callable[[Any], Any]
+
+
+class Loaded:
+    """The user's function, or the one object of the user's class."""
+
+    def __init__(self, target: Any, instance: object | None, run_awaitable: RunAwaitable) -> None:
+        self._target = target
+        self._instance = instance
+        self._run_awaitable = run_awaitable
+        self.import_seconds = 0.0
+        self.enter_seconds = 0.0
+
+    def find(self, method: str) -> Callable[..., Any]:
+        """What a call of `method` ("" for a plain function) calls.  Raises NotFound when there is none."""
+        if self._instance is None:
+            if method:
+                raise NotFound(
+                    f"cannot call {method!r}: {self._target.__qualname__} is a function; leave the method out"
+                )
+            function: Callable[..., Any] = self._target
+            return function
+        marked = _lookup(type(self._instance), method)
+        raw = getattr(marked, RAW, None)
+        if raw is None:
+            name = type(self._instance).__qualname__
+            raise NotFound(f"cannot call {name}.{method}: it has no such @relight.method(); deploy it again")
+        bound: Callable[..., Any] = raw.__get__(self._instance)
+        return bound
+
+    def enter(self) -> None:
+        """Run the `@enter` methods, base classes' first."""
+        self._run_hooks(ENTER)
+
+    def exit(self) -> None:
+        """Run the `@exit` methods, base classes' first."""
+        self._run_hooks(EXIT)
+
+    def _run_hooks(self, hook: str) -> None:
+        for function in _hooks(type(self._instance), hook) if self._instance is not None else ():
+            self._run_awaitable(function.__get__(self._instance)())
+
+
+def load(order: Load, run_awaitable: RunAwaitable) -> Loaded:
+    """Load what `order` names.  Whatever the user's code raises comes out as it is."""
+    began = time.perf_counter()
+    sys.path[0:0] = [path for path in order.paths if path not in sys.path]
+    inside.is_loading = True
+    try:
+        module = _import(order.module, order.paths)
+    finally:
+        inside.is_loading = False
+    target = _find(module, order.qualname)
+    imported = time.perf_counter()
+    loaded = Loaded(target, target() if order.is_class else None, run_awaitable)
+    loaded.enter()
+    loaded.import_seconds = imported - began
+    loaded.enter_seconds = time.perf_counter() - imported
+    return loaded
+
+
+def load_failure(order: Load, error: BaseException) -> Failure:
+    """Why it could not be loaded, for the user to read."""
+    return Failure(
+        code="start_failed",
+        message=f"cannot load {order.module}.{order.qualname}: {summarize(error)}",
+        type_name=type(error).__qualname__,
+        traceback=describe(error),
+    )
+
+
+def _import(name: str, paths: tuple[str, ...]) -> ModuleType:
+    package, _, last = name.rpartition(".")
+    parent = importlib.import_module(package) if package else None
+    if parent is not None and name in sys.modules:
+        return sys.modules[name]  # the package imports it itself
+    spec = importlib.machinery.PathFinder.find_spec(name, list(parent.__path__ if parent is not None else paths))
+    if spec is None:
+        spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # By hand, since the import statement throws away a module that raised.
+        with suppress(LoadingStopped):
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    if parent is not None:
+        setattr(parent, last, module)
+    return module
+
+
+def _find(module: ModuleType, qualname: str) -> Any:
+    found: Any = module
+    try:
+        for name in qualname.split("."):
+            found = getattr(found, name)
+    except AttributeError as error:
+        raise AttributeError(
+            f"{module.__name__} has no {qualname!r}: it must stand at the module's top, above `with app.run()`"
+        ) from error
+    return getattr(found, RAW, found)
+
+
+def _lookup(kind: type, name: str) -> object:
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
+
+
+def _hooks(kind: type, hook: str) -> list[Any]:
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        for name, value in vars(base).items():
+            if getattr(value, HOOK, None) == hook:
+                found[name] = value
+            elif name in found:
+                del found[name]  # a subclass has put something else there
+    return list(found.values())

@@ -1,0 +1,53 @@
+"""Ties what is written to the call that writes it, by notes in the pipes themselves.
+
+A note is `\\0MARK begin CALL\\n` or `\\0MARK end CALL\\n`, written to both pipes after flushing; MARK is a nonce the agent
+chose.  It may stand after a line that did not end.  Lines leave as they end, so a killed worker has said all it said.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
+
+_PIPES = (1, 2)
+
+
+class Output:
+    """Both pipes of this worker."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._flush_native: Callable[[], object] | None = None
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+    def flush_with(self, flush: Callable[[], object] | None) -> None:
+        """Flush what C holds, too, from now on."""
+        self._flush_native = flush
+
+    def begin(self, call: str) -> None:
+        """What is written from now on belongs to `call`."""
+        self._note("begin", call)
+
+    def end(self, call: str) -> None:
+        """What is written from now on belongs to no call."""
+        self._note("end", call)
+
+    def flush(self) -> None:
+        """Let nothing be held back.  The streams may be what the user put there, or closed."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        if self._flush_native is not None:
+            self._flush_native()
+
+    def _note(self, what: str, call: str) -> None:
+        self.flush()
+        note = f"\0{self._mark} {what} {call}\n".encode()
+        for pipe in _PIPES:
+            with suppress(OSError):  # the user may close them; then nothing is written that a note could be for
+                os.write(pipe, note)

@@ -1,0 +1,116 @@
+"""A worker: one process, one function, calls one after the other, all in the main thread.
+
+    Load ▶ Ready ▶ ( Run ▶ Ended )* ▶ Stop
+       └ fails ▶ LoadFailed ▶ leave
+
+It has no thread of its own: it waits on its channel, and user code finds the process as a plain program would.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import traceback
+from contextlib import suppress
+
+from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.errors import ProtocolError
+from relight.protocol.inside import inside
+from relight.runtime.attempt import Attempts, Loop
+from relight.runtime.channel import Channel, ChannelClosed
+from relight.runtime.interrupts import Interrupts, Leave
+from relight.runtime.loader import Loaded, load, load_failure
+from relight.runtime.native import find_flush
+from relight.runtime.output import Output
+
+LOAD_FAILED = 70
+"""The exit code of a worker that could not load its function."""
+
+PROTOCOL_FAILED = 71
+"""The exit code of a worker that did not understand its agent."""
+
+
+class Worker:
+    """Lives as long as its channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._interrupts = Interrupts(channel)
+        self._loop = Loop(self._interrupts)
+
+    def run(self) -> int:
+        """Live; the exit code."""
+        inside.is_worker = True
+        self._interrupts.install()
+        try:
+            return self._live()
+        except (ChannelClosed, Leave):
+            return 0
+        except ProtocolError as error:
+            sys.stderr.write(f"{error}\n")
+            return PROTOCOL_FAILED
+
+    def _live(self) -> int:
+        order = self._interrupts.receive().message
+        if isinstance(order, Stop):
+            return 0
+        if not isinstance(order, Load):
+            raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
+        output = Output(order.mark)
+        try:
+            loaded = load(order, self._loop.run)
+        except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
+            output.flush()
+            self._channel.send(LoadFailed(failure=load_failure(order, error)))
+            return LOAD_FAILED
+        output.flush_with(find_flush())
+        ready = Ready(
+            import_seconds=loaded.import_seconds,
+            enter_seconds=loaded.enter_seconds,
+            python=platform.python_version(),
+        )
+        output.flush()
+        self._channel.send(ready)
+        with suppress(Leave):
+            self._serve(Attempts(loaded, self._interrupts, self._loop, order.module), output)
+        return self._leave(loaded, output)
+
+    def _serve(self, attempts: Attempts, output: Output) -> None:
+        """Run calls until told to stop."""
+        while True:
+            received = self._interrupts.receive()
+            message = received.message
+            if isinstance(message, Stop):
+                return
+            if isinstance(message, Interrupt):
+                continue  # for a call that has ended meanwhile
+            if not isinstance(message, Run):
+                raise ProtocolError(f"cannot go on: a {type(message).__name__} came where a call was expected")
+            output.begin(message.call)
+            inside.call = message.call
+            result = attempts.run(message, received.descriptor)
+            inside.call = ""
+            output.end(message.call)
+            self._channel.send(result.ended, result.descriptors)
+            for descriptor in result.descriptors:
+                os.close(descriptor)
+
+    def _leave(self, loaded: Loaded, output: Output) -> int:
+        """Run what the user wants done at the end."""
+        try:
+            loaded.exit()
+        except BaseException:  # noqa: BLE001 - the boundary of user code: there is nobody to tell but the log
+            sys.stderr.write(traceback.format_exc())
+            return 1
+        finally:
+            output.flush()
+        return 0
+
+
+def main() -> None:
+    """Be a worker on the channel that this process inherited."""
+    end = socket.socket(fileno=CHANNEL_FD)
+    end.set_inheritable(False)  # user code's own children have no business there
+    sys.exit(Worker(Channel(end)).run())

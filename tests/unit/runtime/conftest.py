@@ -1,0 +1,167 @@
+"""A worker in a process of its own, driven over its channel as an agent would."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import relight
+from relight.protocol.calls import CallEvent
+from relight.protocol.channel import TO_AGENT, Ended, Interrupt, Load, Ready, Run, Stop
+from relight.protocol.codec import pack
+from relight.protocol.payload import Payload
+from relight.protocol.values import dump_input
+
+SOURCE = Path(relight.__file__).parent.parent
+MARK = "n0nce"
+_LENGTH = struct.Struct("!I")
+
+
+def _pythons() -> list[str]:
+    """Every Python from 3.10 that pyenv has here, and the one that runs the tests."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = {
+        ".".join(path.parent.parent.name.split(".")[:2]): str(path)
+        for path in root.glob("3.*/bin/python")
+        if int(path.parent.parent.name.split(".")[1]) >= 10
+    }
+    return list({**found, f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}.values())
+
+
+PYTHONS = _pythons()
+
+
+@dataclass
+class Agent:
+    """The other end of a worker's channel."""
+
+    channel: socket.socket
+    process: subprocess.Popen[bytes]
+    folder: Path
+    descriptors: list[int]
+
+    def send(self, message: object, descriptors: tuple[int, ...] = ()) -> None:
+        data = pack(message)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        self.channel.sendmsg([_LENGTH.pack(len(data)) + data], rights)
+
+    def receive(self) -> object:
+        size = _LENGTH.unpack(self._read(4))[0]
+        return TO_AGENT.unpack(self._read(size))
+
+    def load(self, qualname: str, source: str, *, is_class: bool = False, module: str = "app") -> object:
+        """Write the module, load the name, and hear what comes of it."""
+        (self.folder / f"{module}.py").write_text(source)
+        self.send(Load(module=module, qualname=qualname, is_class=is_class, paths=(str(self.folder),), mark=MARK))
+        return self.receive()
+
+    def start(self, *args: Any, call: str = "call-1", method: str = "", accept: tuple[str, ...] = ("pickle5",)) -> None:
+        self.send(Run(call=call, attempt=1, payload=dump_input(args, {}), method=method, accept=accept))
+
+    def call(self, *args: Any, method: str = "", accept: tuple[str, ...] = ("pickle5",)) -> Ended:
+        self.start(*args, method=method, accept=accept)
+        return self.end()
+
+    def end(self) -> Ended:
+        message = self.receive()
+        assert isinstance(message, Ended), message
+        return message
+
+    def interrupt(self, reason: CallEvent, call: str = "call-1") -> None:
+        self.send(Interrupt(call=call, reason=reason))
+        self.process.send_signal(signal.SIGUSR1)
+
+    def stop(self) -> tuple[int, bytes, bytes]:
+        """Its exit code, and what it wrote."""
+        self.send(Stop())
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+    def wait_line(self) -> bytes:
+        """Its next line on stdout."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part, ancillary, _, _ = self.channel.recvmsg(size - len(data), socket.CMSG_SPACE(16))
+            for _, _, rights in ancillary:
+                numbers = array.array("i")
+                numbers.frombytes(rights)
+                self.descriptors += numbers
+            if not part:
+                raise EOFError(self.process.communicate(timeout=20))
+            data += part
+        return data
+
+
+StartAgent = Callable[..., Agent]
+
+
+@pytest.fixture(params=PYTHONS, ids=lambda path: path.split("/")[-3])
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path) -> Iterator[StartAgent]:
+    agents: list[Agent] = []
+
+    def start(python: str = sys.executable, env: Mapping[str, str] | None = None) -> Agent:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(20)
+        moves = f"import os; os.dup2({theirs.fileno()}, 3)" + (
+            f"; os.close({theirs.fileno()})" * (theirs.fileno() != 3)
+        )
+        boot = f"import sys; sys.path[0] = {str(SOURCE)!r}; from relight.runtime.worker import main; main()"
+        process = subprocess.Popen(
+            [python, "-c", f"{moves}; {boot}"],
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+        )
+        theirs.close()
+        agent = Agent(ours, process, tmp_path, [])
+        agents.append(agent)
+        return agent
+
+    yield start
+    for agent in agents:
+        agent.channel.close()
+        if agent.process.poll() is None:
+            agent.process.kill()
+        agent.process.communicate(timeout=20)
+        for descriptor in agent.descriptors:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def agent(start_agent: StartAgent) -> Agent:
+    """A worker on this Python."""
+    return start_agent()
+
+
+def ready(message: object) -> Ready:
+    assert isinstance(message, Ready), message
+    return message
+
+
+def data_of(payload: Payload | None) -> bytes:
+    assert payload is not None
+    assert payload.data is not None
+    return payload.data

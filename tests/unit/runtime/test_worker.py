@@ -1,0 +1,287 @@
+"""A worker's whole life, in a real process, on every Python of this machine."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from relight.protocol.calls import CallEvent
+from relight.protocol.channel import Ended, LoadFailed, Ready, Run
+from relight.protocol.payload import Payload
+from relight.protocol.values import dump_input, load_exception, load_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SQUARE = """
+def square(x):
+    return x * x
+"""
+
+
+def value_of(ended: Ended) -> Any:
+    assert ended.outcome is CallEvent.SUCCEEDED, ended.failure
+    assert ended.result is not None
+    return load_result(ended.result)
+
+
+def test_a_worker_loads_runs_and_leaves_on_every_python(start_agent: Callable[..., Any], python: str) -> None:
+    agent = start_agent(python)
+
+    loaded = agent.load("square", SQUARE)
+
+    assert isinstance(loaded, Ready), loaded
+    assert loaded.import_seconds > 0
+    assert [value_of(agent.call(x)) for x in (3, 7)] == [9, 49]
+    assert agent.stop()[0] == 0
+
+
+def test_what_a_call_writes_stands_between_its_notes(agent: Any) -> None:
+    agent.load(
+        "speak",
+        "import sys\nprint('at import')\ndef speak():\n    print('out'); print('err', end='', file=sys.stderr)\n",
+    )
+
+    agent.call()
+    _, out, err = agent.stop()
+
+    assert out == b"at import\n\0n0nce begin call-1\nout\n\0n0nce end call-1\n"
+    assert err == b"\0n0nce begin call-1\nerr\0n0nce end call-1\n"
+
+
+def test_a_failure_has_the_users_frames_and_the_exception_itself(agent: Any) -> None:
+    agent.load("fail", "def fail():\n    raise KeyError('lamp')\n")
+
+    ended = agent.call()
+
+    assert ended.outcome is CallEvent.FAILED
+    assert ended.failure.code == "function_failed"
+    assert ended.failure.type_name == "KeyError"
+    assert "raise KeyError('lamp')" in ended.failure.traceback
+    assert "relight" not in ended.failure.traceback
+    assert load_exception(ended.failure.exception).args == ("lamp",)
+
+
+def test_a_call_that_exits_fails_and_the_worker_lives_on(agent: Any) -> None:
+    agent.load("leave", "import sys\ndef leave(code):\n    return sys.exit(code) if code else 'here'\n")
+
+    ended = agent.call(3)
+
+    assert (ended.outcome, ended.failure.type_name) == (CallEvent.FAILED, "SystemExit")
+    assert ended.failure.exception is None
+    assert value_of(agent.call(0)) == "here"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def wait():\n    print('in', flush=True)\n    try:\n        time.sleep(60)\n    except Exception:\n        pass\n",
+        "async def wait():\n    print('in', flush=True)\n    await asyncio.sleep(60)\n",
+    ],
+    ids=["plain", "async"],
+)
+@pytest.mark.parametrize("reason", [CallEvent.CANCELLED, CallEvent.TIMED_OUT])
+def test_a_running_call_is_interrupted_and_the_worker_takes_the_next(
+    start_agent: Callable[..., Any], python: str, body: str, reason: CallEvent
+) -> None:
+    agent = start_agent(python)
+    agent.load("wait", f"import asyncio, time\n{body}")
+    agent.start()
+    while agent.wait_line() != b"in\n":
+        pass
+
+    agent.interrupt(reason)
+
+    ended = agent.end()
+    assert (ended.outcome, ended.failure.code) == (reason, reason.value)
+    agent.start(call="call-2")
+    agent.interrupt(CallEvent.CANCELLED, call="call-2")
+    assert agent.end().call == "call-2"
+
+
+def test_an_interrupt_that_comes_too_late_touches_nothing(agent: Any) -> None:
+    agent.load("square", SQUARE)
+    agent.call(2)
+
+    agent.interrupt(CallEvent.CANCELLED)
+
+    assert value_of(agent.call(5)) == 25
+
+
+def test_an_interrupt_that_comes_with_its_call_is_not_missed(agent: Any) -> None:
+    agent.load("wait", "import time\ndef wait():\n    time.sleep(60)\n")
+    os.kill(agent.process.pid, signal.SIGSTOP)
+    agent.start()
+    agent.interrupt(CallEvent.CANCELLED)
+
+    os.kill(agent.process.pid, signal.SIGCONT)
+
+    assert agent.end().outcome is CallEvent.CANCELLED
+
+
+def test_a_terminated_worker_finishes_its_call_and_leaves(agent: Any) -> None:
+    agent.load(
+        "slow", "import time\ndef slow():\n    print('in', flush=True)\n    time.sleep(0.2)\n    return 'done'\n"
+    )
+    agent.start()
+    while agent.wait_line() != b"in\n":
+        pass
+
+    agent.process.send_signal(signal.SIGTERM)
+
+    assert value_of(agent.end()) == "done"
+    assert agent.process.wait(20) == 0
+
+
+def test_an_idle_worker_leaves_when_terminated_and_runs_exit(agent: Any) -> None:
+    source = "class C:\n    def bye(self):\n        print('bye')\n    bye.__relight_hook__ = 'exit'\n"
+    agent.load("C", source, is_class=True)
+
+    agent.process.send_signal(signal.SIGTERM)
+
+    assert agent.process.communicate(timeout=20)[0] == b"bye\n"
+    assert agent.process.returncode == 0
+
+
+def test_a_large_result_comes_as_a_file_that_cannot_be_changed(agent: Any) -> None:
+    agent.load("big", "def big(size):\n    return b'x' * size\n")
+
+    ended = agent.call(1_000_000)
+
+    (descriptor,) = agent.descriptors
+    assert ended.result.data is None
+    with pytest.raises(PermissionError):
+        os.write(descriptor, b"y")
+    with mmap.mmap(descriptor, ended.result.size, access=mmap.ACCESS_READ) as mapped:
+        assert load_result(ended.result, mapped) == b"x" * 1_000_000
+
+
+def test_large_arguments_come_as_a_file(agent: Any) -> None:
+    agent.load("count", "def count(data):\n    return len(data)\n")
+    payload = dump_input((b"y" * 600_000,), {})
+    descriptor = os.memfd_create("argument")
+    os.write(descriptor, payload.data or b"")
+
+    agent.send(
+        Run(call="call-1", attempt=1, payload=Payload(format="pickle5", blob="0" * 64, size=payload.size)),
+        (descriptor,),
+    )
+    os.close(descriptor)
+
+    assert value_of(agent.end()) == 600_000
+
+
+def test_the_result_is_json_where_that_is_asked_for_and_python_where_it_is_not_json(agent: Any) -> None:
+    agent.load("same", "def same(x):\n    return {x}if isinstance(x, int) else [x]\n")
+
+    as_json, as_python = (agent.call(x, accept=("json",)).result for x in ("a", 1))
+
+    assert (as_json.format, json.loads(as_json.data)) == ("json", ["a"])
+    assert (as_python.format, as_python.preview) == ("pickle5", "{1}")
+
+
+def test_what_cannot_be_returned_is_said(agent: Any) -> None:
+    agent.load("lock", "import threading\ndef lock():\n    return threading.Lock()\n")
+
+    ended = agent.call()
+
+    assert ended.failure.code == "value_not_portable"
+    assert "cannot return a lock" in ended.failure.message
+
+
+def test_a_class_enters_in_order_runs_methods_and_exits(start_agent: Callable[..., Any], python: str) -> None:
+    source = """
+class Raw:
+    def __init__(self, function):
+        self.__relight_raw__ = function
+
+class Base:
+    def first(self):
+        self.seen = ['first']
+    first.__relight_hook__ = 'enter'
+
+class Reader(Base):
+    async def second(self):
+        self.seen.append('second')
+    second.__relight_hook__ = 'enter'
+    def bye(self):
+        print('bye')
+    bye.__relight_hook__ = 'exit'
+    read = Raw(lambda self, x: [*self.seen, x])
+"""
+    agent = start_agent(python)
+    agent.load("Reader", source, is_class=True)
+
+    assert value_of(agent.call("page", method="read")) == ["first", "second", "page"]
+    assert agent.call(method="seen").failure.code == "not_found"
+    code, out, _ = agent.stop()
+    assert code == 0
+    assert out.endswith(b"bye\n")
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_the_users_frames(agent: Any) -> None:
+    failed = agent.load("f", "def f(): pass\nraise RuntimeError('no lamp')\n")
+
+    assert isinstance(failed, LoadFailed)
+    assert failed.failure.code == "start_failed"
+    assert "no lamp" in failed.failure.message
+    assert "app.py" in failed.failure.traceback
+    assert "importlib" not in failed.failure.traceback
+    assert agent.process.wait(20) == 70
+
+
+def test_a_module_that_runs_its_app_is_kept_as_far_as_it_got(agent: Any) -> None:
+    source = """
+import relight
+app = relight.App()
+@app.function()
+def square(x):
+    return x * x
+try:
+    with app.run():
+        raise SystemExit("a worker must not come here")
+except Exception:
+    raise SystemExit("nor here")
+"""
+    loaded = agent.load("square", source)
+
+    assert isinstance(loaded, Ready), loaded
+    assert value_of(agent.call(6)) == 36
+
+
+def test_a_value_of_the_callers_main_is_one_of_the_modules(agent: Any) -> None:
+    agent.load("kind", "class Lamp:\n    pass\ndef kind(value):\n    return value is Lamp\n")
+    by_main = b"\x80\x05(c__main__\nLamp\nt}\x86."  # ((__main__.Lamp,), {})
+
+    agent.send(Run(call="call-1", attempt=1, payload=Payload(format="pickle5", data=by_main)))
+
+    assert value_of(agent.end()) is True
+
+
+def test_a_function_by_value_runs(agent: Any) -> None:
+    agent.load("apply", "def apply(function, x):\n    return function(x)\n")
+    one = 1
+
+    assert value_of(agent.call(lambda x: x + one, 2)) == 3
+
+
+def test_a_message_without_meaning_ends_the_worker(agent: Any) -> None:
+    agent.channel.sendall(b"\xff\xff\xff\xff")
+
+    _, err = agent.process.communicate(timeout=20)
+
+    assert agent.process.returncode == 71
+    assert b"cannot read a message" in err
+
+
+def test_a_worker_whose_agent_is_gone_leaves(agent: Any) -> None:
+    agent.load("square", SQUARE)
+
+    agent.channel.close()
+
+    assert agent.process.wait(20) == 0
