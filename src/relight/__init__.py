@@ -1,1 +1,106 @@
-"""relight: decorate a function, and it becomes a remote call."""
+"""relight: decorate a function, and it becomes a remote call.
+
+    app = relight.App()
+
+    @app.function(gpu="A100")
+    def run_inference(prompt: str) -> str: ...
+
+    with app.run():
+        run_inference.remote("Hello world")
+
+Names are imported when first used, so that `import relight` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relight.protocol.calls import CallState
+    from relight.protocol.errors import (
+        CallCancelled,
+        CallExpired,
+        Conflict,
+        Deadlock,
+        Forbidden,
+        FunctionFailed,
+        FunctionTimeout,
+        InvalidRequest,
+        LimitExceeded,
+        NotFound,
+        RelightError,
+        RemoteError,
+        StartFailed,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+        ValueNotPortable,
+        WorkerLost,
+    )
+    from relight.protocol.manifest import Retries
+    from relight.sdk.app import App
+    from relight.sdk.call import Call, current_call, is_remote
+    from relight.sdk.classes import enter, exit, method  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.function import Function
+    from relight.sdk.image import Image
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Call",
+    "CallCancelled",
+    "CallExpired",
+    "CallState",
+    "Conflict",
+    "Deadlock",
+    "Forbidden",
+    "Function",
+    "FunctionFailed",
+    "FunctionTimeout",
+    "Image",
+    "InvalidRequest",
+    "LimitExceeded",
+    "NotFound",
+    "RelightError",
+    "RemoteError",
+    "Retries",
+    "StartFailed",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "ValueNotPortable",
+    "WorkerLost",
+    "__version__",
+    "current_call",
+    "enter",
+    "exit",
+    "is_remote",
+    "method",
+]
+
+_HOMES = {
+    "App": "relight.sdk.app",
+    "Call": "relight.sdk.call",
+    "CallState": "relight.protocol.calls",
+    "Function": "relight.sdk.function",
+    "Image": "relight.sdk.image",
+    "Retries": "relight.protocol.manifest",
+    "current_call": "relight.sdk.call",
+    "enter": "relight.sdk.classes",
+    "exit": "relight.sdk.classes",
+    "is_remote": "relight.sdk.call",
+    "method": "relight.sdk.classes",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'relight' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "relight.protocol.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

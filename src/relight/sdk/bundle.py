@@ -1,0 +1,172 @@
+"""The user's own code as one archive: the folder of the app's file, as far as workers need it.
+
+The same files make the same bytes, so nothing is sent twice.  In a folder that is nobody's project (a home, `/tmp`) or
+that is too large to walk, only the modules are taken that were imported from it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from relight.protocol.errors import InvalidRequest, TooLarge
+
+MAX_FILES = 2_000
+MAX_BYTES = 32 * 1024 * 1024
+_MAX_ENTRIES = 20_000
+_SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where an app is written: its file, the name workers import it by, and the folder that name starts from."""
+
+    file: Path
+    module: str
+    folder: Path
+
+
+def source_of(name: str, file: str | None) -> Source:
+    """Where the module `name` (its `__name__`) in `file` is.  Raises InvalidRequest when there is no file."""
+    if not file or not os.path.isfile(file):
+        raise InvalidRequest(
+            f"cannot make an app in {name!r}: it is not in a file, so workers cannot import it; write it into a .py file"
+        )
+    path = Path(file).resolve()
+    if name == "__main__":
+        return _source_of_main(path)
+    root = _root_by_name(path, name)
+    return Source(file=path, module=name, folder=root)
+
+
+def module_name(name: str, file: str | None) -> str:
+    """The name under which workers import the module `name`."""
+    return source_of(name, file).module if name == "__main__" else name
+
+
+def main_aliases() -> dict[str, str]:
+    """Under which name workers know this process's `__main__`."""
+    main: ModuleType | None = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if not isinstance(file, str) or not os.path.isfile(file):
+        return {}
+    return {_source_of_main(Path(file).resolve()).module: "__main__"}
+
+
+def collect(source: Source, include: tuple[str, ...]) -> dict[str, Path]:
+    """The files to send, by their names below the folder.  Raises TooLarge naming the largest."""
+    found = _walk(source.folder) if not _is_nobodys(source.folder) else None
+    if found is None:
+        found = [source.file, *_imported(source.folder)]
+    for pattern in include:
+        matches = [path for path in source.folder.glob(pattern) if path.is_file()]
+        if not matches:
+            raise InvalidRequest(
+                f"cannot include {pattern!r}: nothing below {source.folder} matches it; correct App(include=)"
+            )
+        found += matches
+    files = {str(path.relative_to(source.folder)): path for path in found}
+    _check_size(source.folder, files)
+    return dict(sorted(files.items()))
+
+
+def pack(files: dict[str, Path]) -> bytes:
+    """The archive: the same bytes for the same names, contents and executable bits."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in files.items():
+            data = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return out.getvalue()
+
+
+# -- where
+
+
+def _source_of_main(path: Path) -> Source:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and spec.name:  # python -m package.module
+        return Source(file=path, module=spec.name, folder=_root_by_name(path, spec.name))
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() and root.parent != root:
+        parts.insert(0, root.name)
+        root = root.parent
+    if "." in path.stem:
+        raise InvalidRequest(f"cannot make an app in {path}: no module can be imported by that name; rename the file")
+    return Source(file=path, module=".".join(parts), folder=root)
+
+
+def _root_by_name(path: Path, name: str) -> Path:
+    """The folder in which the import of `name` starts."""
+    parts = name.split(".")
+    depth = len(parts) if path.name == "__init__.py" else len(parts) - 1
+    root = path.parent
+    for part in reversed(parts[:depth]):
+        if root.name != part:
+            break
+        root = root.parent
+    return root
+
+
+# -- what
+
+
+def _is_nobodys(folder: Path) -> bool:
+    return folder in (Path("/"), Path("/tmp"), Path("/var/tmp"), Path.home().resolve(), Path("/home"))
+
+
+def _walk(root: Path) -> list[Path] | None:
+    """Every `.py` below, None when there is too much to look at."""
+    found: list[Path] = []
+    seen = 0
+    for folder, folders, names in os.walk(root):
+        seen += len(folders) + len(names)
+        if seen > _MAX_ENTRIES:
+            return None
+        folders[:] = sorted(name for name in folders if not _is_skipped(Path(folder, name)))
+        found += [path for name in names if name.endswith(".py") and (path := Path(folder, name)).is_file()]
+    return found
+
+
+def _is_skipped(folder: Path) -> bool:
+    return folder.name.startswith(".") or folder.name in _SKIPPED or (folder / "pyvenv.cfg").is_file()
+
+
+def _imported(root: Path) -> Iterator[Path]:
+    """The files of the modules that this process imported from below `root`."""
+    installed = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    for module in tuple(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        path = Path(file).resolve()
+        if not path.is_relative_to(root) or any(path.is_relative_to(prefix) for prefix in installed):
+            continue
+        if path.is_file() and not any(_is_skipped(folder) for folder in _between(root, path)):
+            yield path
+
+
+def _between(root: Path, path: Path) -> Iterable[Path]:
+    return (folder for folder in path.parents if folder != root and folder.is_relative_to(root))
+
+
+def _check_size(root: Path, files: dict[str, Path]) -> None:
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    total = sum(sizes.values())
+    if len(files) <= MAX_FILES and total <= MAX_BYTES:
+        return
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
+    named = ", ".join(f"{name} ({sizes[name]:,} bytes)" for name in largest)
+    raise TooLarge(
+        f"cannot send {root}: it has {len(files):,} files of {total:,} bytes, and {MAX_FILES:,} files of {MAX_BYTES:,} bytes "
+        f"are allowed; the largest are {named}; move the app into a folder of its own, or include less"
+    )

@@ -1,0 +1,73 @@
+"""A failed call as an exception here: the one that was raised there, with its traceback as the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relight.protocol.calls import CallState, CallView
+from relight.protocol.errors import (
+    CallCancelled,
+    CallExpired,
+    Failure,
+    FunctionTimeout,
+    RelightError,
+    RemoteError,
+    ValueNotPortable,
+    error_of,
+)
+from relight.protocol.payload import Payload
+from relight.protocol.values import load_exception, load_result
+
+
+class RemoteTraceback(Exception):
+    """The traceback as it was where the function ran: the `__cause__` of what is raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}\n"""'
+
+
+def outcome_of(view: CallView, payload: Payload | None, aliases: Mapping[str, str]) -> Any:
+    """What an ended call returned; raises what it raised.  `payload` is its result with its bytes."""
+    if view.state is CallState.SUCCEEDED:
+        return load_result(payload, None, aliases) if payload is not None else None
+    raise exception_of(view, aliases)
+
+
+def exception_of(view: CallView, aliases: Mapping[str, str]) -> Exception:
+    """The exception that a call which did not succeed stands for."""
+    failure = view.failure
+    if failure is None:
+        return _bare(view)
+    error: Exception
+    if failure.exception is None and failure.code == "function_failed":
+        error = RemoteError(f"{failure.type_name or 'the function failed'}: {failure.message}")
+    elif failure.exception is None:
+        error = error_of(failure)
+    else:
+        error = _rebuilt(failure, failure.exception, aliases)
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _rebuilt(failure: Failure, exception: Payload, aliases: Mapping[str, str]) -> Exception:
+    try:
+        return load_exception(exception, aliases)
+    except ValueNotPortable:
+        return RemoteError(f"the function raised {failure.message} ({failure.type_name}, which cannot be rebuilt here)")
+
+
+def _bare(view: CallView) -> RelightError:
+    kinds: dict[CallState, type[RelightError]] = {
+        CallState.CANCELLED: CallCancelled,
+        CallState.TIMED_OUT: FunctionTimeout,
+        CallState.EXPIRED: CallExpired,
+    }
+    return kinds.get(view.state, RemoteError)(
+        f"cannot give the result of {view.id}: it {view.state.value.replace('_', ' ')}"
+    )

@@ -1,0 +1,188 @@
+"""The options of `@app.function` and `@app.cls`: said once, checked once, carried in one `FunctionSpec`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
+
+from relight.protocol.errors import InvalidRequest
+from relight.protocol.manifest import (
+    FunctionSpec,
+    GpuRequest,
+    HostImage,
+    Json,
+    MethodSpec,
+    ParameterSpec,
+    Resources,
+    Retries,
+    Scaling,
+    parse_gpu,
+)
+from relight.protocol.values import is_json
+
+
+class FunctionOptions(TypedDict, total=False):
+    """What may be said of a function or a class; all of it has a default.
+
+    `cpu` in cores, `memory` in MiB; `gpu` as `"A100"`, `"A100:2"` or a list in order of preference.  `timeout` bounds one
+    attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
+    what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
+    function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
+    when idle.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
+    """
+
+    cpu: float | None
+    memory: int | None
+    gpu: str | Sequence[str] | None
+    timeout: float
+    startup_timeout: float
+    queue_timeout: float | None
+    grace: float
+    retries: int | Retries
+    min_workers: int
+    max_workers: int | None
+    scaledown_window: float
+    network: str
+    env: Mapping[str, str]
+    image: HostImage
+    name: str
+
+
+NAMES = frozenset(FunctionOptions.__annotations__)
+_NETWORKS = ("none", "host")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a function or class is."""
+
+    name: str
+    module: str
+    qualname: str
+    is_class: bool
+    methods: tuple[MethodSpec, ...]
+
+
+def check_options(name: str, options: FunctionOptions) -> None:
+    """Raises InvalidRequest naming the option that cannot be."""
+    for option in options:
+        if option not in NAMES:
+            near = difflib.get_close_matches(option, NAMES, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(NAMES))}"
+            raise InvalidRequest(f"cannot decorate {name}: {option!r} is not an option; {hint}")
+    above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
+    given: Mapping[str, Any] = {**options}
+    for option in (*above_zero, "grace", "min_workers", "scaledown_window"):
+        value = given.get(option)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidRequest(f"cannot decorate {name}: {option}={value!r} is not a number; write one")
+        if value < 0 or (value == 0 and option in above_zero):
+            bound = "above 0" if option in above_zero else "0 or more"
+            raise InvalidRequest(f"cannot decorate {name}: {option}={value!r} is out of range; make it {bound}")
+    for option in ("memory", "min_workers", "max_workers"):
+        if isinstance(given.get(option), float):
+            raise InvalidRequest(f"cannot decorate {name}: {option}={given[option]!r} is not a whole number; round it")
+    parse_gpus(options)
+    _check_rest(name, given)
+
+
+def spec_of(place: Place, options: FunctionOptions, image: HostImage) -> FunctionSpec:
+    """The spec, `image` being the app's own for whoever names none."""
+    retries = options.get("retries", 0)
+    spec = FunctionSpec(
+        name=options.get("name") or place.name,
+        module=place.module,
+        qualname=place.qualname,
+        is_class=place.is_class,
+        methods=place.methods,
+        image=options.get("image") or image,
+        resources=Resources(
+            cpu=_float_or_none(options.get("cpu")),
+            memory_mib=options.get("memory"),
+            gpu=parse_gpus(options),
+        ),
+        scaling=Scaling(
+            min_workers=options.get("min_workers", 0),
+            max_workers=options.get("max_workers"),
+            scaledown_window_seconds=float(options.get("scaledown_window", 60.0)),
+        ),
+        retries=retries if isinstance(retries, Retries) else Retries(count=retries),
+        env=tuple(sorted(options.get("env", {}).items())),
+    )
+    return replace(
+        spec,
+        timeout_seconds=float(options.get("timeout", spec.timeout_seconds)),
+        startup_timeout_seconds=float(options.get("startup_timeout", spec.startup_timeout_seconds)),
+        queue_timeout_seconds=_float_or_none(options.get("queue_timeout")),
+        grace_seconds=float(options.get("grace", spec.grace_seconds)),
+        network=options.get("network", spec.network),
+    )
+
+
+def parse_gpus(options: FunctionOptions) -> tuple[GpuRequest, ...]:
+    """The GPUs asked for, in order of preference.  Raises InvalidRequest when one cannot be read."""
+    gpu = options.get("gpu") or ()
+    return tuple(parse_gpu(text) for text in ((gpu,) if isinstance(gpu, str) else gpu))
+
+
+def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = False) -> MethodSpec:
+    """What is known of one thing to call.  `is_bound`: its first parameter is `self`, which nobody passes."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())[1 if is_bound else 0 :]
+    returns = signature.return_annotation
+    return MethodSpec(
+        name=name,
+        parameters=tuple(_parameter(parameter) for parameter in parameters),
+        returns="" if returns is inspect.Signature.empty else _source(returns),
+        is_async=inspect.iscoroutinefunction(function),
+        is_generator=inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function),
+        doc=inspect.getdoc(function) or "",
+    )
+
+
+def _parameter(parameter: inspect.Parameter) -> ParameterSpec:
+    kinds = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars = next((stars for kind, stars in kinds.items() if kind is parameter.kind), "")
+    has_default = parameter.default is not inspect.Parameter.empty
+    default: Json = None
+    if has_default and is_json(parameter.default, 1000):
+        default = json.loads(json.dumps(parameter.default))
+    return ParameterSpec(
+        name=stars + parameter.name,
+        annotation="" if parameter.annotation is inspect.Parameter.empty else _source(parameter.annotation),
+        required=not has_default and not stars,
+        default=default,
+        is_keyword_only=parameter.kind is inspect.Parameter.KEYWORD_ONLY,
+    )
+
+
+def _source(annotation: object) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _float_or_none(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _check_rest(name: str, given: Mapping[str, Any]) -> None:
+    most, least = given.get("max_workers"), given.get("min_workers", 0)
+    if most is not None and most < least:
+        raise InvalidRequest(f"cannot decorate {name}: max_workers={most} is below min_workers={least}; raise it")
+    retries = given.get("retries", 0)
+    if not isinstance(retries, Retries) and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
+        raise InvalidRequest(
+            f"cannot decorate {name}: retries={retries!r} is no number of retries; use 0, 1, … or Retries(…)"
+        )
+    if given.get("network", "none") not in _NETWORKS:
+        raise InvalidRequest(
+            f"cannot decorate {name}: network={given['network']!r} is not known; use one of {', '.join(_NETWORKS)}"
+        )
+    env = given.get("env", {})
+    if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
+        raise InvalidRequest(f"cannot decorate {name}: env={env!r} is not a mapping of texts to texts; write it so")
