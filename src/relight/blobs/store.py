@@ -1,0 +1,82 @@
+"""A folder of blobs, each named by its SHA-256: written beside, checked, then renamed, so that a name never lies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator
+from pathlib import Path
+
+from relight.protocol.errors import InvalidRequest, NotFound
+
+CHUNK_BYTES = 256 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """The blobs of one folder, which is made when it is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is or would be.  Raises InvalidRequest when `digest` is not 64 hexadecimal digits."""
+        if _DIGEST.fullmatch(digest) is None:
+            raise InvalidRequest(
+                f"cannot name a blob {digest[:80]!r}: it is not a SHA-256 in 64 small hexadecimal digits"
+            )
+        return self._folder / digest[:2] / digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here."""
+        return self.path(digest).exists()
+
+    def size(self, digest: str) -> int:
+        """Its length in bytes.  Raises NotFound."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise NotFound(f"cannot find blob {digest[:12]}…: it is not kept here, or no longer") from None
+
+    async def put(self, chunks: AsyncIterable[bytes], digest: str) -> int:
+        """Keep what `chunks` bring; its length.  Raises InvalidRequest, keeping nothing, when the digest is another."""
+        target = self.path(digest)
+        target.parent.mkdir(exist_ok=True, mode=0o700)
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+        actual = hashlib.sha256()
+        size = 0
+        try:
+            with os.fdopen(number, "wb") as file:
+                async for chunk in chunks:
+                    actual.update(chunk)
+                    size += len(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+                if actual.hexdigest() != digest:
+                    raise InvalidRequest(
+                        f"cannot keep blob {digest[:12]}…: the {size} bytes that came are {actual.hexdigest()[:12]}…; send it again"
+                    )
+                await asyncio.to_thread(_settle, file.fileno())
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+        return size
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        """The blob in chunks.  Raises NotFound."""
+        self.size(digest)
+        with self.path(digest).open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+
+    def remove(self, digest: str) -> None:
+        """Forget a blob; nothing happens when it is not here."""
+        self.path(digest).unlink(missing_ok=True)
+
+
+def _settle(descriptor: int) -> None:
+    os.fsync(descriptor)

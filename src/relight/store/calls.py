@@ -1,0 +1,288 @@
+"""Calls and their attempts, kept by the rules of `protocol.calls`: one table of steps, one newest token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallState, CallView, Token
+from relight.protocol.codec import pack, unpack
+from relight.protocol.errors import Failure
+from relight.protocol.payload import Payload
+from relight.protocol.views import CallQuery
+from relight.store.database import Database
+from relight.store.queries import queries
+from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
+
+
+class CallTable:
+    """The calls of every workspace."""
+
+    def __init__(self, database: Database, last_sequence: int) -> None:
+        self._database = database
+        self._sql = queries("calls")
+        self._sequence = last_sequence  # only the writer's thread touches it
+
+    # -- writes
+
+    def submit(self, workspace: str, rows: Sequence[NewCall]) -> asyncio.Future[frozenset[str]]:
+        """Keep calls; the future holds the ids that were there already, and stay as they were."""
+        values = [_new_call(workspace, row) for row in rows]
+
+        def work(connection: sqlite3.Connection) -> frozenset[str]:
+            return frozenset(
+                str(value["id"]) for value in values if not connection.execute(self._sql["submit"], value).rowcount
+            )
+
+        return self._database.write("submit", work)
+
+    def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
+        """Keep who has which call; a claim with an older token than the one kept changes nothing."""
+        values = [
+            {
+                "workspace": workspace,
+                "call": row.call,
+                "epoch": row.token.epoch,
+                "n": row.token.n,
+                "attempt": row.attempt,
+                "worker": row.worker,
+                "node": row.node,
+                "at": row.at,
+            }
+            for row in rows
+        ]
+
+        def work(connection: sqlite3.Connection) -> None:
+            for value in values:
+                if connection.execute(self._sql["claim"], value).rowcount:
+                    connection.execute(self._sql["open_attempt"], value)
+
+        return self._database.write("claim", work)
+
+    def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
+        """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
+        values = [_end(workspace, row) for row in rows]
+
+        def work(connection: sqlite3.Connection) -> tuple[CallView | None, ...]:
+            return tuple(self._end_one(connection, value) for value in values)
+
+        return self._database.write("end", work)
+
+    def end_queued(self, workspace: str, rows: Sequence[EndQueued]) -> asyncio.Future[tuple[CallView | None, ...]]:
+        """End calls that nobody runs; None for each that somebody does, or that had ended."""
+        values = [
+            {
+                "workspace": workspace,
+                "call": row.call,
+                "state": TRANSITIONS[(CallState.QUEUED, row.event)].value,
+                "at": row.at,
+                "failure": None if row.failure is None else pack(row.failure),
+            }
+            for row in rows
+        ]
+
+        def work(connection: sqlite3.Connection) -> tuple[CallView | None, ...]:
+            return tuple(self._returned(connection, self._sql["end_queued"], value) for value in values)
+
+        return self._database.write("end_queued", work)
+
+    def forget(self, before: float) -> asyncio.Future[tuple[int, frozenset[str]]]:
+        """Drop the calls that ended before a time: how many, and the blobs that no call names any more."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, frozenset[str]]:
+            gone = connection.execute(self._sql["forget"], {"before": before}).fetchall()
+            for workspace, call, _, _ in gone:
+                connection.execute(self._sql["forget_attempts"], {"workspace": workspace, "call": call})
+            blobs = {blob for row in gone for blob in row[2:] if blob}
+            named = {one for one in blobs if connection.execute(self._sql["names_blob"], {"blob": one}).fetchone()[0]}
+            return len(gone), frozenset(blobs - named)
+
+        return self._database.write("forget", work)
+
+    def _end_one(self, connection: sqlite3.Connection, value: Mapping[str, object]) -> CallView | None:
+        view = self._returned(connection, self._sql["end"], value)
+        if view is not None:
+            connection.execute(self._sql["close_attempt"], value)
+        return view
+
+    def _returned(self, connection: sqlite3.Connection, sql: str, value: Mapping[str, object]) -> CallView | None:
+        """Run a write that may end a call for good: then it gets the next number."""
+        is_final = CallState(value["state"]).is_final
+        row = connection.execute(sql, {**value, "sequence": self._sequence + 1 if is_final else 0}).fetchone()
+        if row is not None and is_final:
+            self._sequence += 1
+        return None if row is None else _view(row)
+
+    # -- reads
+
+    async def get(self, workspace: str, call_id: str) -> CallView | None:
+        """One call, None when it is not kept."""
+        return (await self.existing(workspace, [call_id])).get(call_id)
+
+    async def existing(self, workspace: str, ids: Sequence[str]) -> dict[str, CallView]:
+        """Those of `ids` that are kept."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, CallView]:
+            rows = (connection.execute(self._sql["get"], {"workspace": workspace, "id": one}).fetchone() for one in ids)
+            views = (_view(row) for row in rows if row is not None)
+            return {view.id: view for view in views}
+
+        return await self._database.read(work)
+
+    async def list(self, workspace: str, query: CallQuery) -> tuple[CallView, ...]:
+        """Calls, newest first, without their results."""
+        value = {
+            "workspace": workspace,
+            "app": query.app,
+            "environment": query.environment,
+            "function": query.function,
+            "state": query.state.value if query.state is not None else "",
+            "before": query.before,
+            "limit": query.limit,
+        }
+        return await self._views("list", value)
+
+    async def group_ended(self, workspace: str, group: str, after: int, limit: int) -> tuple[CallView, ...]:
+        """The calls of a group that ended past end number `after`, in the order of their ends."""
+        return await self._views(
+            "group_ended", {"workspace": workspace, "group": group, "after": after, "limit": limit}
+        )
+
+    async def group_oldest(self, workspace: str, group: str) -> CallView | None:
+        """The call of a group that has waited longest; None when all have ended."""
+        return next(iter(await self._views("group_oldest", {"workspace": workspace, "group": group})), None)
+
+    async def payload(self, workspace: str, ids: Sequence[str]) -> dict[str, Payload]:
+        """What calls were given."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, Payload]:
+            rows = {
+                one: connection.execute(self._sql["payload"], {"workspace": workspace, "id": one}).fetchone()
+                for one in ids
+            }
+            return {one: unpack(row[0], Payload) for one, row in rows.items() if row is not None}
+
+        return await self._database.read(work)
+
+    async def attempts(self, workspace: str, call_id: str) -> tuple[AttemptView, ...]:
+        """The tries of a call, in order."""
+
+        def work(connection: sqlite3.Connection) -> tuple[AttemptView, ...]:
+            names = ("call", "number", "worker", "node", "started_at", "ended_at", "outcome", "detail")
+            rows = connection.execute(self._sql["attempts"], {"workspace": workspace, "call": call_id})
+            return tuple(AttemptView(**dict(zip(names, row, strict=True))) for row in rows)
+
+        return await self._database.read(work)
+
+    async def unfinished(self) -> tuple[Unfinished, ...]:
+        """Every call that waits or runs, oldest first, without what it was given."""
+        return await self._database.read(
+            lambda connection: tuple(_unfinished(row) for row in connection.execute(self._sql["unfinished"]))
+        )
+
+    async def _views(self, name: str, value: Mapping[str, object]) -> tuple[CallView, ...]:
+        return await self._database.read(
+            lambda connection: tuple(_view(row) for row in connection.execute(self._sql[name], value))
+        )
+
+
+def last_sequence(connection: sqlite3.Connection) -> int:
+    """The number of the newest end."""
+    return int(connection.execute(queries("calls")["last_sequence"]).fetchone()[0])
+
+
+def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
+    request = row.request
+    return {
+        "workspace": workspace,
+        "id": request.id,
+        "app": request.app,
+        "environment": request.environment,
+        "version": row.version,
+        "function": request.function,
+        "method": request.method,
+        "in_group": request.group,
+        "parent": request.parent,
+        "accept": json.dumps(request.accept),
+        "at": row.at,
+        "payload_blob": request.payload.blob,
+        "payload": pack(request.payload),
+    }
+
+
+def _end(workspace: str, row: End) -> dict[str, object]:
+    state = TRANSITIONS[(CallState.RUNNING, row.event)]
+    is_ok = row.event is CallEvent.SUCCEEDED
+    return {
+        "workspace": workspace,
+        "call": row.call,
+        "epoch": row.token.epoch,
+        "n": row.token.n,
+        "state": state.value,
+        "charged": int(row.is_charged),
+        "not_before": row.not_before,
+        "ended_at": row.at if state.is_final else None,
+        "at": row.at,
+        "result": pack(row.result) if is_ok and row.result is not None else None,
+        "result_blob": row.result.blob if is_ok and row.result is not None else "",
+        "failure": pack(row.failure) if row.failure is not None and state.is_final else None,
+        "outcome": row.event.value,
+        "detail": row.failure.message[:500] if row.failure is not None else "",
+    }
+
+
+def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
+    (_, call_id, app, environment, version, function, method, state, attempts, worker, group, parent, *rest) = row
+    submitted_at, started_at, ended_at, sequence, result, failure = rest
+    return CallView(
+        id=str(call_id),
+        app=str(app),
+        environment=str(environment),
+        version=str(version),
+        function=str(function),
+        method=str(method),
+        state=CallState(state),
+        attempts=_int(attempts),
+        worker=str(worker),
+        group=str(group),
+        parent=str(parent),
+        submitted_at=_time(submitted_at) or 0.0,
+        started_at=_time(started_at),
+        ended_at=_time(ended_at),
+        sequence=_int(sequence),
+        result=unpack(result, Payload) if isinstance(result, bytes) else None,
+        failure=unpack(failure, Failure) if isinstance(failure, bytes) else None,
+    )
+
+
+def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
+    (call_id, workspace, app, environment, version, function, method, accept, state, attempts, epoch, n, *rest) = row
+    worker, node, not_before, submitted_at = rest
+    return Unfinished(
+        id=str(call_id),
+        workspace=str(workspace),
+        app=str(app),
+        environment=str(environment),
+        version=str(version),
+        function=str(function),
+        method=str(method),
+        accept=tuple(json.loads(str(accept))),
+        state=CallState(state),
+        attempts=_int(attempts),
+        token=Token(_int(epoch), _int(n)) if epoch else None,
+        worker=str(worker),
+        node=str(node),
+        not_before=_time(not_before) or 0.0,
+        submitted_at=_time(submitted_at) or 0.0,
+    )
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _time(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

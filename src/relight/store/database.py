@@ -1,0 +1,65 @@
+"""One SQLite file: its settings, its migrations, a thread that writes and a thread that reads."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from relight.protocol.errors import Unavailable
+from relight.store.faults import Faults
+from relight.store.writer import Writer
+
+R = TypeVar("R")
+
+
+class Database:
+    """A file and its two threads.  `synchronous` FULL: a commit survives power loss; NORMAL: it survives a crash."""
+
+    def __init__(self, path: Path, *, schema: str, synchronous: str, faults: Faults) -> None:
+        connection = _connect(path, synchronous)
+        _migrate(connection, schema, path)
+        self._writer = Writer(connection, faults)
+        self._reader = _connect(path, synchronous)
+        self._reader.execute("PRAGMA query_only = 1")
+        self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store.reader")
+
+    def write(self, name: str, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
+        """Queue a write, in order; the future is done when it is on disk."""
+        return self._writer.write(name, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Read on the reader's thread, what is committed."""
+        return await asyncio.get_running_loop().run_in_executor(self._reads, work, self._reader)
+
+    async def close(self) -> None:
+        """Return when everything queued is on disk and the file is closed."""
+        await self._writer.close()
+        self._reads.shutdown()
+        self._reader.close()
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, schema: str, path: Path) -> None:
+    """Bring the file to the newest form.  Raises Unavailable when a newer relight has written it."""
+    files = sorted(
+        (file for file in (resources.files("relight.store") / "migrations").iterdir() if file.name.startswith(schema)),
+        key=lambda file: file.name,
+    )
+    there = connection.execute("PRAGMA user_version").fetchone()[0]
+    if there > len(files):
+        raise Unavailable(
+            f"cannot open {path}: it is at version {there} and this relight knows {len(files)}; start the newer relight"
+        )
+    for number, file in enumerate(files[there:], there + 1):
+        connection.executescript(f"BEGIN; {file.read_text()} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,174 @@
+"""Versions and routes, workers and their lives, tokens, epochs: the smaller tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from relight.protocol.codec import from_plain, to_plain
+from relight.protocol.manifest import Manifest
+from relight.protocol.views import AppView
+from relight.protocol.workers import WorkerInterval, WorkerState, WorkerView
+from relight.store.database import Database
+from relight.store.queries import queries
+from relight.store.rows import NewVersion, TokenRow, WorkerRow
+
+_TOKEN = ("workspace", "id", "hash", "at")
+
+
+class VersionTable:
+    """Immutable versions, and the names that lead to them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = queries("platform")
+
+    def deploy(self, row: NewVersion) -> asyncio.Future[str]:
+        """Keep a version and lead its name to it, in one transaction; the version it led to before, or ""."""
+        value = {
+            "workspace": row.workspace,
+            "id": row.id,
+            "app": row.app,
+            "environment": row.environment,
+            "manifest": json.dumps(to_plain(row.manifest)),
+            "at": row.at,
+        }
+
+        def work(connection: sqlite3.Connection) -> str:
+            before = connection.execute(self._sql["route"], value).fetchone()
+            connection.execute(self._sql["add_version"], value)
+            connection.execute(self._sql["switch_route"], value)
+            return str(before[0]) if before is not None else ""
+
+        return self._database.write("deploy", work)
+
+    def remove_route(self, workspace: str, app: str, environment: str) -> asyncio.Future[None]:
+        """Let a name lead nowhere; the version is kept."""
+        value = {"workspace": workspace, "app": app, "environment": environment}
+        return self._database.write("deploy", lambda connection: _run(connection, self._sql["remove_route"], value))
+
+    async def route(self, workspace: str, app: str, environment: str) -> tuple[str, Manifest] | None:
+        """The version a name leads to, and what it is."""
+        value = {"workspace": workspace, "app": app, "environment": environment}
+        row = await self._database.read(lambda connection: connection.execute(self._sql["route"], value).fetchone())
+        return None if row is None else (str(row[0]), _manifest(row[1]))
+
+    async def manifest(self, workspace: str, version: str) -> Manifest | None:
+        """What a version is; None when it is not kept."""
+        value = {"workspace": workspace, "id": version}
+        row = await self._database.read(lambda connection: connection.execute(self._sql["manifest"], value).fetchone())
+        return None if row is None else _manifest(row[0])
+
+    async def list(self, workspace: str) -> tuple[AppView, ...]:
+        """Every name, and what it leads to."""
+        value = {"workspace": workspace}
+        rows = await self._database.read(lambda connection: connection.execute(self._sql["routes"], value).fetchall())
+        return tuple(
+            AppView(
+                app=app,
+                environment=environment,
+                version=version,
+                functions=tuple(function.name for function in _manifest(manifest).functions),
+                deployed_at=at,
+            )
+            for app, environment, version, at, manifest in rows
+        )
+
+
+class WorkerTable:
+    """Workers, and the intervals that tile their lives."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = queries("platform")
+
+    def record(self, workspace: str, rows: Sequence[WorkerRow]) -> asyncio.Future[None]:
+        """Each worker is as its row says from `at` on; a time before its present state began counts as that time."""
+        values = [
+            {
+                "workspace": workspace,
+                "id": row.view.id,
+                "state": row.view.state.value,
+                "view": json.dumps(to_plain(row.view)),
+                "at": row.at,
+                "detail": row.detail,
+            }
+            for row in rows
+        ]
+
+        def work(connection: sqlite3.Connection) -> None:
+            for value in values:
+                for name in ("put_worker", "close_interval", "open_interval"):
+                    connection.execute(self._sql[name], value)
+
+        return self._database.write("worker", work)
+
+    async def get(self, workspace: str, worker: str) -> WorkerView | None:
+        """One worker, None when it was never recorded."""
+        value = {"workspace": workspace, "id": worker}
+        row = await self._database.read(lambda connection: connection.execute(self._sql["worker"], value).fetchone())
+        return None if row is None else from_plain(json.loads(row[0]), WorkerView)
+
+    async def list(self, workspace: str, *, include_gone: bool = False) -> tuple[WorkerView, ...]:
+        """Workers, oldest first."""
+        value = {"workspace": workspace, "include_gone": include_gone}
+        rows = await self._database.read(lambda connection: connection.execute(self._sql["workers"], value).fetchall())
+        return tuple(from_plain(json.loads(row[0]), WorkerView) for row in rows)
+
+    async def intervals(self, workspace: str, worker: str) -> tuple[WorkerInterval, ...]:
+        """A worker's life so far: each interval ends where the next begins."""
+        value = {"workspace": workspace, "worker": worker}
+        rows = await self._database.read(
+            lambda connection: connection.execute(self._sql["intervals"], value).fetchall()
+        )
+        return tuple(
+            WorkerInterval(worker=name, state=WorkerState(state), since=since, until=until, detail=detail)
+            for name, state, since, until, detail in rows
+        )
+
+
+class TokenTable:
+    """Tokens, by their hashes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = queries("platform")
+
+    def add(self, row: TokenRow) -> asyncio.Future[None]:
+        """A token is known; one whose hash is there stays as it is."""
+        return self._database.write("token", lambda connection: _run(connection, self._sql["add_token"], asdict(row)))
+
+    def remove(self, workspace: str, token_id: str) -> asyncio.Future[None]:
+        """A token is not known any more."""
+        value = {"workspace": workspace, "id": token_id}
+        return self._database.write("token", lambda connection: _run(connection, self._sql["remove_token"], value))
+
+    async def all(self) -> tuple[TokenRow, ...]:
+        """Every token."""
+        rows = await self._database.read(lambda connection: connection.execute(self._sql["tokens"]).fetchall())
+        return tuple(TokenRow(**dict(zip(_TOKEN, row, strict=True))) for row in rows)
+
+
+class EpochTable:
+    """The epochs of schedulers, each committed before its first token."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = queries("platform")
+
+    def begin(self) -> asyncio.Future[int]:
+        """The next epoch."""
+        return self._database.write(
+            "epoch", lambda connection: int(connection.execute(self._sql["begin_epoch"]).fetchone()[0])
+        )
+
+
+def _run(connection: sqlite3.Connection, sql: str, value: Mapping[str, object]) -> None:
+    connection.execute(sql, value)
+
+
+def _manifest(text: str) -> Manifest:
+    return from_plain(json.loads(text), Manifest)

@@ -1,0 +1,57 @@
+-- begin_epoch: the next epoch
+INSERT INTO epochs (n) VALUES ((SELECT coalesce(max(n), 0) + 1 FROM epochs)) RETURNING n;
+
+-- add_token: a token is known
+INSERT INTO tokens (workspace, id, hash, at) VALUES (:workspace, :id, :hash, :at) ON CONFLICT (hash) DO NOTHING;
+
+-- tokens: every token
+SELECT workspace, id, hash, at FROM tokens;
+
+-- remove_token: a token is not known any more
+DELETE FROM tokens WHERE workspace = :workspace AND id = :id;
+
+-- add_version: keep a version
+INSERT INTO versions (workspace, id, app, environment, manifest, at)
+VALUES (:workspace, :id, :app, :environment, :manifest, :at);
+
+-- route: where a name leads
+SELECT r.version, v.manifest FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
+WHERE r.workspace = :workspace AND r.app = :app AND r.environment = :environment;
+
+-- switch_route: a name leads to a version
+INSERT INTO routes (workspace, app, environment, version, at) VALUES (:workspace, :app, :environment, :id, :at)
+ON CONFLICT (workspace, app, environment) DO UPDATE SET version = excluded.version, at = excluded.at;
+
+-- remove_route: a name leads nowhere
+DELETE FROM routes WHERE workspace = :workspace AND app = :app AND environment = :environment;
+
+-- routes: every name, and what it leads to
+SELECT r.app, r.environment, r.version, r.at, v.manifest
+FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
+WHERE r.workspace = :workspace ORDER BY r.app, r.environment;
+
+-- manifest: what a version is
+SELECT manifest FROM versions WHERE workspace = :workspace AND id = :id;
+
+-- put_worker: a worker as it is now
+INSERT INTO workers (workspace, id, state, view) VALUES (:workspace, :id, :state, :view)
+ON CONFLICT (workspace, id) DO UPDATE SET state = excluded.state, view = excluded.view;
+
+-- close_interval: a worker leaves the state it was in
+UPDATE worker_intervals SET until = max(since, :at) WHERE workspace = :workspace AND worker = :id AND until IS NULL;
+
+-- open_interval: a worker enters a state where it left the one before; its last state has no length
+INSERT INTO worker_intervals (workspace, worker, n, state, since, until, detail)
+SELECT :workspace, :id, count(*), :state, coalesce(max(until), :at),
+    CASE WHEN :state = 'gone' THEN coalesce(max(until), :at) END, :detail
+FROM worker_intervals WHERE workspace = :workspace AND worker = :id;
+
+-- worker: one worker
+SELECT view FROM workers WHERE workspace = :workspace AND id = :id;
+
+-- workers: workers, oldest first
+SELECT view FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id;
+
+-- intervals: a worker's life
+SELECT worker, state, since, until, detail FROM worker_intervals
+WHERE workspace = :workspace AND worker = :worker ORDER BY n;

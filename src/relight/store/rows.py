@@ -1,0 +1,108 @@
+"""What is written, as values: one frozen record for each kind of write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relight.protocol.calls import CallEvent, CallRequest, CallState, Token
+from relight.protocol.errors import Failure
+from relight.protocol.manifest import Manifest
+from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCall:
+    """A call to keep, and the version its name led to."""
+
+    request: CallRequest
+    version: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A call given to a worker.  Kept only when `token` is newer than the one that is there."""
+
+    call: str
+    token: Token
+    attempt: int
+    worker: str
+    node: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """An attempt's end.  Kept only when `token` is the one that is there; `event` says what becomes of the call."""
+
+    call: str
+    token: Token
+    event: CallEvent
+    at: float
+    result: Payload | None = None
+    failure: Failure | None = None
+    not_before: float = 0.0
+    is_charged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndQueued:
+    """The end of a call that never ran, or waits to run again."""
+
+    call: str
+    event: CallEvent
+    at: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A call that a new server takes over.  `token` is None when it was never claimed."""
+
+    id: str
+    workspace: str
+    app: str
+    environment: str
+    version: str
+    function: str
+    method: str
+    accept: tuple[str, ...]
+    state: CallState
+    attempts: int
+    token: Token | None
+    worker: str
+    node: str
+    not_before: float
+    submitted_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """An immutable version, and the name that leads to it from now on."""
+
+    workspace: str
+    id: str
+    app: str
+    environment: str
+    manifest: Manifest
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker as it is from `at` on."""
+
+    view: WorkerView
+    at: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A token: its hash, never itself."""
+
+    workspace: str
+    id: str
+    hash: str
+    at: float

@@ -1,0 +1,46 @@
+"""The store: one object for each noun, over two files in the server's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from relight.store.calls import CallTable, last_sequence
+from relight.store.database import Database
+from relight.store.faults import Faults
+from relight.store.logs import LogTable
+from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """All that must outlive the server."""
+
+    calls: CallTable
+    versions: VersionTable
+    workers: WorkerTable
+    tokens: TokenTable
+    epochs: EpochTable
+    logs: LogTable
+    databases: tuple[Database, ...]
+
+    async def close(self) -> None:
+        """Return when all that was queued is on disk."""
+        for database in self.databases:
+            await database.close()
+
+
+async def open_store(folder: Path, faults: Faults | None = None) -> Store:
+    """Open the store in `folder`, making or migrating it.  Raises Unavailable when a newer relight wrote it."""
+    faults = faults or Faults()
+    main = Database(folder / "relight.db", schema="main", synchronous="FULL", faults=faults)
+    lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
+    return Store(
+        calls=CallTable(main, await main.read(last_sequence)),
+        versions=VersionTable(main),
+        workers=WorkerTable(main),
+        tokens=TokenTable(main),
+        epochs=EpochTable(main),
+        logs=LogTable(lines),
+        databases=(main, lines),
+    )
