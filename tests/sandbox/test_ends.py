@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from relight.protocol.errors import StartFailed
-from relight.sandbox.spec import Limits, SandboxExit
+from relight.sandbox.spec import Limits, Mount, SandboxExit
 
-FORKS = "import os, time\nfor _ in range(3):\n    os.fork()\nos.setsid()\nprint('up', flush=True)\ntime.sleep(600)"
+FORKS = "import os, time\nfor _ in range(3):\n    os.fork() or os.setsid()\nprint('up', flush=True)\ntime.sleep(600)"
 ORPHAN = (
     "import os, time\n"
     "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
@@ -93,7 +93,7 @@ async def test_no_mount_of_a_sandbox_is_seen_outside(bench, tmp_path):
     folder = tmp_path / "shown"
     folder.mkdir()
 
-    running = await bench.start("/bin/cat", "/dev/zero", mounts=_mounts((folder, "/shown")))
+    running = await bench.start("/bin/cat", "/dev/zero", mounts=(Mount(source=str(folder), target="/shown"),))
     during = Path("/proc/self/mountinfo").read_text()
     await running.sandbox.kill()
 
@@ -212,9 +212,3 @@ async def test_no_descriptor_is_left_open_by_a_life(any_bench):
             await any_bench.start("/no/such/program")
 
     assert os.listdir(launcher) == before
-
-
-def _mounts(*pairs):
-    from relight.sandbox.spec import Mount
-
-    return tuple(Mount(source=str(source), target=target) for source, target in pairs)

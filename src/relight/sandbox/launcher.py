@@ -170,6 +170,7 @@ class Launcher:
     def _launch(self, start: Start, made: Plan, scratch: str, descriptors: Sequence[int]) -> None:
         trees: Trees = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)  # not MSG_DONTWAIT: `recv_fds` forgets its flags up to Python 3.11
         group = Group(())
         try:
             init.execute(made.outside, trees)
@@ -228,7 +229,7 @@ class Launcher:
     def _read_status(self, sandbox: _Sandbox) -> None:
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(sandbox.status, PACKET_BYTES, 1, socket.MSG_DONTWAIT)
+                data, descriptors, _, _ = socket.recv_fds(sandbox.status, PACKET_BYTES, 1)
             except BlockingIOError:
                 return
             except ConnectionResetError:
