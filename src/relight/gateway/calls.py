@@ -1,0 +1,125 @@
+"""Calls over HTTP: frames for the SDK, JSON for everybody else."""
+
+from __future__ import annotations
+
+from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, Answer, Ask, StreamAnswer, frame_answer, json_answer
+from relight.gateway.platform import Platform
+from relight.gateway.problems import PROBLEM_TYPE, HttpProblem, problem_of, problem_of_failure
+from relight.gateway.render import call_detail, call_view, json_value, plain
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
+from relight.protocol.calls import CallState, CallView
+from relight.protocol.errors import Failure, InvalidRequest, RelightError, ValueIsPython
+from relight.protocol.payload import JSON, RAW, Payload
+from relight.protocol.views import CallQuery
+
+MAX_PAGE = 1000
+MAX_CALLS = 10_000
+"""How many calls one message may name."""
+
+
+async def submit(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/calls"""
+    message = await ask.frame(Submit)
+    if len(message.calls) > MAX_CALLS:
+        raise InvalidRequest(f"cannot submit {len(message.calls)} calls at once: the limit is {MAX_CALLS}; send fewer")
+    return frame_answer(await platform.calls.submit(ask.workspace, message))
+
+
+async def wait(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/calls/wait"""
+    query = await ask.frame(Await)
+    if len(query.ids) > MAX_CALLS:
+        raise InvalidRequest(f"cannot wait for {len(query.ids)} calls at once: the limit is {MAX_CALLS}; name fewer")
+    work = platform.calls.wait(ask.workspace, query)
+    return frame_answer(await (ask.unless_gone(work) if query.wait_seconds else work))
+
+
+async def list_calls(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/calls"""
+    query = CallQuery(
+        app=ask.query("app"),
+        environment=ask.query("environment"),
+        function=ask.query("function"),
+        state=_state(ask.query("state")),
+        limit=ask.whole("limit", 50, most=MAX_PAGE),
+        before=ask.query("before"),
+    )
+    return json_answer({"calls": plain(await platform.calls.list(ask.workspace, query))})
+
+
+async def show(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/calls/{call}"""
+    detail = await platform.calls.show(ask.workspace, ask.params["call"])
+    return frame_answer(detail) if ask.speaks_frames else json_answer(call_detail(detail))
+
+
+async def cancel(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/calls/{call}/cancel"""
+    view = await platform.calls.cancel(ask.workspace, ask.params["call"])
+    return frame_answer(view) if ask.speaks_frames else json_answer(call_view(view))
+
+
+async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
+    """GET /v1/calls/{call}/result"""
+    call = ask.params["call"]
+    view = (await platform.calls.show(ask.workspace, call)).call
+    seconds = ask.whole("wait", 0, most=int(MAX_WAIT_SECONDS))
+    if seconds and not view.state.is_final:
+        query = Await(ids=(call,), wait_seconds=seconds)
+        view = (await ask.unless_gone(platform.calls.wait(ask.workspace, query))).calls[0]
+    if not view.state.is_final:
+        return pending_answer(view)
+    check_success(view)
+    return await _value(platform, view, view.result or Payload(format=JSON, data=b"null"))
+
+
+def pending_answer(view: CallView) -> Answer:
+    """202: the call is taken, and this is where it stands and where to ask again."""
+    said = {"id": view.id, "state": view.state.value, "pending_reason": view.pending_reason}
+    return json_answer(said, 202, (("location", f"/v1/calls/{view.id}/result"), ("retry-after", "1")))
+
+
+class CallProblem(HttpProblem):
+    """A call that ended without a value."""
+
+    def __init__(self, view: CallView) -> None:
+        failure = view.failure or Failure(code=view.state.value, message=f"the call {view.state.value}")
+        self.problem = problem_of_failure(view.id, failure)
+        super().__init__(int(str(self.problem["status"])), RelightError(failure.message))
+
+
+def check_success(view: CallView) -> None:
+    """Raise CallProblem when a call ended in another way than by a value."""
+    if view.state is not CallState.SUCCEEDED:
+        raise CallProblem(view)
+
+
+def python_only(view: CallView, payload: Payload) -> Answer:
+    """406: the value is there, for Python."""
+    error = ValueIsPython(
+        f"cannot show the result of {view.id} as JSON: it is a Python value; read it with the SDK, or return plain data"
+    )
+    said = {**problem_of(error), "call": view.id, "format": payload.format, "preview": payload.preview}
+    return Answer(status=error.status, body=json_answer(said).body, type=PROBLEM_TYPE)
+
+
+async def _value(platform: Platform, view: CallView, payload: Payload) -> Answer | StreamAnswer:
+    if payload.format not in (JSON, RAW):
+        return python_only(view, payload)
+    media = JSON_TYPE if payload.format == JSON else BYTES_TYPE
+    if payload.blob:
+        size = platform.blobs.size(payload.blob)
+        return StreamAnswer(parts=platform.blobs.read(payload.blob), type=media, length=size)
+    if payload.format == JSON and not json_value(payload)[0]:
+        return python_only(view, payload)
+    return Answer(body=payload.data or b"", type=media)
+
+
+def _state(text: str) -> CallState | None:
+    if not text:
+        return None
+    if text not in {state.value for state in CallState}:
+        raise InvalidRequest(
+            f"cannot list calls in state {text[:40]!r}: states are {', '.join(s.value for s in CallState)}"
+        )
+    return CallState(text)

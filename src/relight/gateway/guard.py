@@ -1,0 +1,98 @@
+"""Who may ask: by the local socket the server's own user, by TCP whoever shows a token.
+
+A page in a browser can make its visitor's machine talk to 127.0.0.1 (by a foreign Origin, or by a name that is made to
+lead there): so a TCP request must name this server in Host, and an Origin must be this server's own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+
+from relight.gateway.exchange import Ask
+from relight.gateway.platform import Tokens
+from relight.gateway.problems import HttpProblem
+from relight.protocol.errors import Forbidden, Unauthenticated
+from relight.protocol.views import Principal
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]"})
+
+PEER_UID = "relight.peer_uid"
+"""Where the server puts the uid at the other end of a unix socket, in the scope's state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """The names under which this server may be asked.
+
+    `takes_addresses`: it listens on every address, and a Host that is an address cannot be a name led astray.
+    """
+
+    names: frozenset[str]
+    takes_addresses: bool = False
+
+    @classmethod
+    def of(cls, host: str, allowed: tuple[str, ...]) -> Hosts:
+        """The names of a server that listens on `host`, and those that its settings allow."""
+        own = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        names = LOCAL_NAMES | {own.lower()} | {name.lower() for name in allowed}
+        return cls(names=frozenset(names) - _ANY_ADDRESS, takes_addresses=host in _ANY_ADDRESS)
+
+    def take(self, host: str) -> bool:
+        """Whether a Host header names this server; its port does not matter."""
+        name = _without_port(host.lower())
+        return name in self.names or (self.takes_addresses and _is_address(name))
+
+
+def check_source(ask: Ask, hosts: Hosts) -> None:
+    """Refuse what a browser was tricked into sending.  Raises a problem."""
+    if peer_uid(ask) is not None:
+        return
+    host, origin = ask.header(b"host"), ask.header(b"origin")
+    if not hosts.take(host):
+        raise HttpProblem(
+            421,
+            Forbidden(
+                f"cannot answer for host {host[:100]!r}: it is not a name of this server; add it to allowed_hosts"
+            ),
+        )
+    if origin and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+        raise Forbidden(f"cannot answer a page of {origin[:100]!r}: only pages of this server may ask")
+
+
+def authenticate(ask: Ask, tokens: Tokens) -> Principal:
+    """Who asks.  Raises a problem (401) with the challenge that HTTP wants, or Forbidden."""
+    uid = peer_uid(ask)
+    if uid is not None:
+        if uid not in (os.geteuid(), 0):
+            raise Forbidden(
+                f"cannot let uid {uid} in: this socket is that of uid {os.geteuid()}; use its URL and a token"
+            )
+        return tokens.local()
+    scheme, _, token = ask.header(b"authorization").partition(" ")
+    try:
+        return tokens.verify(token.strip() if scheme.lower() == "bearer" else "")
+    except Unauthenticated as error:
+        raise HttpProblem(401, error, (("www-authenticate", 'Bearer realm="relight"'),)) from error
+
+
+def peer_uid(ask: Ask) -> int | None:
+    """The uid at the other end of a unix socket; None for TCP."""
+    uid: int | None = ask.scope.get("state", {}).get(PEER_UID)
+    return uid
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""Calling a deployed function in JSON: an object is its keyword arguments, an array its positional ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from relight.clock import now_ms
+from relight.gateway.calls import check_success, pending_answer, python_only
+from relight.gateway.exchange import Answer, Ask, json_answer
+from relight.gateway.platform import Platform
+from relight.gateway.render import json_value, plain
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
+from relight.protocol.calls import CallRequest, CallView
+from relight.protocol.errors import InvalidRequest
+from relight.protocol.ids import new_id
+from relight.protocol.payload import INLINE_BYTES, JSON, Payload
+
+
+async def call(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/apps/{app}/functions/{function}/call"""
+    patience = _preferred_wait(ask.header(b"prefer"))
+    view = await _submit(platform, ask)
+    view = await ask.unless_gone(_wait(platform, ask.workspace, view, patience))
+    if not view.state.is_final:
+        return pending_answer(view)
+    check_success(view)
+    payload = await _inline(platform, view.result or Payload(format=JSON, data=b"null"), ask.limits.json_bytes)
+    is_value, value = json_value(payload)
+    if not is_value:
+        return python_only(view, payload)
+    return json_answer({"id": view.id, "state": view.state.value, "result": value})
+
+
+async def submit(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/apps/{app}/functions/{function}/submit"""
+    return pending_answer(await _submit(platform, ask))
+
+
+async def show(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/apps/{app}/functions/{function}"""
+    function = ask.params["function"].partition(".")[0]
+    spec = await platform.deploys.function(ask.workspace, ask.params["app"], _environment(ask), function)
+    return json_answer(plain(spec))
+
+
+async def _submit(platform: Platform, ask: Ask) -> CallView:
+    body, said = await ask.json()
+    function, _, method = ask.params["function"].partition(".")
+    request = CallRequest(
+        id=new_id("call", now_ms()),
+        app=ask.params["app"],
+        function=function,
+        method=method,
+        environment=_environment(ask),
+        payload=await _payload(platform, arguments(body, said)),
+        accept=(JSON,),
+    )
+    return (await platform.calls.submit(ask.workspace, Submit(calls=(request,)))).calls[0]
+
+
+def arguments(body: bytes, said: object) -> bytes:
+    """What users post as an input payload.  The text is kept as it came, so that no number changes on the way."""
+    if isinstance(said, dict):
+        return b'{"args":[],"kwargs":' + body + b"}"
+    if isinstance(said, list):
+        return b'{"args":' + body + b',"kwargs":{}}'
+    if not body:
+        return b'{"args":[],"kwargs":{}}'
+    raise InvalidRequest(
+        f"cannot call with a body of {str(said)[:40]}: send an object (keyword arguments) or an array (positional ones)"
+    )
+
+
+async def _payload(platform: Platform, data: bytes) -> Payload:
+    if len(data) <= INLINE_BYTES:
+        return Payload(format=JSON, data=data, size=len(data))
+    digest = hashlib.sha256(data).hexdigest()
+    if not platform.blobs.has(digest):
+        await platform.blobs.put(_once(data), digest)
+    return Payload(format=JSON, blob=digest, size=len(data))
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _inline(platform: Platform, payload: Payload, limit: int) -> Payload:
+    if not payload.blob or payload.format != JSON:
+        return payload
+    if platform.blobs.size(payload.blob) > limit:
+        return payload
+    data = b"".join([part async for part in platform.blobs.read(payload.blob)])
+    return Payload(format=JSON, data=data, size=len(data), preview=payload.preview)
+
+
+async def _wait(platform: Platform, workspace: str, view: CallView, patience: float | None) -> CallView:
+    """Wait for the end, `patience` seconds at most; None is without bound, as long as the caller is there."""
+    left = patience
+    while not view.state.is_final and (left is None or left > 0):
+        seconds = MAX_WAIT_SECONDS if left is None else min(left, MAX_WAIT_SECONDS)
+        left = None if left is None else left - seconds
+        view = (await platform.calls.wait(workspace, Await(ids=(view.id,), wait_seconds=seconds))).calls[0]
+    return view
+
+
+def _preferred_wait(header: str) -> float | None:
+    """`Prefer: wait=5`, or `respond-async`, which is not to wait at all (RFC 7240)."""
+    for part in header.lower().split(","):
+        name, _, value = part.partition(";")[0].strip().partition("=")
+        if name == "respond-async":
+            return 0.0
+        if name == "wait" and value.strip('"').isdecimal():
+            return float(value.strip('"')[:6])
+    return None
+
+
+def _environment(ask: Ask) -> str:
+    return ask.query("environment", "main") or "main"

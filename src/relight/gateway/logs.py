@@ -1,0 +1,67 @@
+"""What workers wrote, line by line: read, followed, and as the stream of a run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from relight.gateway.exchange import NDJSON_TYPE, Answer, Ask, StreamAnswer, closing, json_answer
+from relight.gateway.platform import Platform
+from relight.gateway.render import log_line, plain
+from relight.protocol.errors import InvalidRequest, NotFound
+from relight.protocol.views import LogQuery, LogRecord, RunEnded
+
+MAX_LINES = 10_000
+MAX_ID = 2**62
+
+
+async def read(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
+    """GET /v1/logs"""
+    query = LogQuery(
+        call=ask.query("call"),
+        app=ask.query("app"),
+        environment=ask.query("environment"),
+        function=ask.query("function"),
+        worker=ask.query("worker"),
+        search=ask.query("search"),
+        after=ask.whole("after", 0, most=MAX_ID),
+        limit=ask.whole("limit", 1000, most=MAX_LINES),
+    )
+    if ask.query("follow") in ("1", "true"):
+        return StreamAnswer(parts=_lines(platform.logs.follow(ask.workspace, query)))
+    records = await platform.logs.read(ask.workspace, query)
+    return Answer(body=b"".join(map(log_line, records)), type=NDJSON_TYPE)
+
+
+async def attach(platform: Platform, ask: Ask) -> StreamAnswer:
+    """GET /v1/runs/{run}/attach"""
+    run, after = ask.params["run"], ask.whole("after", 0, most=MAX_ID)
+    apps = await platform.deploys.apps(ask.workspace)
+    if all(app.environment != run for app in apps):  # said now: once the stream has begun, no status can say it
+        raise NotFound(f"cannot find run {run[:60]!r}: it has ended, or never was; start it again")
+    return StreamAnswer(parts=_run_lines(platform.runs.attach(ask.workspace, run, after)))
+
+
+async def stop_run(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/runs/{run}/stop"""
+    _, said = await ask.json()
+    cancel = said.get("cancel") if isinstance(said, dict) else None
+    if not isinstance(cancel, bool):
+        raise InvalidRequest(
+            'cannot stop the run: say whether to cancel its calls; send {"cancel": true} or {"cancel": false}'
+        )
+    return json_answer({"unfinished": await platform.runs.stop(ask.workspace, ask.params["run"], cancel=cancel)})
+
+
+async def _lines(records: AsyncIterator[LogRecord]) -> AsyncIterator[bytes]:
+    async with closing(records):
+        async for record in records:
+            yield log_line(record)
+
+
+async def _run_lines(records: AsyncIterator[LogRecord | RunEnded]) -> AsyncIterator[bytes]:
+    async with closing(records):
+        async for record in records:
+            said = {"event": "ended"} if isinstance(record, RunEnded) else {"log": plain(record)}
+            yield msgspec.json.encode(said) + b"\n"

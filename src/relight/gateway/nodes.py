@@ -1,0 +1,22 @@
+"""Workers, nodes, and whether the server is well."""
+
+from __future__ import annotations
+
+from relight.gateway.exchange import Answer, Ask, json_answer
+from relight.gateway.platform import Platform
+from relight.gateway.render import plain
+
+
+async def health(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/health"""
+    return json_answer({"status": "ok"})
+
+
+async def workers(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/workers"""
+    return json_answer({"workers": plain(platform.nodes.workers(ask.workspace))})
+
+
+async def nodes(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/nodes"""
+    return json_answer({"nodes": plain(platform.nodes.nodes())})

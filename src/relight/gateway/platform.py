@@ -1,0 +1,135 @@
+"""What the gateway needs of the platform: the part of `control` that it calls, and nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Protocol
+
+from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Submit
+from relight.protocol.calls import CallView
+from relight.protocol.manifest import FunctionSpec
+from relight.protocol.views import AppView, CallQuery, LogQuery, LogRecord, NodeView, Principal, RunEnded
+from relight.protocol.workers import WorkerView
+
+
+class Calls(Protocol):
+    """Calls, taken in and told about."""
+
+    async def submit(self, workspace: str, submit: Submit, /) -> CallViews:
+        """Keep calls; wait up to `wait_seconds` for all of them."""
+
+    async def wait(self, workspace: str, query: Await, /) -> CallViews:
+        """Wait for one of the calls named."""
+
+    async def show(self, workspace: str, call_id: str, /) -> CallDetail:
+        """All that is known of a call."""
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        """Calls, newest first."""
+
+    async def cancel(self, workspace: str, call_id: str, /) -> CallView:
+        """Cancel a call."""
+
+
+class Deploys(Protocol):
+    """What is deployed."""
+
+    async def deploy(self, workspace: str, deploy: Deploy, /) -> Deployed:
+        """Make a manifest what its environment leads to."""
+
+    async def apps(self, workspace: str, /) -> tuple[AppView, ...]:
+        """What is deployed where."""
+
+    async def function(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionSpec:
+        """What was deployed under a name."""
+
+    async def stop(self, workspace: str, app: str, environment: str, /) -> int:
+        """Stop an app; how many calls were cancelled."""
+
+
+class Runs(Protocol):
+    """Apps that live as long as their client."""
+
+    def attach(self, workspace: str, run: str, after: int = 0, /) -> AsyncIterator[LogRecord | RunEnded]:
+        """The output of a run, then its end."""
+
+    async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
+        """End a run; how many of its calls had not ended."""
+
+
+class Logs(Protocol):
+    """What workers wrote."""
+
+    async def read(self, workspace: str, query: LogQuery, /) -> tuple[LogRecord, ...]:
+        """Lines, oldest first."""
+
+    def follow(self, workspace: str, query: LogQuery, /) -> AsyncIterator[LogRecord]:
+        """Lines as they come."""
+
+
+class Nodes(Protocol):
+    """Workers and the machines they are on."""
+
+    def workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
+        """The workers of a workspace."""
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        """Every node."""
+
+
+class Tokens(Protocol):
+    """Who asks."""
+
+    def verify(self, token: str, /) -> Principal:
+        """Who shows this token.  Raises Unauthenticated."""
+
+    def local(self) -> Principal:
+        """Who comes by the local socket."""
+
+
+class Blobs(Protocol):
+    """Bytes by digest."""
+
+    def has(self, digest: str, /) -> bool:
+        """Whether these bytes are here."""
+
+    def size(self, digest: str, /) -> int:
+        """How many they are.  Raises NotFound."""
+
+    def read(self, digest: str, /) -> AsyncIterator[bytes]:
+        """The bytes, in pieces.  Raises NotFound."""
+
+    async def put(self, chunks: AsyncIterable[bytes], digest: str, /) -> object:
+        """Keep bytes.  Raises InvalidRequest when they are not those of the digest."""
+
+
+class Platform(Protocol):
+    """The whole of it, as `control.platform.Control` is."""
+
+    @property
+    def calls(self) -> Calls:
+        """Calls."""
+
+    @property
+    def deploys(self) -> Deploys:
+        """Deploys."""
+
+    @property
+    def runs(self) -> Runs:
+        """Runs."""
+
+    @property
+    def logs(self) -> Logs:
+        """Logs."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """Nodes."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Tokens."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """Blobs."""

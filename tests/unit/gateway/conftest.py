@@ -1,0 +1,325 @@
+"""A platform that answers from memory, and the gateway before it on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+import json
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from relight.gateway.app import Gateway, Options, build
+from relight.gateway.exchange import Limits
+from relight.gateway.guard import Hosts
+from relight.gateway.serving import HttpServer, Serving
+from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Submit
+from relight.protocol.calls import CallState, CallView
+from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
+from relight.protocol.link import GpuFact
+from relight.protocol.manifest import FunctionSpec, HostImage
+from relight.protocol.payload import Payload
+from relight.protocol.views import AppView, CallQuery, LogQuery, LogRecord, NodeView, Principal, RunEnded
+from relight.protocol.workers import WorkerState, WorkerView
+
+TOKEN = "rl_test"
+RUN = "run-01kb0000000000000000000000"
+IMAGE = HostImage(python="/usr/bin/python3", prefix="/usr", base_prefix="/usr", version="3.11.7")
+
+
+@dataclass
+class FakeCalls:
+    """Calls that stay as they are until a test ends them."""
+
+    views: dict[str, CallView] = field(default_factory=dict)
+    payloads: dict[str, Payload] = field(default_factory=dict)
+    result: Payload | None = None
+    asked: list[CallQuery] = field(default_factory=list)
+    abandoned: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def submit(self, workspace: str, submit: Submit, /) -> CallViews:
+        assert workspace == "default"
+        views = []
+        for one in submit.calls:
+            if one.function == "missing":
+                raise NotFound("cannot find function 'missing' in app 'a': it has 'square'")
+            if one.function == "broken":
+                raise ZeroDivisionError("a fault of ours")
+            view = CallView(id=one.id, app=one.app, environment=one.environment, version="v", function=one.function)
+            view = replace(view, method=one.method, pending_reason="no_worker")
+            if self.result is not None:
+                view = replace(view, state=CallState.SUCCEEDED, result=self.result)
+            self.views[one.id], self.payloads[one.id] = view, one.payload
+            views.append(view)
+        return CallViews(calls=tuple(views))
+
+    async def wait(self, workspace: str, query: Await, /) -> CallViews:
+        self.waiting.set()
+        if query.wait_seconds >= 5 and not all(self.views[one].state.is_final for one in query.ids):
+            try:
+                await self.ended.wait()
+            except asyncio.CancelledError:
+                self.abandoned.set()
+                raise
+        return CallViews(calls=tuple(self.views[one] for one in query.ids))
+
+    async def show(self, workspace: str, call_id: str, /) -> CallDetail:
+        if call_id not in self.views:
+            raise NotFound(f"cannot find call {call_id}: there is none; `relight calls list` shows them")
+        return CallDetail(call=self.views[call_id])
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        self.asked.append(query)
+        return tuple(self.views.values())
+
+    async def cancel(self, workspace: str, call_id: str, /) -> CallView:
+        view = replace((await self.show(workspace, call_id)).call, state=CallState.CANCELLED)
+        self.views[call_id] = view
+        return view
+
+    def put(self, view: CallView) -> None:
+        """A call as a test wants it."""
+        self.views[view.id] = view
+
+
+@dataclass
+class FakeDeploys:
+    """One app."""
+
+    stopped: list[tuple[str, str]] = field(default_factory=list)
+
+    async def deploy(self, workspace: str, deploy: Deploy, /) -> Deployed:
+        return Deployed(version="version-1", app=deploy.manifest.app, environment=deploy.environment)
+
+    async def apps(self, workspace: str, /) -> tuple[AppView, ...]:
+        return (AppView(app="a", environment=RUN, version="v", functions=("square",), deployed_at=1.5),)
+
+    async def function(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionSpec:
+        return FunctionSpec(name=name, module="m", qualname=name, image=IMAGE)
+
+    async def stop(self, workspace: str, app: str, environment: str, /) -> int:
+        self.stopped.append((app, environment))
+        return 3
+
+
+def record(number: int) -> LogRecord:
+    """A line."""
+    return LogRecord(
+        id=number,
+        at=1.0,
+        app="a",
+        environment="main",
+        function="f",
+        worker="w",
+        call="c",
+        source="stdout",
+        text=f"line {number}",
+    )
+
+
+@dataclass
+class FakeLogs:
+    """Two lines; a follower hears them, and then nothing for ever."""
+
+    asked: list[LogQuery] = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self, workspace: str, query: LogQuery, /) -> tuple[LogRecord, ...]:
+        self.asked.append(query)
+        return (record(1), record(2))
+
+    async def follow(self, workspace: str, query: LogQuery, /) -> AsyncIterator[LogRecord]:
+        try:
+            yield record(1)
+            yield record(2)
+            await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+
+@dataclass
+class FakeRuns:
+    """A run that has written a line and ends."""
+
+    stops: list[tuple[str, bool]] = field(default_factory=list)
+
+    async def attach(self, workspace: str, run: str, after: int = 0, /) -> AsyncIterator[LogRecord | RunEnded]:
+        yield record(after + 1)
+        yield RunEnded(run=run)
+
+    async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
+        self.stops.append((run, cancel))
+        return 2
+
+
+class FakeNodes:
+    """One node with one busy worker."""
+
+    def workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
+        state = WorkerState.BUSY
+        return (WorkerView(id="w", node="n", app="a", environment="main", version="v", function="f", state=state),)
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        gpu = GpuFact(id="0", kind="A100", is_simulated=True)
+        return (
+            NodeView(
+                id="n",
+                is_connected=True,
+                isolation="namespaces",
+                cpu=2,
+                free_cpu=1,
+                memory_mib=8,
+                free_memory_mib=4,
+                gpus=(gpu,),
+                free_gpus=(),
+                workers=1,
+            ),
+        )
+
+
+class FakeTokens:
+    """One token."""
+
+    def verify(self, token: str, /) -> Principal:
+        if token != TOKEN:
+            raise Unauthenticated("cannot let you in: the token is missing or not one of this server's")
+        return Principal(workspace="default", token_id="t")
+
+    def local(self) -> Principal:
+        return Principal(workspace="default")
+
+
+@dataclass
+class FakeBlobs:
+    """Bytes in memory."""
+
+    kept: dict[str, bytes] = field(default_factory=dict)
+    broken_off: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def has(self, digest: str, /) -> bool:
+        return digest in self.kept
+
+    def size(self, digest: str, /) -> int:
+        return len(self.kept[digest])
+
+    async def read(self, digest: str, /) -> AsyncIterator[bytes]:
+        data = self.kept[digest]
+        for start in range(0, len(data), 65536):
+            yield data[start : start + 65536]
+
+    async def put(self, chunks: AsyncIterable[bytes], digest: str, /) -> None:
+        try:
+            data = b"".join([chunk async for chunk in chunks])
+        except BaseException:
+            self.broken_off.set()
+            raise
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InvalidRequest(f"cannot keep blob {digest}: its bytes have another SHA-256")
+        self.kept[digest] = data
+
+
+@dataclass
+class FakePlatform:
+    """All of it."""
+
+    calls: FakeCalls = field(default_factory=FakeCalls)
+    deploys: FakeDeploys = field(default_factory=FakeDeploys)
+    runs: FakeRuns = field(default_factory=FakeRuns)
+    logs: FakeLogs = field(default_factory=FakeLogs)
+    nodes: FakeNodes = field(default_factory=FakeNodes)
+    tokens: FakeTokens = field(default_factory=FakeTokens)
+    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> SimpleNamespace:
+        """The body as an object, its fields as attributes."""
+        return json.loads(self.body, object_hook=lambda fields: SimpleNamespace(**fields))
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(str(self._path))
+
+
+@dataclass
+class Api:
+    """The gateway, reachable both ways."""
+
+    platform: FakePlatform
+    gateway: Gateway
+    server: HttpServer
+    path: Path
+    port: int
+    serving: asyncio.Task[None]
+
+    async def ask(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
+        """One request over the unix socket."""
+        return await asyncio.to_thread(self._ask, _UnixConnection(self.path), method, path, body, headers)
+
+    async def ask_tcp(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
+        """One request over TCP; without a token unless `headers` have one."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return await asyncio.to_thread(self._ask, connection, method, path, body, headers)
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection to the unix socket."""
+        return await asyncio.open_unix_connection(self.path)
+
+    def _ask(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | str | None,
+        headers: Mapping[str, str],
+    ) -> Reply:
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            answer = connection.getresponse()
+            said = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, said, answer.read())
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    """The gateway with small limits, on a unix socket and on a free port."""
+    platform = FakePlatform()
+    limits = Limits(frame_bytes=1_000_000, json_bytes=400_000, blob_bytes=1_000_000)
+    gateway = build(platform, Options(hosts=Hosts.of("127.0.0.1", ("relight.example",)), limits=limits))
+    server = HttpServer(gateway, Serving(max_connections=20, stop_seconds=2))
+    local, tcp = socket.socket(socket.AF_UNIX), socket.socket()
+    local.bind(str(tmp_path / "s"))
+    tcp.bind(("127.0.0.1", 0))
+    for one in (local, tcp):
+        one.listen()
+    port = tcp.getsockname()[1]
+    serving = asyncio.create_task(server.serve([local, tcp]))
+    yield Api(platform, gateway, server, tmp_path / "s", port, serving)
+    server.stop()
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait_for(serving, 10)
