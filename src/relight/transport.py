@@ -156,6 +156,11 @@ class Connection(asyncio.Protocol):
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return int(_CREDENTIALS.unpack(credentials)[1])
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the other end takes less than is sent: what can wait should."""
+        return self._is_paused
+
     # -- what a stream asks for
 
     def grant(self, number: int, count: int) -> None:

@@ -254,8 +254,8 @@ class Scheduler:
         if call is None:
             self._orders.cancel(worker.node, call_id, token)
             return False
-        claim = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
-        adopted = self._leases.adopt(call, claim, now)
+        known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
+        adopted = self._leases.adopt(call, known, now)
         self._listener.claimed([adopted])
         return True
 

@@ -1,0 +1,1 @@
+"""Where agents come from: this machine's own, started and watched here."""

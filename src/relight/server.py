@@ -1,0 +1,233 @@
+"""The server, put together: the only place that builds it, in the order in which it may serve.
+
+lock the folder → open the store, begin an epoch, take over what was left → listen for nodes → listen for callers
+→ start or adopt the agent → say that it is ready → … → take no more callers → let the agent leave → close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from relight.blobs.store import BlobStore
+from relight.clock import SystemClock
+from relight.control.platform import Control, open_control
+from relight.control.tokens import new_token
+from relight.fleet.local import AgentOptions, LocalAgent
+from relight.gateway.app import Options, build
+from relight.gateway.exchange import Limits
+from relight.gateway.guard import LOCAL_NAMES, Hosts
+from relight.gateway.serving import HttpServer, Serving
+from relight.links.session import Links
+from relight.protocol.errors import Conflict, InvalidRequest
+from relight.scheduler.loop import Timing
+from relight.settings import MIB, Settings
+from relight.store.faults import Faults
+from relight.store.store import open_store
+from relight.transport import listen_unix
+
+log = logging.getLogger("relight.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A server that lives for one client: it says so on `ready_fd` and leaves when `parent_fd` comes to its end."""
+
+    ready_fd: int
+    parent_fd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server listens, and the token that its TCP address asks for.  `url` is empty when it has none."""
+
+    socket: Path
+    url: str
+    token: str
+
+
+def run_server(
+    settings: Settings, *, embedded: Embedded | None = None, on_ready: Callable[[Address], None] = lambda _: None
+) -> None:
+    """Serve until SIGINT or SIGTERM (or until the embedding client is gone).  Raises Conflict when the folder is taken."""
+    uvloop.run(serve(settings, embedded=embedded, on_ready=on_ready))
+
+
+async def serve(
+    settings: Settings, *, embedded: Embedded | None = None, on_ready: Callable[[Address], None] = lambda _: None
+) -> None:
+    """As `run_server`, in a loop that runs already."""
+    run_folder = settings.data_dir / "run"
+    run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run_folder.chmod(0o700)
+    with _locked(run_folder / "server.lock"):
+        token = _own_token(settings.data_dir / "token")
+        store = await open_store(settings.data_dir, Faults(settings.fault_points))
+        try:
+            timing = Timing(lease_seconds=settings.lease_seconds, sweep_seconds=settings.sweep_seconds)
+            blobs = BlobStore(settings.data_dir / "blobs")
+            control = await open_control(store, blobs, SystemClock(), timing)
+            await control.tokens.admit(token)
+            with ExitStack() as sockets:
+                await _Serving(settings, control, embedded).run(token, on_ready, sockets)
+        finally:
+            await store.close()
+
+
+class _Serving:
+    """One server while it serves."""
+
+    def __init__(self, settings: Settings, control: Control, embedded: Embedded | None) -> None:
+        self._settings = settings
+        self._control = control
+        self._embedded = embedded
+        self._run_folder = settings.data_dir / "run"
+        self._links = Links(control)
+        self._http = HttpServer(build(control, _gateway_options(settings)), _http_options(settings))
+        self._agent = LocalAgent(self._agent_options(), SystemClock(), self._agent_died)
+        self._leave = asyncio.Event()
+
+    async def run(self, token: str, on_ready: Callable[[Address], None], sockets: ExitStack) -> None:
+        """Serve until told to leave, then close in order."""
+        listener = await listen_unix(
+            _fresh(self._run_folder / "link.sock"),
+            on_message=self._links.on_message,
+            on_stream=self._links.on_stream,
+            on_connect=self._links.on_connect,
+        )
+        listening = [sockets.enter_context(one) for one in self._listen()]
+        self._watch_for_end()
+        serving = asyncio.ensure_future(self._http.serve(listening))
+        working = [asyncio.ensure_future(self._control.run())]
+        if self._settings.with_agent:
+            working.append(asyncio.ensure_future(self._agent.run()))
+        self._tell_ready(self._address(listening, token), on_ready)
+        leaving = asyncio.ensure_future(self._leave.wait())
+        try:
+            done, _ = await asyncio.wait([serving, leaving, *working], return_when=asyncio.FIRST_COMPLETED)
+            log.info("server stopping")
+        finally:
+            self._http.stop()
+            working[-1].cancel()
+            await asyncio.wait([working[-1]])
+            await self._agent.stop()
+            await serving
+            for task in (*working, leaving):
+                task.cancel()
+            await asyncio.gather(*working, leaving, return_exceptions=True)
+            self._links.close()
+            listener.close()
+        for task in done:
+            task.result()
+
+    def _listen(self) -> Iterator[socket.socket]:
+        local = socket.socket(socket.AF_UNIX)
+        local.bind(_fresh(self._run_folder / "relight.sock"))
+        local.listen(1024)
+        yield local
+        if self._embedded is None:
+            yield _listen_tcp(self._settings.host, self._settings.port)
+
+    def _address(self, listening: list[socket.socket], token: str) -> Address:
+        url = ""
+        if len(listening) > 1:
+            host, port = listening[1].getsockname()[:2]
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return Address(socket=self._run_folder / "relight.sock", url=url, token=token)
+
+    def _tell_ready(self, address: Address, on_ready: Callable[[Address], None]) -> None:
+        facts = {"pid": os.getpid(), "socket": str(address.socket), "url": address.url}
+        (self._run_folder / "server.json").write_text(json.dumps(facts))
+        log.info("server ready", extra=facts)
+        if self._embedded is not None:
+            os.write(self._embedded.ready_fd, json.dumps(facts).encode() + b"\n")
+            os.close(self._embedded.ready_fd)
+        on_ready(address)
+
+    def _watch_for_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._leave.set)
+        if self._embedded is not None:
+            loop.add_reader(self._embedded.parent_fd, self._leave.set)  # nothing is ever written: it can only end
+
+    def _agent_options(self) -> AgentOptions:
+        return AgentOptions(
+            node=self._settings.node or socket.gethostname() or "local",
+            run_folder=self._run_folder,
+            data_folder=self._settings.data_dir / "agent",
+            declare_gpu=self._settings.declare_gpu,
+            leaves_with_server=self._embedded is not None,
+        )
+
+    def _agent_died(self, why: str) -> None:
+        log.warning("agent ended", extra={"why": why})
+        self._control.nodes.died(self._agent_options().node, why)
+
+
+def _gateway_options(settings: Settings) -> Options:
+    names = (*LOCAL_NAMES, *settings.allowed_hosts)
+    limits = Limits(
+        frame_bytes=settings.max_frame_mib * MIB,
+        json_bytes=settings.max_json_mib * MIB,
+        blob_bytes=settings.max_blob_mib * MIB,
+    )
+    return Options(hosts=Hosts(names=frozenset(names)), limits=limits)
+
+
+def _http_options(settings: Settings) -> Serving:
+    return Serving(max_connections=settings.max_connections, stop_seconds=settings.stop_seconds)
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --host and --port"
+        ) from error
+
+
+def _fresh(path: Path) -> str:
+    """The path of a socket, free to be bound: whoever left one there is gone, for the folder is locked."""
+    path.unlink(missing_ok=True)
+    return str(path)
+
+
+def _own_token(path: Path) -> str:
+    """The token that this server's user shows; made once, readable by that user alone."""
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(new_token())
+    return path.read_text().strip()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a data folder: one server each."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Conflict(
+                f"cannot start a server on {path.parent.parent}: process {file.read().strip() or '?'} serves it; "
+                "stop that one, or choose another folder with --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
