@@ -97,6 +97,7 @@ def _problem() -> dict[str, Json]:
 
 
 def _schemas() -> dict[str, Json]:
+    codes: list[Json] = [*sorted(ERRORS)]
     schemas: dict[str, Json] = {
         "Problem": {
             "type": "object",
@@ -106,7 +107,7 @@ def _schemas() -> dict[str, Json]:
                 "title": {"type": "string"},
                 "status": {"type": "integer"},
                 "detail": {"type": "string"},
-                "code": {"enum": sorted(ERRORS)},
+                "code": {"enum": codes},
                 "retryable": {"type": "boolean"},
             },
         }
