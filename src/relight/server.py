@@ -27,9 +27,10 @@ from relight.control.tokens import new_token
 from relight.fleet.local import AgentOptions, LocalAgent
 from relight.gateway.app import Options, build
 from relight.gateway.exchange import Limits
-from relight.gateway.guard import LOCAL_NAMES, Hosts
+from relight.gateway.guard import Hosts
 from relight.gateway.serving import HttpServer, Serving
 from relight.links.session import Links
+from relight.log import LogOptions, start_logging
 from relight.protocol.errors import Conflict, InvalidRequest
 from relight.scheduler.loop import Timing
 from relight.settings import MIB, Settings
@@ -61,6 +62,14 @@ def run_server(
     settings: Settings, *, embedded: Embedded | None = None, on_ready: Callable[[Address], None] = lambda _: None
 ) -> None:
     """Serve until SIGINT or SIGTERM (or until the embedding client is gone).  Raises Conflict when the folder is taken."""
+    start_logging(
+        LogOptions(
+            level=settings.log_level,
+            format=settings.log_format,
+            to_stderr=settings.log_to != "file",
+            file=None if settings.log_to == "stderr" else settings.data_dir / "server.log",
+        )
+    )
     uvloop.run(serve(settings, embedded=embedded, on_ready=on_ready))
 
 
@@ -177,13 +186,12 @@ class _Serving:
 
 
 def _gateway_options(settings: Settings) -> Options:
-    names = (*LOCAL_NAMES, *settings.allowed_hosts)
     limits = Limits(
         frame_bytes=settings.max_frame_mib * MIB,
         json_bytes=settings.max_json_mib * MIB,
         blob_bytes=settings.max_blob_mib * MIB,
     )
-    return Options(hosts=Hosts(names=frozenset(names)), limits=limits)
+    return Options(hosts=Hosts.of(settings.host, settings.allowed_hosts), limits=limits)
 
 
 def _http_options(settings: Settings) -> Serving:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from relight.clock import Clock, SystemClock
 from relight.protocol.api import Await, CallViews, Deploy, Deployed, Submit
@@ -34,6 +34,22 @@ _DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 M = TypeVar("M")
 
 
+class Transport(Protocol):
+    """One HTTP connection of one thread."""
+
+    def exchange(self, request: Request) -> Reply:
+        """Send it and read the answer.  Raises Unreachable."""
+
+    def lines(self, request: Request) -> Iterator[bytes]:
+        """Send it and give the answer line by line, as it comes.  Raises Unreachable, and BadAnswer when refused."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+    def shut_down(self) -> None:
+        """Wake whoever reads in another thread: nothing more comes."""
+
+
 class Connection:
     """A server.  Each thread has its own HTTP connection; all may use this at once."""
 
@@ -43,7 +59,9 @@ class Connection:
         embedded: Embedded | None = None,
         clock: Clock | None = None,
         pause: Callable[[float], None] = time.sleep,
+        open_http: Callable[[Address], Transport] = Http,
     ) -> None:
+        self._open_http = open_http
         self.address = address
         self.embedded = embedded
         self._clock: Clock = clock or SystemClock()
@@ -111,7 +129,7 @@ class Connection:
 
     def stream(self, request: Request) -> Stream:
         """A stream that can be ended from another thread."""
-        return Stream(Http(self.address), request, str(self.address))
+        return Stream(self._open_http(self.address), request, str(self.address))
 
     def close(self) -> None:
         """Hang up this thread's connection, and let an embedded server leave."""
@@ -152,17 +170,17 @@ class Connection:
             )
         self._pause(_DELAYS[min(tries, len(_DELAYS) - 1)])
 
-    def _http(self) -> Http:
-        http = getattr(self._local, "http", None)
-        if not isinstance(http, Http):
-            http = self._local.http = Http(self.address)
+    def _http(self) -> Transport:
+        http: Transport | None = getattr(self._local, "http", None)
+        if http is None:
+            http = self._local.http = self._open_http(self.address)
         return http
 
 
 class Stream:
     """JSON lines as they come; a context, and an iterator."""
 
-    def __init__(self, http: Http, request: Request, where: str) -> None:
+    def __init__(self, http: Transport, request: Request, where: str) -> None:
         self._http = http
         self._lines = http.lines(request)
         self._where = where

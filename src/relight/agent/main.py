@@ -1,0 +1,146 @@
+"""The agent, put together: the only place that builds one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+import relight
+from relight.agent.code import CodeCache
+from relight.agent.library import Library
+from relight.agent.link import Link, LinkOptions
+from relight.agent.node import Identity, Node
+from relight.agent.outbox import Outbox
+from relight.agent.provider import Provider
+from relight.agent.resources import cores, declared_gpus, memory_mib
+from relight.agent.sandboxes import Sandboxes
+from relight.agent.values import Values
+from relight.agent.worker import Surroundings
+from relight.agent.workers import Workers
+from relight.builder.host import host_mounts
+from relight.clock import SystemClock, now_ms
+from relight.log import LogOptions, start_logging
+from relight.protocol.errors import Conflict, RelightError
+from relight.protocol.ids import new_id
+from relight.protocol.link import HEARTBEAT_SECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What an agent is started with."""
+
+    socket: str
+    data_dir: Path
+    node: str
+    declare_gpu: tuple[str, ...]
+    heartbeat_seconds: float
+    leaves_with_server: bool
+
+
+def main() -> int:
+    """Run an agent until SIGTERM; 0 when it left in good order, 1 when it could not start."""
+    options = _read_options()
+    start_logging(LogOptions())
+    try:
+        with _locked(options.data_dir):
+            uvloop.run(_serve(options))
+    except RelightError as error:
+        raise SystemExit(f"relight agent: {error}") from error
+    return 0
+
+
+async def _serve(options: Options) -> None:
+    clock = SystemClock()
+    sandboxes = Sandboxes(options.data_dir / "sandboxes")
+    await sandboxes.open()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            node, link = _build(options, sandboxes, clock, tasks)
+            leave = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
+            await node.serve(link, leave.wait)
+    finally:
+        await sandboxes.close()
+
+
+def _build(options: Options, sandboxes: Sandboxes, clock: SystemClock, tasks: asyncio.TaskGroup) -> tuple[Node, Link]:
+    outbox = Outbox()
+    link_options = LinkOptions(
+        path=options.socket,
+        heartbeat_seconds=options.heartbeat_seconds,
+        leaves_with_server=options.leaves_with_server,
+    )
+    link = Link(link_options, outbox, clock)
+    values = Values(link, _folder(options.data_dir / "values"), clock)
+    forbidden = (str(options.data_dir.parent),)
+    provider = Provider(
+        CodeCache(_folder(options.data_dir / "code"), values, tasks),
+        Library(_folder(options.data_dir / "library"), Path(relight.__file__).parent),
+        lambda image: host_mounts(image, forbidden=forbidden),
+        lambda: sandboxes.isolation,
+    )
+    surroundings = Surroundings(
+        sandboxes=sandboxes,
+        provider=provider,
+        values=values,
+        outbox=outbox,
+        clock=clock,
+        later=asyncio.get_running_loop().call_later,
+        tasks=tasks,
+    )
+    identity = Identity(
+        node=options.node,
+        incarnation=new_id("agent", now_ms()),
+        cpu=cores(),
+        memory_mib=memory_mib(),
+        gpus=declared_gpus(options.declare_gpu),
+        isolation=sandboxes.isolation.value,
+        pid=os.getpid(),
+    )
+    return Node(identity, Workers(surroundings), outbox), link
+
+
+def _read_options() -> Options:
+    parser = argparse.ArgumentParser(prog="python -m relight.agent", description="Run relight's agent on this machine.")
+    parser.add_argument("--socket", required=True, help="where the server listens for nodes")
+    parser.add_argument("--data-dir", required=True, type=Path, help="this agent's own folder")
+    parser.add_argument("--node", required=True, help="the node's name")
+    parser.add_argument("--declare-gpu", action="append", default=[], metavar="KIND:COUNT", help="declare simulated GPUs")
+    parser.add_argument("--heartbeat", type=float, default=HEARTBEAT_SECONDS, metavar="SECONDS")
+    parser.add_argument("--leave-with-server", action="store_true", help="leave once the server is gone")
+    given = parser.parse_args()
+    return Options(
+        socket=given.socket,
+        data_dir=given.data_dir,
+        node=given.node,
+        declare_gpu=tuple(given.declare_gpu),
+        heartbeat_seconds=given.heartbeat,
+        leaves_with_server=given.leave_with_server,
+    )
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the agent's folder: two on one would end each other's sandboxes."""
+    with (_folder(folder) / "agent.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"cannot start an agent on {folder}: another runs there; stop it, or choose another --data-dir"
+            ) from None
+        yield
