@@ -58,11 +58,11 @@ class Mapping:
         try:
             while True:
                 self._submit_some()
-                while (place := self._next()) is not None:
-                    yield self._take(place)
                 if self._is_exhausted and self._yielded == self._submitted:
                     return
                 self._hear()
+                while (place := self._next()) is not None:
+                    yield self._take(place)
         finally:
             self._cancel_rest()
 

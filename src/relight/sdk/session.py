@@ -137,7 +137,7 @@ class Session:
             if view is not None:
                 waiting.tell(view.pending_reason)
             left = wait if deadline is None else min(wait, deadline - self.clock.monotonic())
-            if left < 0 and view is not None:
+            if left <= 0 and view is not None:
                 raise TimeoutError(
                     f"cannot give the result of {what}: it is {view.state.value} after {timeout:g} s; ask again"
                 )
