@@ -155,7 +155,7 @@ class CallTable:
         return next(iter(await self._views("group_oldest", {"workspace": workspace, "group": group})), None)
 
     async def payload(self, workspace: str, ids: Sequence[str]) -> dict[str, Payload]:
-        """What calls were given."""
+        """What calls were given, those whose submit is still being written included: it is read in the writer's turn."""
 
         def work(connection: sqlite3.Connection) -> dict[str, Payload]:
             rows = {
@@ -164,7 +164,7 @@ class CallTable:
             }
             return {one: unpack(row[0], Payload) for one, row in rows.items() if row is not None}
 
-        return await self._database.read(work)
+        return await self._database.write("payload", work)
 
     async def attempts(self, workspace: str, call_id: str) -> tuple[AttemptView, ...]:
         """The tries of a call, in order."""

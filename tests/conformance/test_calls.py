@@ -1,0 +1,255 @@
+"""What the store promises of calls: idempotent submits, one newest token, one visible end, attempts that add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relight.protocol.calls import TRANSITIONS, CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.errors import Failure, Unavailable
+from relight.protocol.payload import Payload
+from relight.protocol.views import CallQuery
+from relight.store.rows import Claim, End, EndQueued, NewCall
+from relight.store.store import Store, open_store
+
+WS = "default"
+
+
+def call_id(n: int) -> str:
+    return f"call-{n:026d}"
+
+
+def new(n: int, *, group: str = "", function: str = "f") -> NewCall:
+    payload = Payload(format="json", data=f'{{"args": [{n}]}}'.encode(), size=9)
+    request = CallRequest(id=call_id(n), app="a", function=function, payload=payload, group=group)
+    return NewCall(request=request, version="v1", at=100.0 + n)
+
+
+def claim(n: int, token: Token, attempt: int = 1) -> Claim:
+    return Claim(call=call_id(n), token=token, attempt=attempt, worker="w1", node="n1", at=200.0)
+
+
+def end(n: int, token: Token, event: CallEvent = CallEvent.SUCCEEDED, *, is_charged: bool = True) -> End:
+    result = Payload(format="json", data=b"1", size=1) if event is CallEvent.SUCCEEDED else None
+    failure = None if result else Failure(code="x", message="why")
+    return End(
+        call=call_id(n), token=token, event=event, at=300.0, result=result, failure=failure, is_charged=is_charged
+    )
+
+
+async def test_a_call_that_is_submitted_twice_is_kept_once_and_stays_as_it_was(store: Store) -> None:
+    first = await store.calls.submit(WS, [new(1)])
+    again = await store.calls.submit(WS, [new(1, function="other"), new(2)])
+
+    view = await store.calls.get(WS, call_id(1))
+    assert (first, again) == (frozenset(), frozenset({call_id(1)}))
+    assert view is not None
+    assert (view.function, view.state) == ("f", CallState.QUEUED)
+
+
+async def test_one_call_goes_from_queued_over_running_to_succeeded(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+
+    (view,) = await store.calls.end(WS, [end(1, Token(1, 1))])
+
+    assert view is not None
+    assert (view.state, view.attempts, view.sequence) == (CallState.SUCCEEDED, 1, 1)
+    assert view.result == Payload(format="json", data=b"1", size=1)
+    assert view == await store.calls.get(WS, call_id(1))
+
+
+async def test_an_end_with_an_older_token_changes_nothing(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+    store.calls.claim(WS, [claim(1, Token(2, 1), attempt=2)])
+
+    stale = await store.calls.end(WS, [end(1, Token(1, 1))])
+    newest = await store.calls.end(WS, [end(1, Token(2, 1))])
+    late = await store.calls.end(WS, [end(1, Token(2, 1), CallEvent.FAILED)])
+
+    assert (stale, late) == ((None,), (None,))
+    assert newest[0] is not None
+
+
+async def test_a_claim_with_an_older_token_changes_nothing(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(2, 5))])
+
+    await store.calls.claim(WS, [claim(1, Token(1, 9))])
+
+    (row,) = await store.calls.unfinished()
+    assert row.token == Token(2, 5)
+    assert len(await store.calls.attempts(WS, call_id(1))) == 1
+
+
+async def test_a_lost_call_waits_again_and_its_attempts_count_only_what_is_charged(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    for n, is_charged in ((1, True), (2, False), (3, True)):
+        store.calls.claim(WS, [claim(1, Token(1, n), attempt=n)])
+        await store.calls.end(WS, [end(1, Token(1, n), CallEvent.LEASE_LOST, is_charged=is_charged)])
+
+    view = await store.calls.get(WS, call_id(1))
+    attempts = await store.calls.attempts(WS, call_id(1))
+
+    (row,) = await store.calls.unfinished()
+    assert view is not None
+    assert (view.state, view.attempts, view.failure) == (CallState.QUEUED, 2, None)
+    assert [one.outcome for one in attempts] == ["lease_lost"] * 3
+    assert (row.state, row.token) == (CallState.QUEUED, Token(1, 3))
+
+
+async def test_a_waiting_call_ends_without_a_worker_and_a_running_one_does_not(store: Store) -> None:
+    store.calls.submit(WS, [new(1), new(2)])
+    store.calls.claim(WS, [claim(2, Token(1, 1))])
+    rows = [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0) for n in (1, 2)]
+
+    ended = await store.calls.end_queued(WS, rows)
+
+    assert ended[0] is not None
+    assert (ended[0].state, ended[1]) == (CallState.CANCELLED, None)
+
+
+async def test_the_ends_of_a_group_come_in_their_order_and_can_be_read_on_from_any(store: Store) -> None:
+    store.calls.submit(WS, [new(n, group="g") for n in range(5)])
+    for n in (3, 0, 4):
+        store.calls.claim(WS, [claim(n, Token(1, n + 1))])
+        await store.calls.end(WS, [end(n, Token(1, n + 1))])
+
+    views = await store.calls.group_ended(WS, "g", 0, 10)
+    rest = await store.calls.group_ended(WS, "g", views[0].sequence, 1)
+    oldest = await store.calls.group_oldest(WS, "g")
+
+    assert [view.id for view in views] == [call_id(3), call_id(0), call_id(4)]
+    assert [view.id for view in rest] == [call_id(0)]
+    assert oldest is not None
+    assert oldest.id == call_id(1)
+
+
+async def test_calls_are_listed_newest_first_by_what_is_asked(store: Store) -> None:
+    await store.calls.submit(WS, [new(n, function="f" if n % 2 else "g") for n in range(6)])
+
+    page = await store.calls.list(WS, CallQuery(function="f", limit=2))
+    rest = await store.calls.list(WS, CallQuery(function="f", limit=2, before=page[-1].id))
+    none = await store.calls.list(WS, CallQuery(state=CallState.FAILED))
+
+    assert [view.id for view in page + rest] == [call_id(n) for n in (5, 3, 1)]
+    assert none == ()
+
+
+async def test_another_workspace_sees_nothing(store: Store) -> None:
+    await store.calls.submit(WS, [new(1)])
+
+    assert await store.calls.get("other", call_id(1)) is None
+    assert await store.calls.list("other", CallQuery()) == ()
+
+
+async def test_what_was_committed_is_there_after_a_restart_and_ends_go_on_being_numbered(tmp_path: Path) -> None:
+    first = await open_store(tmp_path)
+    epoch = await first.epochs.begin()
+    first.calls.submit(WS, [new(1), new(2)])
+    first.calls.claim(WS, [claim(1, Token(epoch, 1))])
+    await first.calls.end(WS, [end(1, Token(epoch, 1))])
+    await first.close()
+
+    second = await open_store(tmp_path)
+    next_epoch = await second.epochs.begin()
+    second.calls.claim(WS, [claim(2, Token(next_epoch, 1))])
+    (view,) = await second.calls.end(WS, [end(2, Token(next_epoch, 1))])
+    payloads = await second.calls.payload(WS, [call_id(2)])
+    await second.close()
+
+    assert next_epoch == epoch + 1
+    assert view is not None
+    assert view.sequence == 2
+    assert payloads[call_id(2)].data == b'{"args": [2]}'
+
+
+async def test_old_ends_are_forgotten_with_their_attempts_and_their_blobs_named(store: Store) -> None:
+    blob = Payload(format="raw", blob="ab" * 32, size=9)
+    request = CallRequest(id=call_id(9), app="a", function="f", payload=blob)
+    store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0), new(1)])
+    store.calls.claim(WS, [claim(9, Token(1, 1))])
+    store.calls.end(WS, [end(9, Token(1, 1))])
+
+    forgotten = await store.calls.forget(before=301.0)
+
+    assert forgotten == (1, frozenset({"ab" * 32}))
+    assert await store.calls.attempts(WS, call_id(9)) == ()
+    assert await store.calls.get(WS, call_id(1)) is not None
+
+
+async def test_a_write_that_fails_says_so_and_takes_no_other_with_it(store: Store) -> None:
+    good = store.calls.submit(WS, [new(1)])
+    bad = store.calls.submit(WS, [NewCall(request=new(2).request, version=None, at=1.0)])  # type: ignore[arg-type]  # the point
+    after = store.calls.submit(WS, [new(3)])
+
+    with pytest.raises(Unavailable, match="cannot keep submit"):
+        await bad
+    assert (await good, await after) == (frozenset(), frozenset())
+    assert await store.calls.get(WS, call_id(2)) is None
+
+
+EVENTS = [CallEvent.SUCCEEDED, CallEvent.FAILED, CallEvent.LEASE_LOST, CallEvent.RETRIED, CallEvent.CANCELLED]
+steps = st.one_of(
+    st.tuples(st.just("claim"), st.integers(1, 4)),
+    st.tuples(st.sampled_from(EVENTS), st.integers(1, 4)),
+    st.tuples(st.just("end_queued"), st.just(0)),
+)
+
+
+class Model:
+    """The rules of protocol.calls on one call."""
+
+    def __init__(self) -> None:
+        self.state, self.token, self.attempts = CallState.QUEUED, 0, 0
+
+    def claim(self, n: int) -> None:
+        if not self.state.is_final and n > self.token:
+            self.state, self.token = CallState.RUNNING, n
+
+    def end(self, event: CallEvent, n: int) -> bool:
+        if self.state is not CallState.RUNNING or n != self.token:
+            return False
+        self.state, self.attempts = TRANSITIONS[(self.state, event)], self.attempts + 1
+        return True
+
+    def end_queued(self) -> bool:
+        if self.state is not CallState.QUEUED:
+            return False
+        self.state = CallState.CANCELLED
+        return True
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(steps, max_size=12))
+async def test_any_order_of_claims_and_ends_is_as_the_table_of_states_says(
+    tmp_path_factory: pytest.TempPathFactory, given: list[tuple[CallEvent | str, int]]
+) -> None:
+    store = await open_store(tmp_path_factory.mktemp("store"))
+    model = Model()
+    await store.calls.submit(WS, [new(1)])
+    for what, n in given:
+        if what == "claim":
+            model.claim(n)
+            await store.calls.claim(WS, [claim(1, Token(1, n))])
+        elif what == "end_queued":
+            row = EndQueued(call=call_id(1), event=CallEvent.CANCELLED, at=1.0)
+            assert _changed(await store.calls.end_queued(WS, [row])) == model.end_queued()
+        else:
+            event = CallEvent(what)
+            assert _changed(await store.calls.end(WS, [end(1, Token(1, n), event)])) == model.end(event, n)
+
+    view = await store.calls.get(WS, call_id(1))
+    await store.close()
+
+    assert view is not None
+    assert (view.state, view.attempts) == (model.state, model.attempts)
+    assert (view.sequence > 0) == model.state.is_final
+
+
+def _changed(views: tuple[CallView | None, ...]) -> bool:
+    return views[0] is not None

@@ -1,0 +1,128 @@
+"""What the store promises of versions, workers, tokens and lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relight.protocol.errors import Unavailable
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
+from relight.protocol.views import LogQuery, LogRecord
+from relight.protocol.workers import WorkerState, WorkerView
+from relight.store.database import Database
+from relight.store.faults import Faults
+from relight.store.rows import NewVersion, TokenRow, WorkerRow
+from relight.store.store import Store
+
+WS = "default"
+IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
+
+
+def manifest(name: str) -> Manifest:
+    function = FunctionSpec(name=name, module="m", qualname=name, image=IMAGE)
+    return Manifest(app="a", code=CodeBundle(digest="d" * 64, size=1, folder="/app"), functions=(function,))
+
+
+def version(n: int, environment: str = "main") -> NewVersion:
+    return NewVersion(
+        workspace=WS, id=f"v{n}", app="a", environment=environment, manifest=manifest(f"f{n}"), at=float(n)
+    )
+
+
+def entered(state: WorkerState, at: float) -> WorkerRow:
+    view = WorkerView(id="w1", node="n", app="a", environment="main", version="v", function="f", state=state, since=at)
+    return WorkerRow(view=view, at=at, detail=state.value)
+
+
+def line(text: str, *, call: str = "c1", worker: str = "w1", environment: str = "main") -> LogRecord:
+    return LogRecord(
+        at=1.0, app="a", environment=environment, function="f", worker=worker, call=call, source="stdout", text=text
+    )
+
+
+async def test_a_deploy_leads_the_name_to_the_new_version_and_names_the_old(store: Store) -> None:
+    first = await store.versions.deploy(version(1))
+    second = await store.versions.deploy(version(2))
+    elsewhere = await store.versions.deploy(version(3, "staging"))
+
+    assert (first, second, elsewhere) == ("", "v1", "")
+    assert await store.versions.route(WS, "a", "main") == ("v2", manifest("f2"))
+    assert await store.versions.manifest(WS, "v1") == manifest("f1")
+    assert [(view.environment, view.functions) for view in await store.versions.list(WS)] == [
+        ("main", ("f2",)),
+        ("staging", ("f3",)),
+    ]
+
+
+async def test_a_deploy_that_fails_changes_nothing(store: Store) -> None:
+    await store.versions.deploy(version(1))
+
+    with pytest.raises(Unavailable):
+        await store.versions.deploy(version(1))
+
+    assert await store.versions.route(WS, "a", "main") == ("v1", manifest("f1"))
+
+
+async def test_a_removed_route_leads_nowhere_and_its_version_is_kept(store: Store) -> None:
+    await store.versions.deploy(version(1))
+    await store.versions.remove_route(WS, "a", "main")
+
+    assert await store.versions.route(WS, "a", "main") is None
+    assert await store.versions.manifest(WS, "v1") == manifest("f1")
+
+
+async def test_the_intervals_of_a_worker_tile_its_life_even_when_clocks_go_back(store: Store) -> None:
+    states = [
+        (WorkerState.REQUESTED, 1.0),
+        (WorkerState.STARTING, 3.0),
+        (WorkerState.READY, 2.0),
+        (WorkerState.GONE, 9.0),
+    ]
+    for state, at in states:
+        await store.workers.record(WS, [entered(state, at)])
+
+    intervals = await store.workers.intervals(WS, "w1")
+
+    assert [one.state for one in intervals] == [state for state, _ in states]
+    assert [one.since for one in intervals[1:]] == [one.until for one in intervals[:-1]]
+    assert intervals[-1].until == intervals[-1].since
+    assert await store.workers.list(WS) == ()
+    assert [view.state for view in await store.workers.list(WS, include_gone=True)] == [WorkerState.GONE]
+
+
+async def test_lines_are_read_in_order_by_call_worker_place_and_text(store: Store) -> None:
+    ids = await store.logs.append(
+        WS, [line("one"), line("two", call="c2"), line("three", worker="w2"), line("four", environment="staging")]
+    )
+
+    async def texts(query: LogQuery) -> list[str]:
+        return [record.text for record in await store.logs.read(WS, query)]
+
+    assert list(ids) == sorted(ids)
+    assert await texts(LogQuery()) == ["one", "two", "three", "four"]
+    assert await texts(LogQuery(call="c1", after=ids[0])) == ["three", "four"]
+    assert await texts(LogQuery(worker="w2")) == ["three"]
+    assert await texts(LogQuery(environment="staging")) == ["four"]
+    assert await texts(LogQuery(search="o", limit=2)) == ["one", "two"]
+
+
+async def test_a_token_is_known_until_it_is_removed(store: Store) -> None:
+    row = TokenRow(workspace=WS, id="t1", hash="h", at=1.0)
+    await store.tokens.add(row)
+    await store.tokens.add(TokenRow(workspace=WS, id="t2", hash="h", at=2.0))
+    before = await store.tokens.all()
+
+    await store.tokens.remove(WS, "t1")
+
+    assert before == (row,)
+    assert await store.tokens.all() == ()
+
+
+async def test_a_store_that_a_newer_relight_wrote_is_refused(tmp_path: Path) -> None:
+    database = Database(tmp_path / "x.db", schema="main", synchronous="FULL", faults=Faults())
+    await database.write("version", lambda connection: connection.execute("PRAGMA user_version = 99").rowcount)
+    await database.close()
+
+    with pytest.raises(Unavailable, match="newer relight"):
+        Database(tmp_path / "x.db", schema="main", synchronous="FULL", faults=Faults())
