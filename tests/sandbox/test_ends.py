@@ -34,6 +34,10 @@ def processes_of(state: Path, sandbox: str) -> list[str]:
     return found
 
 
+def own_mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
 @pytest.mark.parametrize(
     ("program", "code", "number"),
     [
@@ -51,6 +55,12 @@ async def test_the_end_of_the_worker_is_told_exactly(any_bench, program, code, n
 
     assert (ended.code, ended.signal, ended.out_of_memory) == (code, number, False)
     assert ended.peak_memory_bytes > 1 << 20
+
+
+async def test_the_pid_of_a_worker_that_ends_at_once_is_known(any_bench):
+    running = [await any_bench.start("/bin/true") for _ in range(20)]
+
+    assert min(one.sandbox.pid for one in running) > 1
 
 
 async def test_a_signal_reaches_the_worker_and_its_handler(any_bench):
@@ -89,15 +99,15 @@ async def test_an_orphan_that_left_its_session_dies_with_the_worker(any_bench):
 
 
 async def test_no_mount_of_a_sandbox_is_seen_outside(bench, tmp_path):
-    before = Path("/proc/self/mountinfo").read_text()
+    before = own_mounts()
     folder = tmp_path / "shown"
     folder.mkdir()
 
     running = await bench.start("/bin/cat", "/dev/zero", mounts=(Mount(source=str(folder), target="/shown"),))
-    during = Path("/proc/self/mountinfo").read_text()
+    during = own_mounts()
     await running.sandbox.kill()
 
-    assert before == during == Path("/proc/self/mountinfo").read_text()
+    assert before == during == own_mounts()
 
 
 @pytest.mark.root

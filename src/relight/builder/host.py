@@ -47,7 +47,8 @@ def host_mounts(image: HostImage, *, forbidden: Iterable[str] = ()) -> tuple[Mou
     folders = [_python_folder(image.base_prefix, image, guard)]
     if image.prefix != image.base_prefix:
         folders.append(_environment_folder(image.prefix, image, guard))
-    folders += [_source_folder(path, guard) for path in image.paths]
+    inside = (*_ALWAYS_THERE, *(os.path.realpath(folder) for folder in folders))
+    folders += [_source_folder(path, guard) for path in image.paths if not _is_within(os.path.realpath(path), inside)]
     mounts = _mounts_of([*folders, *_aliases(image.python, folders)])
     _check_program(image.python, mounts)
     return mounts
@@ -94,8 +95,6 @@ def _environment_folder(path: str, image: HostImage, guard: _Guard) -> str:
 
 def _source_folder(path: str, guard: _Guard) -> str:
     guard.check(path)
-    if _is_within(path, _ALWAYS_THERE):
-        return path
     entries = islice(_entries(path, depth=2), _LOOKED_AT)
     if not any(name.endswith((".py", ".so", ".pth")) for name in entries):
         raise _refusal(path, "there is no Python module in it", "reinstall the package that names it")

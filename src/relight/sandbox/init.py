@@ -5,7 +5,7 @@ It is a fork of the launcher and trusted; the worker is its child, so that whate
 adopts orphans and kills them one by one before it goes.  All it needs must be imported before it enters its new root,
 text codecs included (hence UTF-8 throughout: `ascii` is a module that Python would look for there).
 
-    GO ▶ operations ▶ fork ▶ InitStarted ▶ reap … ▶ InitEnded ▶ exit
+    GO ▶ operations ▶ fork ▶ InitStarted ▶ GO ▶ reap … ▶ InitEnded ▶ exit
               └ fails ▶ InitFailed ▶ exit          └ the launcher is gone ▶ kill all ▶ exit
 """
 
@@ -16,7 +16,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -75,9 +75,11 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     pidfd = os.pidfd_open(worker)
     _tell(handles.status, InitStarted(), pidfd)
     os.close(pidfd)
+    # A worker that has been reaped has no number any more, and the launcher is still to look it up.
+    handles.status.recv(len(GO))
     ended = _reap(worker, handles.status, bell)
     if plan.isolation is Isolation.PROCESS:
-        _kill_descendants()
+        kill_descendants()
     if ended is not None:
         _tell(handles.status, ended)
 
@@ -210,19 +212,16 @@ def _collect(worker: int) -> InitEnded | None:
                 found = InitEnded(code=os.WEXITSTATUS(status), peak_memory_bytes=peak)
 
 
-def _kill_descendants() -> None:
-    """Kill children until none is left: each that dies hands its own children up to this process."""
-    while True:
-        for child in children():
+def kill_descendants(spared: Collection[int] = ()) -> None:
+    """Kill children but the spared until none is left: each that dies hands its own children up to this process."""
+    while strays := [child for child in _children() if child not in spared]:
+        for child in strays:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+            os.waitpid(child, 0)
 
 
-def children() -> tuple[int, ...]:
+def _children() -> tuple[int, ...]:
     """The children of this process.
 
     By a look at every process: the kernel's own list of children is an option that some are built without.

@@ -244,6 +244,8 @@ class Launcher:
                 started = Started(id=sandbox.id, pid=_pid_of(descriptors[0]), isolation=sandbox.plan.isolation)
                 _send(self._agent, started, descriptors[0])
                 os.close(descriptors[0])
+                with suppress(OSError):
+                    sandbox.status.send(GO)
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
@@ -254,7 +256,8 @@ class Launcher:
         os.waitpid(sandbox.pid, 0)
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
-            self._kill_adopted()
+            # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
+            init.kill_descendants(spared={other.pid for other in self._sandboxes.values()})
             shutil.rmtree(sandbox.scratch, ignore_errors=True)
         ended = _exit_of(sandbox)
         with suppress(KeyError):
@@ -270,15 +273,6 @@ class Launcher:
         else:
             reason = sandbox.failure or ("it ran out of memory" if ended.out_of_memory else "it was killed")
             _send(self._agent, Refused(id=sandbox.id, reason=f"cannot start sandbox {sandbox.id}: {reason}"))
-
-    def _kill_adopted(self) -> None:
-        """Kill the orphans of an init that was killed itself: they have become this process's children."""
-        inits = {sandbox.pid for sandbox in self._sandboxes.values()}
-        for child in init.children():
-            if child not in inits:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
 
     def _discard(self, group: Group) -> None:
         if not group.try_remove():

@@ -16,7 +16,7 @@ PACKET_BYTES = 160 * 1024
 """The longest packet: a datagram on a unix socket must fit its buffer, by default 208 KiB with bookkeeping."""
 
 GO = b"go"
-"""The launcher to init: the id maps are written, the group is joined."""
+"""The launcher to init: the id maps are written and the group is joined; then again: the worker's pid is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,178 @@
+"""Control groups of every flavour; those this machine lacks are folders with the files the kernel would show."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from relight.sandbox.cgroups import Group, GroupFlavour, GroupLayout, Groups, find_groups
+from relight.sandbox.spec import Limits
+
+
+def mountinfo(*mounts: tuple[str, str, str, Path]) -> str:
+    rows = (
+        f"31 23 0:28 {shown} {point} rw,relatime shared:1 - {kind} {kind} rw,{options}"
+        for kind, options, shown, point in mounts
+    )
+    return "\n".join(["24 1 0:1 / / rw - ext4 /dev/x rw", *rows])
+
+
+def test_a_hybrid_machine_has_limits_in_v1_and_kill_in_v2(tmp_path):
+    for folder in ("memory/box", "cpu,cpuacct", "unified"):
+        (tmp_path / folder).mkdir(parents=True)
+    mounts = mountinfo(
+        ("cgroup", "memory", "/", tmp_path / "memory"),
+        ("cgroup", "cpu,cpuacct", "/", tmp_path / "cpu,cpuacct"),
+        ("cgroup2", "", "/", tmp_path / "unified"),
+    )
+
+    layout = find_groups(mounts, "4:memory:/box\n2:cpu,cpuacct:/\n0::/\n", is_root=True)
+
+    assert layout.flavour is GroupFlavour.HYBRID
+    assert layout.trees == (("memory", f"{tmp_path}/memory/box"), ("cpu", f"{tmp_path}/cpu,cpuacct"))
+    assert (layout.unified, layout.v2_controllers) == (f"{tmp_path}/unified", ())
+    assert layout.reason == "no writable control group for pids"
+
+
+def test_a_v2_machine_has_its_controllers_in_one_tree(tmp_path):
+    own = tmp_path / "user.slice"
+    own.mkdir()
+    (own / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+
+    layout = find_groups(mountinfo(("cgroup2", "", "/", tmp_path)), "0::/user.slice\n", is_root=False)
+
+    assert (layout.flavour, layout.unified) == (GroupFlavour.V2, str(own))
+    assert (layout.v2_controllers, layout.reason) == (("memory", "cpu", "pids"), "")
+
+
+def test_a_group_outside_of_what_a_mount_shows_is_found_below_it(tmp_path):
+    (tmp_path / "inner").mkdir()
+    mounts = mountinfo(("cgroup", "memory", "/docker/abc", tmp_path))
+
+    layout = find_groups(mounts, "4:memory:/docker/abc/inner\n", is_root=True)
+
+    assert layout.trees == (("memory", f"{tmp_path}/inner"),)
+
+
+def test_no_groups_at_all_is_said(tmp_path):
+    layout = find_groups(mountinfo(), "", is_root=False)
+
+    assert (layout.flavour, layout.trees, layout.unified) == (GroupFlavour.NONE, (), "")
+    assert layout.reason == "no writable control group for memory, cpu, pids"
+
+
+def v2_groups(tmp_path: Path, own_processes: str = "") -> Groups:
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    (tmp_path / "cgroup.procs").write_text(own_processes)
+    layout = GroupLayout(flavour=GroupFlavour.V2, unified=str(tmp_path), v2_controllers=("memory", "cpu", "pids"))
+    return Groups(layout, "key")
+
+
+def test_v2_controllers_are_handed_down_and_limits_written(tmp_path, monkeypatch):
+    groups = v2_groups(tmp_path)
+    written = record_writes(monkeypatch)
+
+    assert groups.prepare() == groups.layout
+    groups.create("one", Limits(cpu=1.5, memory_mib=64, pids=9))
+
+    parent = f"{tmp_path}/relight-key"
+    assert written == [
+        (f"{tmp_path}/cgroup.subtree_control", "+memory +cpu +pids"),
+        (f"{parent}/cgroup.subtree_control", "+memory +cpu +pids"),
+        (f"{parent}/one/memory.max", "67108864"),
+        (f"{parent}/one/cpu.max", "150000 100000"),
+        (f"{parent}/one/pids.max", "9"),
+    ]
+
+
+def test_the_agent_steps_aside_into_a_leaf_where_it_is_alone(tmp_path, monkeypatch):
+    groups = v2_groups(tmp_path, f"{os.getpid()}\n")
+    written = record_writes(monkeypatch)
+
+    groups.prepare()
+
+    assert written[0] == (f"{tmp_path}/relight-agent/cgroup.procs", str(os.getpid()))
+
+
+def test_a_v2_group_that_is_not_delegated_is_said_and_nothing_is_limited(tmp_path, monkeypatch):
+    def busy(self: Path, text: str) -> int:
+        raise OSError(16, "Device or resource busy")
+
+    groups = v2_groups(tmp_path)
+    monkeypatch.setattr(Path, "write_text", busy)
+
+    layout = groups.prepare()
+
+    assert not layout.enforces("memory")
+    assert layout.reason == f"the control group {tmp_path} is not delegated to this process (Device or resource busy)"
+
+
+def test_v1_limits_are_written_in_each_tree_and_swap_only_where_there_is_some(tmp_path, monkeypatch):
+    trees = tuple((name, str(tmp_path / name)) for name in ("memory", "cpu", "pids"))
+    groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key")
+    written = record_writes(monkeypatch)
+
+    groups.create("one", Limits(cpu=0.5, memory_mib=1, pids=9))
+
+    assert [(file.removeprefix(f"{tmp_path}/"), text) for file, text in written] == [
+        ("memory/relight-key/one/memory.limit_in_bytes", "1048576"),
+        ("cpu/relight-key/one/cpu.cfs_period_us", "100000"),
+        ("cpu/relight-key/one/cpu.cfs_quota_us", "50000"),
+        ("pids/relight-key/one/pids.max", "9"),
+    ]
+
+
+def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
+    trees = tuple((name, str(tmp_path / name)) for name in ("memory", "cpu"))
+    written = record_writes(monkeypatch)
+
+    Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key").create("one", Limits())
+
+    assert written == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kills"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 31\noom 2\noom_kill 2\noom_group_kill 0\n", 2),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", 1),
+        ("memory.events", "oom_kill 0\n", 0),
+    ],
+)
+def test_kills_for_want_of_memory_are_counted_in_both_versions(tmp_path, file, text, kills):
+    (tmp_path / file).write_text(text)
+
+    assert Group((tmp_path,)).oom_kills() == kills
+
+
+@pytest.mark.parametrize("file", ["memory.peak", "memory.max_usage_in_bytes"])
+def test_the_peak_is_read_in_both_versions_and_zero_where_there_is_none(tmp_path, file):
+    assert Group((tmp_path,)).peak_memory_bytes() == 0
+    (tmp_path / file).write_text("4096\n")
+
+    assert Group((tmp_path,)).peak_memory_bytes() == 4096
+
+
+def test_a_sweep_touches_no_folder_of_another_agent(tmp_path):
+    ours, theirs = tmp_path / "relight-key" / "left", tmp_path / "relight-other" / "left"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+    groups = Groups(GroupLayout(), "key")
+
+    left = groups.sweep((str(ours.parent), str(theirs.parent), "/"))
+
+    assert (ours / "cgroup.kill").read_text() == "1"
+    assert not (theirs / "cgroup.kill").exists()
+    assert left == (str(ours),)  # a plain folder, unlike a group, keeps the file and so cannot be removed
+
+
+def record_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What would be written to the kernel's files, in order."""
+    written: list[tuple[str, str]] = []
+
+    def write(self: Path, text: str) -> int:
+        written.append((str(self), text))
+        return len(text)
+
+    monkeypatch.setattr(Path, "write_text", write)
+    return written
