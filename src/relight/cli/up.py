@@ -1,0 +1,64 @@
+"""`relight up`: the server of this machine, in the foreground."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from relight.protocol.errors import RelightError, Unavailable
+from relight.settings import read_settings
+
+OLDEST_PYTHON = (3, 11)
+
+
+@click.command()
+@click.option("--host", help="The address to listen on (127.0.0.1).")
+@click.option("--port", type=int, help="The TCP port (8700); 0 takes a free one.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything is kept (~/.relight).")
+@click.option("--declare-gpu", metavar="A100:4,…", help="GPUs to declare as simulated.")
+@click.option("--no-agent", is_flag=True, help="Start no agent here: nodes come from elsewhere.")
+@click.option("--node", help="The name of this machine's node (its host name).")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged (info).")
+@click.option("--embedded", is_flag=True, hidden=True)
+@click.option("--ready-fd", type=int, hidden=True)
+@click.option("--parent-fd", type=int, hidden=True)
+def up(*, no_agent: bool, embedded: bool, ready_fd: int | None, parent_fd: int | None, **options: object) -> None:
+    """Start a server on this machine, and an agent that runs its calls.
+
+    It listens on a socket in its data folder and on 127.0.0.1, and prints its URL and token.  Ctrl-C stops it; calls
+    that are running go on when it is started again.
+    """
+    _check_python()
+    if embedded and (ready_fd is None or parent_fd is None):
+        raise click.UsageError("--embedded needs --ready-fd and --parent-fd")
+    try:
+        _serve({**options, "with_agent": False if no_agent else None}, ready_fd, parent_fd)
+    except RelightError as error:
+        if ready_fd is not None:
+            os.write(ready_fd, json.dumps({"error": str(error)}).encode() + b"\n")
+        raise
+
+
+def _serve(options: dict[str, object], ready_fd: int | None, parent_fd: int | None) -> None:
+    from relight.server import Address, Embedded, run_server
+
+    def say_ready(address: Address) -> None:
+        if address.url:
+            click.echo(f"relight is up at {address.url}\n  token   {address.token}\n  socket  {address.socket}")
+
+    if ready_fd is None or parent_fd is None:
+        run_server(read_settings(options), on_ready=say_ready)
+    else:
+        run_server(read_settings(options), embedded=Embedded(ready_fd=ready_fd, parent_fd=parent_fd))
+
+
+def _check_python() -> None:
+    if sys.version_info < OLDEST_PYTHON:
+        raise Unavailable(
+            f"cannot start a server: it needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer, and this is "
+            f"{sys.version_info.major}.{sys.version_info.minor}; start it with a newer one"
+        )
