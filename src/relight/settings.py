@@ -138,6 +138,12 @@ def wants_traceback() -> bool:
     return os.environ.get("RELIGHT_DEBUG", "") not in ("", "0")
 
 
+def set_for_children(name: str, value: str) -> None:
+    """Give a setting to the servers that this process starts."""
+    _check_name(name, "the command")
+    os.environ[PREFIX + name.upper()] = value
+
+
 def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for variable, value in environ.items():

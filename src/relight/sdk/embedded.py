@@ -59,6 +59,15 @@ def start(runs: Path) -> Embedded:
     _prune(runs)
     folder = runs / new_id("run", now_ms())
     folder.mkdir(mode=0o700, parents=True)
+    return _launch(folder)
+
+
+def reopen(folder: Path) -> Embedded:
+    """A server for the folder of a run that has ended: it answers what is asked, and runs nothing."""
+    return _launch(folder, "--no-agent")
+
+
+def _launch(folder: Path, *options: str) -> Embedded:
     ready, ready_child = os.pipe()
     parent, lifeline = os.pipe()
     try:
@@ -67,6 +76,7 @@ def start(runs: Path) -> Embedded:
                 [
                     *(sys.executable, "-m", "relight", "up", "--embedded", "--data-dir", str(folder)),
                     *("--ready-fd", str(ready_child), "--parent-fd", str(parent)),
+                    *options,
                 ],
                 pass_fds=(ready_child, parent),
                 stdin=subprocess.DEVNULL,

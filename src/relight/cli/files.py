@@ -1,0 +1,176 @@
+"""A user's file, looked at and loaded: what is in it, and which part of it `relight run` means.
+
+What it holds is read from its syntax first: a file with `with app.run():` at its top must be run as a script, and to
+import it would already run it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from relight.protocol.errors import InvalidRequest, NotFound
+from relight.protocol.inside import LoadingStopped, inside
+from relight.sdk.app import App
+from relight.sdk.bundle import source_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What a file's syntax says: whether it names local entrypoints, and whether it is written to be run itself."""
+
+    has_entrypoint: bool
+    is_script: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What shall run.  `is_local`: here, as an entrypoint does, rather than in a worker."""
+
+    app: App
+    name: str
+    function: Callable[..., Any]
+    call: Callable[..., Any]
+    is_local: bool
+
+
+def split_target(text: str) -> tuple[Path, str]:
+    """`FILE::NAME` as the file and the name ("" for none).  Raises NotFound when there is no such file."""
+    file, _, name = text.partition("::")
+    path = Path(file)
+    if not path.is_file():
+        raise NotFound(f"cannot find {file!r}: there is no such file here; name a .py file")
+    return path.resolve(), name
+
+
+def outline_of(path: Path) -> Outline:
+    """What the file's syntax says.  Raises InvalidRequest where it is not Python."""
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:
+        raise InvalidRequest(f"cannot read {path}: {error}; correct it") from error
+    return Outline(
+        has_entrypoint=any(_names(node, "local_entrypoint") for node in _decorators(tree)),
+        is_script=any(_is_guard(node) or _opens_run(node) for node in tree.body),
+    )
+
+
+def load(path: Path, *, stops_at_run: bool = False) -> ModuleType:
+    """The file as a module, under the name that workers will import it by.
+
+    `stops_at_run`: where it reaches `app.run()` at its top it is left as it is by then, as in a worker.
+    """
+    name = _module_name(path)
+    folder = str(source_of(name, str(path)).folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InvalidRequest(f"cannot load {path}: it is not a Python file; name a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    inside.is_loading = stops_at_run
+    try:
+        spec.loader.exec_module(module)
+    except LoadingStopped:
+        return module
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        inside.is_loading = False
+    return module
+
+
+def find(module: ModuleType, name: str) -> Target:
+    """What `name` means in a module; without one, its only entrypoint or else its only function.
+
+    Raises NotFound naming what there is.
+    """
+    targets = {target.name: target for app in apps_of(module) for target in _targets(app)}
+    if name:
+        if name in targets:
+            return targets[name]
+        raise NotFound(f"cannot find {name!r} in {module.__file__}: it has {_list(targets)}")
+    for is_local in (True, False):
+        among = [target for target in targets.values() if target.is_local == is_local]
+        if len(among) == 1:
+            return among[0]
+        if among:
+            names = [target.name for target in among]
+            raise InvalidRequest(f"cannot choose in {module.__file__}: it has {_list(names)}; write FILE::{names[0]}")
+    raise NotFound(f"cannot run {module.__file__}: it has no function; decorate one with @app.function()")
+
+
+def apps_of(module: ModuleType) -> list[App]:
+    """The apps of a module, each once."""
+    found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
+    if not found:
+        raise NotFound(f"cannot find an app in {module.__file__}: write `app = relight.App()` at its top")
+    return list(found.values())
+
+
+def _targets(app: App) -> Iterator[Target]:
+    for name, entry in app.entrypoints.items():
+        yield Target(app=app, name=name, function=entry, call=entry, is_local=True)
+    for name, function in app.functions.items():
+        yield Target(app=app, name=name, function=function.raw, call=function.remote, is_local=False)
+    for name, kind in app.classes.items():
+        for spec in app.specs():
+            if spec.name == name:
+                yield from (_method(app, name, kind, method.name) for method in spec.methods)
+
+
+def _method(app: App, name: str, kind: type, method: str) -> Target:
+    def call(**arguments: Any) -> Any:
+        return getattr(kind(), method).remote(**arguments)
+
+    return Target(app=app, name=f"{name}.{method}", function=getattr(kind, method), call=call, is_local=False)
+
+
+def _module_name(path: Path) -> str:
+    """As the SDK names the module of a script: from the folder in which its outermost package lies."""
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file() and folder.parent != folder:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if "." in path.stem:
+        raise InvalidRequest(f"cannot load {path}: no module can be imported by that name; rename the file")
+    return ".".join(parts)
+
+
+def _decorators(tree: ast.Module) -> Iterator[ast.expr]:
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from node.decorator_list
+
+
+def _names(node: ast.expr, attribute: str) -> bool:
+    node = node.func if isinstance(node, ast.Call) else node
+    return isinstance(node, ast.Attribute) and node.attr == attribute
+
+
+def _is_guard(node: ast.stmt) -> bool:
+    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Compare)):
+        return False
+    sides = [node.test.left, *node.test.comparators]
+    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
+
+
+def _opens_run(node: ast.stmt) -> bool:
+    """`with app.run():`, at the top or in an `if`, `try` or loop there."""
+    if isinstance(node, ast.With):
+        return any(isinstance(one.context_expr, ast.Call) and _names(one.context_expr, "run") for one in node.items)
+    if isinstance(node, (ast.If, ast.For, ast.While, ast.Try)):
+        return any(_opens_run(one) for one in ast.iter_child_nodes(node) if isinstance(one, ast.stmt))
+    return False
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "nothing"

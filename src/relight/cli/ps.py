@@ -1,0 +1,38 @@
+"""`relight ps`: the workers there are."""
+
+from __future__ import annotations
+
+import click
+
+from relight.cli.tables import number, objects, show_age, show_json, show_table
+from relight.clock import SystemClock
+from relight.protocol.manifest import Json
+from relight.sdk.connection import connect
+
+
+@click.command()
+@click.option("--all", "-a", "with_gone", is_flag=True, help="Those that are gone too, as long as they are remembered.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def ps(*, with_gone: bool, as_json: bool) -> None:
+    """Workers: what each runs, its state and how long it has been in it, and its calls."""
+    answer = connect().json("GET", "/v1/workers")
+    if as_json:
+        return show_json(answer)
+    now = SystemClock().now()
+    shown = [row for row in objects(answer, "workers") if with_gone or row["state"] != "gone"]
+    columns = ("WORKER", "FUNCTION", "STATE", "FOR", "NODE", "ISOLATION", "CALLS", "EXIT")
+    show_table(columns, [_row(row, now) for row in shown], "no workers")
+
+
+def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
+    calls, ending = row["calls"], row["exit"]
+    return (
+        str(row["id"]),
+        f"{row['app']}/{row['function']}",
+        str(row["state"]),
+        show_age(now - number(row["since"])),
+        str(row["node"]),
+        str(row["isolation"]),
+        " ".join(map(str, calls)) if isinstance(calls, list) else "",
+        str(ending["reason"]) if isinstance(ending, dict) else "",
+    )

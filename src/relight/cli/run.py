@@ -1,0 +1,91 @@
+"""`relight run FILE[::NAME]`: the file's entrypoint here, or one function of it in a worker."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from relight.cli import failures, parameters
+from relight.cli.files import Target, find, load, outline_of, split_target
+from relight.cli.main import INTERRUPTED
+from relight.settings import set_for_children
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    add_help_option=False,
+    options_metavar="",
+)
+@click.argument("target", metavar="[--declare-gpu A100:1] FILE[::NAME]", nargs=1, required=False)
+@click.argument("words", metavar="[--ARGUMENT VALUE]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--declare-gpu", hidden=True)
+@click.pass_context
+def run(context: click.Context, target: str | None, words: tuple[str, ...], declare_gpu: str | None) -> int:
+    """Run FILE, or the function, method (Reader.read) or entrypoint NAME in it.
+
+    Without NAME: its one local entrypoint; else the file itself, if it is written as a script; else its one function.
+    The function's parameters are options: `relight run FILE --help` shows them.  What it returns is printed.
+
+    It runs on the server that is up, or else on one of its own, for which --declare-gpu declares simulated GPUs.
+    """
+    if target is None or target in ("-h", "--help"):
+        click.echo(context.get_help())
+        return 0
+    if declare_gpu:
+        set_for_children("declare_gpu", declare_gpu)
+    path, name = split_target(target)
+    outline = outline_of(path)
+    _leave_at_second_interrupt()
+    if not name and outline.is_script and not outline.has_entrypoint:
+        return run_script(path, words)
+    with failures.of_user_code(path) as outcome:
+        module = load(path, stops_at_run=outline.is_script)
+    if outcome.has_failed:
+        return outcome.code
+    return run_target(find(module, name), path, words)
+
+
+def run_target(target: Target, path: Path, words: tuple[str, ...]) -> int:
+    """Run what was chosen with the options given; prints what it returns."""
+    options = parameters.from_function(target.function)
+    arguments = parameters.read_options(target.name, options, words, target.function.__doc__ or "")
+    with failures.of_user_code(path) as outcome:
+        with target.app.run():
+            result = target.call(**arguments)
+        show_result(result)
+    return outcome.code
+
+
+def run_script(path: Path, words: tuple[str, ...]) -> int:
+    """Run a file as `python FILE` would."""
+    sys.argv = [str(path), *words]
+    sys.path.insert(0, str(path.parent))
+    with failures.of_user_code(path) as outcome:
+        runpy.run_path(str(path), run_name="__main__")
+    return outcome.code
+
+
+def show_result(result: Any) -> None:
+    """Text as it is, nothing for None, the repr of all else."""
+    if result is not None:
+        click.echo(result if isinstance(result, str) else repr(result))
+
+
+def _leave_at_second_interrupt() -> None:
+    """Ctrl-C cancels what was started and waits until it is; a second one does not wait."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        os._exit(INTERRUPTED)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, leave)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
