@@ -22,7 +22,7 @@ LEAVES: dict[str, tuple[set[str], set[str] | None]] = {
     "clock": (set(), None),
     "backoff": (set(), None),
     "log": (set(), None),
-    "transport": ({"protocol"}, {"links", "agent"}),  # asyncio carries protocol.streams, at either end of a link
+    "transport": ({"protocol"}, {"links", "agent", "server"}),  # carries protocol.streams; server.py builds it
 }
 
 MAY_IMPORT: dict[str, set[str]] = {
