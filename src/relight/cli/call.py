@@ -24,14 +24,28 @@ from relight.sdk.session import Waiting
 _WAIT_SECONDS = 10.0
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("target", metavar="APP/FUNCTION")
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("target", metavar="APP/FUNCTION", required=False)
 @click.argument("words", metavar="[--ARGUMENT VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--environment", "-e", default="main", show_default=True, help="Where it is deployed.")
 @click.option("--json", "body", help="All arguments: an object by name, an array by position.")
 @click.option("--no-wait", is_flag=True, help="Print the call's id rather than its result.")
-def call(target: str, words: tuple[str, ...], environment: str, body: str | None, no_wait: bool) -> int:
-    """Call a deployed function (or a method, APP/Reader.read) and print its result as JSON; text as it is."""
+@click.pass_context
+def call(
+    context: click.Context,
+    target: str | None,
+    words: tuple[str, ...],
+    environment: str,
+    body: str | None,
+    no_wait: bool,
+) -> int:
+    """Call a deployed function (or a method, APP/Reader.read) and print its result as JSON; text as it is.
+
+    The function's parameters are options: `relight call APP/FUNCTION --help` shows them.
+    """
+    if target is None or target in ("-h", "--help"):
+        click.echo(context.get_help())
+        return 0
     app, slash, function = target.partition("/")
     if not (app and slash and function):
         raise click.UsageError(f"{target!r} is not APP/FUNCTION; `relight apps` shows them")
@@ -40,7 +54,7 @@ def call(target: str, words: tuple[str, ...], environment: str, body: str | None
     where = f"?environment={quote(environment, safe='')}"
     if body is not None and words:
         raise click.UsageError("give the arguments as options or as --json, not both")
-    said = _parse(body) if body is not None else _from_words(connection, path + where, function, words)
+    said = _parse(body) if body is not None else _from_words(connection, path + where, target, words)
     taken = connection.json("POST", f"{path}/submit{where}", said)
     call_id = str(taken.get("id")) if isinstance(taken, dict) else ""
     if no_wait:
@@ -102,19 +116,21 @@ def _parse(body: str) -> Json:
     return said
 
 
-def _from_words(connection: Connection, path: str, function: str, words: tuple[str, ...]) -> Json:
+def _from_words(connection: Connection, path: str, target: str, words: tuple[str, ...]) -> Json:
     """The arguments that options say, by the signature that was deployed."""
     spec = connection.json("GET", path)
-    method_name = function.partition(".")[2]
+    method_name = target.partition("/")[2].partition(".")[2]
     methods = spec.get("methods") if isinstance(spec, dict) else None
     for method in methods if isinstance(methods, list) else []:
         if isinstance(method, dict) and method.get("name") == method_name:
             specs = method.get("parameters")
             known = [from_plain(one, ParameterSpec) for one in (specs if isinstance(specs, list) else [])]
             options = parameters.from_specs(known)
-            found: dict[str, Any] = parameters.read_options(function, options, words, str(method.get("doc") or ""))
+            found: dict[str, Any] = parameters.read_options(
+                f"relight call {target}", options, words, str(method.get("doc") or "")
+            )
             return {name: _plain(value) for name, value in found.items()}
-    raise InvalidRequest(f"cannot call {function!r}: it has no such method; `relight apps` shows what is deployed")
+    raise InvalidRequest(f"cannot call {target!r}: it has no such method; `relight apps` shows what is deployed")
 
 
 def _plain(value: object) -> Json:

@@ -136,7 +136,8 @@ def _why(call: dict[str, Json]) -> str:
     if not isinstance(failure, dict):
         return ""
     said = str(failure["message"] or failure["code"]).partition("\n")[0]
-    return f"{failure['exception']}: {said}" if failure["exception"] else said
+    kind = str(failure["exception"])
+    return said if said.startswith(kind) else f"{kind}: {said}"
 
 
 def _result(call: dict[str, Json]) -> str:

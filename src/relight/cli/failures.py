@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import click
 
@@ -15,6 +14,9 @@ from relight.cli.main import USER_CODE_FAILED
 from relight.protocol.errors import FunctionFailed, RelightError
 from relight.sdk.failures import RemoteTraceback
 from relight.settings import wants_traceback
+
+_OWN = str(Path(__file__).parents[1])
+_RUNPY = "<frozen runpy>"
 
 
 @dataclass(slots=True)
@@ -63,17 +65,19 @@ def told(error: Exception, path: Path) -> str:
         return "".join(traceback.format_exception(error))
     if isinstance(error.__cause__, RemoteTraceback):
         return error.__cause__.text.rstrip("\n") + "\n"
-    trace = _from_file(error.__traceback__, path)
-    return "".join(traceback.format_exception(type(error), error, trace))
+    said = traceback.TracebackException.from_exception(error)
+    _keep_users(said, path)
+    return "".join(said.format())
 
 
-def _from_file(trace: TracebackType | None, path: Path) -> TracebackType | None:
-    at = trace
-    while at is not None:
-        if at.tb_frame.f_code.co_filename == str(path):
-            return at
-        at = at.tb_next
-    return None if trace is None or trace.tb_next is None else trace
+def _keep_users(said: traceback.TracebackException, path: Path) -> None:
+    """Leave out the frames of relight itself, and what called the user's file."""
+    frames = [frame for frame in said.stack if not frame.filename.startswith((_OWN, _RUNPY))]
+    first = next((at for at, frame in enumerate(frames) if frame.filename == str(path)), 0)
+    said.stack[:] = frames[first:]
+    for before in (said.__cause__, said.__context__):
+        if before is not None:
+            _keep_users(before, path)
 
 
 def _code_of(leaving: SystemExit) -> int:

@@ -64,7 +64,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command of this process, and leave with its exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="relight", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

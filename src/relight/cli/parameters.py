@@ -93,18 +93,14 @@ def _option(parameter: Parameter) -> click.Option:
     destination = parameter.name.lower()
     says = None if parameter.is_required or parameter.default is None else f"[default: {_shown(parameter.default)}]"
     kind = _present(parameter.kind)
-    if kind is bool:
-        return click.Option(
-            [f"{flag}/--no-{flag[2:]}", destination], default=None, help=says, required=parameter.is_required
-        )
     item = _item(kind)
+    asked: dict[str, Any] = {"help": says, "required": parameter.is_required}
+    if not parameter.is_required:
+        asked["default"] = None  # tells a flag that was not given from one that was
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}", destination], **asked)
     return click.Option(
-        [flag, destination],
-        type=_type(kind if item is None else item),
-        multiple=item is not None,
-        default=None,
-        required=parameter.is_required,
-        help=says,
+        [flag, destination], type=_type(kind if item is None else item), multiple=item is not None, **asked
     )
 
 

@@ -55,7 +55,9 @@ def run(context: click.Context, target: str | None, words: tuple[str, ...], decl
 def run_target(target: Target, path: Path, words: tuple[str, ...]) -> int:
     """Run what was chosen with the options given; prints what it returns."""
     options = parameters.from_function(target.function)
-    arguments = parameters.read_options(target.name, options, words, target.function.__doc__ or "")
+    arguments = parameters.read_options(
+        f"relight run {path.name}::{target.name}", options, words, target.function.__doc__ or ""
+    )
     with failures.of_user_code(path) as outcome:
         with target.app.run():
             result = target.call(**arguments)

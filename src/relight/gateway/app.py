@@ -118,7 +118,7 @@ class Gateway:
         if sender.has_started:
             raise error  # too late for a status: the broken connection says it
         answer = _problem_answer(error)
-        level = logging.INFO if answer.status < 500 or isinstance(error, CallProblem) else logging.WARNING
+        level = logging.DEBUG if answer.status < 500 or isinstance(error, CallProblem) else logging.WARNING
         log.log(level, "request refused", extra={"path": ask.scope["path"], "status": answer.status})
         await send_answer(sender, answer)
 
