@@ -1,0 +1,36 @@
+"""What every test shares: on a machine that can run them all, CI lets none be skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Generator
+
+import pytest
+
+
+def must_not_skip() -> bool:
+    """Whether this is CI, as root, where namespaces work: a `root` test has no reason to be skipped there."""
+    is_ci = os.environ.get("CI") == "true" or os.environ.get("RELIGHT_CI_NO_SKIP") == "1"
+    return is_ci and os.getuid() == 0 and has_namespaces()
+
+
+def has_namespaces() -> bool:
+    """Whether a process may have its own mounts and pids here, asked of util-linux rather than of the code under test."""
+    unshare = shutil.which("unshare")
+    command = [str(unshare), "--mount", "--pid", "--fork", "true"]
+    return unshare is not None and subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the skip of a `root` test into a failure where it could have run."""
+    report = yield
+    is_skip = report.skipped and not hasattr(report, "wasxfail")
+    if is_skip and item.get_closest_marker("root") and must_not_skip():
+        report.outcome = "failed"
+        report.longrepr = (
+            f"cannot skip {item.nodeid}: this is CI, as root, with namespaces ({report.longrepr}); mend it"
+        )
+    return report
