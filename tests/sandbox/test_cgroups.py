@@ -107,6 +107,24 @@ def test_a_v2_group_that_is_not_delegated_is_said_and_nothing_is_limited(tmp_pat
     assert layout.reason == f"the control group {tmp_path} is not delegated to this process (Device or resource busy)"
 
 
+def test_root_begins_at_the_top_where_its_own_group_has_other_processes(tmp_path, monkeypatch):
+    scope = tmp_path / "session.scope"
+    scope.mkdir()
+    layout = GroupLayout(flavour=GroupFlavour.V2, unified=str(scope), top=str(tmp_path), v2_controllers=("memory",))
+    write = Path.write_text
+
+    def busy_in_the_scope(self: Path, text: str) -> int:
+        if self.parent == scope:
+            raise OSError(16, "Device or resource busy")
+        return write(self, text)
+
+    monkeypatch.setattr(Path, "write_text", busy_in_the_scope)
+    prepared = Groups(layout, "key").prepare()
+
+    assert (prepared.unified, prepared.enforces("memory"), prepared.reason) == (str(tmp_path), True, "")
+    assert (tmp_path / "relight-key" / "cgroup.subtree_control").read_text() == "+memory"
+
+
 def test_v1_limits_are_written_in_each_tree_and_swap_only_where_there_is_some(tmp_path, monkeypatch):
     trees = tuple((name, str(tmp_path / name)) for name in ("memory", "cpu", "pids"))
     groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key")

@@ -21,10 +21,10 @@ sys.path.insert(0, sys.argv[1])
 from relight.agent.sandboxes import Sandboxes
 from relight.protocol.errors import StartFailed
 from relight.sandbox.facts import explain
-from relight.sandbox.spec import Mount, SandboxSpec
+from relight.sandbox.spec import Isolation, Mount, SandboxSpec
 
-async def main(state, script, sources):
-    sandboxes = Sandboxes(Path(state))
+async def main(state, isolation, script, sources):
+    sandboxes = Sandboxes(Path(state), isolation=Isolation(isolation))
     await sandboxes.open()
     ours, theirs = socket.socketpair()
     read, write = os.pipe()
@@ -43,7 +43,7 @@ async def main(state, script, sources):
     await sandboxes.close()
     print(json.dumps(answer))
 
-asyncio.run(main(sys.argv[2], sys.argv[3], sys.argv[4:]))
+asyncio.run(main(sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]))
 """
 Agent = Callable[..., dict[str, object]]
 
@@ -84,8 +84,8 @@ def agent(shared: Path) -> Agent:
     state.mkdir()
     os.chown(state, USER, USER)
 
-    def run(script: str, *sources: Path) -> dict[str, object]:
-        command = [python, "-I", "-S", "-c", AGENT, str(source), str(state), script, *map(str, sources)]
+    def run(script: str, *sources: Path, isolation: str = "namespaces") -> dict[str, object]:
+        command = [python, "-I", "-S", "-c", AGENT, str(source), str(state), isolation, script, *map(str, sources)]
         done = subprocess.run(
             command, user=USER, group=USER, extra_groups=[], cwd="/", capture_output=True, text=True, timeout=60
         )
@@ -133,3 +133,13 @@ def test_without_root_own_folders_can_be_shown_and_others_are_named(agent, share
     assert agent(f"cat {mine}/file; touch {mine}/x 2>/dev/null || echo -no", mine)["output"] == "mine-no\n"
     refused = str(agent("true", theirs)["failure"])
     assert f"{theirs}, to be mounted, cannot be read by uid {USER}" in refused
+
+
+@pytest.mark.root
+def test_without_root_groups_or_namespaces_strays_still_die_with_the_worker(agent):
+    answer = agent("sleep 600 & (setsid sleep 600 & echo $!); echo $!; exit 6", isolation="process")
+
+    assert (answer["isolation"], answer["code"]) == ("process", 6)
+    for pid in map(int, str(answer["output"]).split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -8,6 +8,7 @@ predecessor left.  Where nothing may be written nothing is limited, and `GroupLa
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from contextlib import suppress
@@ -35,12 +36,14 @@ class GroupFlavour(str, Enum):
 class GroupLayout:
     """Where groups can be made: `trees` are (controller, folder) of v1, `unified` the folder of v2 (`""`: none).
 
-    `v2_controllers` are those that limits can use there.  `reason` says what is not enforced, and why.
+    `top` is the root of the v2 tree where this process may use it; `v2_controllers` are those that limits can use.
+    `reason` says what is not enforced, and why.
     """
 
     flavour: GroupFlavour = GroupFlavour.NONE
     trees: tuple[tuple[str, str], ...] = ()
     unified: str = ""
+    top: str = ""
     v2_controllers: tuple[str, ...] = ()
     reason: str = ""
 
@@ -65,10 +68,10 @@ def find_groups(mountinfo: str, own_groups: str, *, is_root: bool) -> GroupLayou
     available = _read(Path(unified) / "cgroup.controllers").split() if unified else []
     usable = tuple(name for name in _CONTROLLERS if name in available)
     flavour = _flavour(has_v1=bool(v1), has_v2=bool(v2))
-    layout = GroupLayout(flavour=flavour, trees=tuple(trees), unified=unified, v2_controllers=usable)
+    top = v2[0] if v2 and is_root and unified else ""
+    layout = GroupLayout(flavour=flavour, trees=tuple(trees), unified=unified, top=top, v2_controllers=usable)
     missing = [name for name in _CONTROLLERS if not layout.enforces(name)]
-    reason = f"no writable control group for {', '.join(missing)}" if missing else ""
-    return GroupLayout(flavour=flavour, trees=layout.trees, unified=unified, v2_controllers=usable, reason=reason)
+    return dataclasses.replace(layout, reason=f"no writable control group for {', '.join(missing)}" if missing else "")
 
 
 class Groups:
@@ -82,16 +85,27 @@ class Groups:
         """Let limits reach the groups to come; returns the layout as it really is."""
         if not self.layout.v2_controllers:
             return self.layout
-        unified = Path(self.layout.unified)
+        # A login's scope holds its shell, and so cannot hand controllers down; root may begin at the top instead.
+        why = ""
+        for unified in filter(None, dict.fromkeys((self.layout.unified, self.layout.top))):
+            why = self._hand_down(Path(unified))
+            if not why:
+                self.layout = dataclasses.replace(self.layout, unified=unified)
+                return self.layout
+        reason = f"the control group {self.layout.unified} is not delegated to this process ({why})"
+        self.layout = dataclasses.replace(self.layout, v2_controllers=(), reason=reason)
+        return self.layout
+
+    def _hand_down(self, unified: Path) -> str:
+        """Give controllers to the groups below `unified`; returns why not."""
         wanted = " ".join(f"+{name}" for name in self.layout.v2_controllers)
         try:
             _enable(unified, wanted)
             (unified / self._name).mkdir(exist_ok=True)
             _enable(unified / self._name, wanted)
         except OSError as error:
-            reason = f"the control group {unified} is not delegated to this process ({error.strerror})"
-            self.layout = GroupLayout(flavour=self.layout.flavour, unified=str(unified), reason=reason)
-        return self.layout
+            return error.strerror or type(error).__name__
+        return ""
 
     def create(self, name: str, limits: Limits) -> Group:
         """A group for one sandbox.  Raises OSError."""
