@@ -1,0 +1,63 @@
+"""The examples run as their docstrings say, on a server of their own, and print what is right."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data folder with a short name: the sockets in it may not have a long one."""
+    with tempfile.TemporaryDirectory(prefix="relight-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def run(data_dir: Path, *arguments: str) -> str:
+    """What `relight run …` prints."""
+    unset = ("RELIGHT_URL", "RELIGHT_TOKEN")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-m", "relight", "run", *arguments],
+        env={**environment, "RELIGHT_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_hello_runs_its_entrypoint(data_dir: Path) -> None:
+    lines = run(data_dir, str(EXAMPLES / "hello.py"), "--n", "5").splitlines()
+
+    assert [line.split(":", 1)[1].strip() for line in lines] == ["49", "49", "[0, 1, 4, 9, 16]", "144"]
+
+
+def test_hello_runs_one_function_with_its_parameter_as_an_option(data_dir: Path) -> None:
+    assert run(data_dir, f"{EXAMPLES / 'hello.py'}::square", "--x", "7").strip() == "49"
+
+
+@pytest.mark.slow
+def test_the_reader_reads_what_the_images_say(data_dir: Path) -> None:
+    pytest.importorskip("rapidocr", reason="needs the examples extra: pip install '.[examples]'")
+    expected: dict[str, list[str]] = json.loads((EXAMPLES / "images" / "expected.json").read_text(encoding="utf-8"))
+
+    printed = run(data_dir, str(EXAMPLES / "ocr.py"))
+
+    read: dict[str, list[str]] = {}
+    for line in printed.splitlines():
+        if line.startswith("    "):
+            read[next(reversed(read))].append(line.strip())
+        else:
+            read[line] = []
+    assert read == expected
