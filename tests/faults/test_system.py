@@ -1,0 +1,119 @@
+"""Servers, agents and workers are killed; every call that was acknowledged ends, once, with its own result."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import relight
+from faults.app_under_fire import app, double
+from faults.history import History, What, check
+from servers import Server, wait_until, workers_of
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path / "data"))
+    started = Server(tmp_path / "data")
+    started.start()
+    app.deploy()
+    yield started
+    assert app._session is not None
+    app._session.connection.close()
+    started.stop()
+
+
+def spawn(count: int, seconds: float = 0.0) -> list[relight.Call[int]]:
+    return [double.spawn(n, seconds) for n in range(count)]
+
+
+def test_two_hundred_calls_survive_the_death_of_the_server(server: Server) -> None:
+    calls = spawn(200, 0.01)
+
+    server.kill()
+    server.start()
+
+    assert [call.get(timeout=60) for call in calls] == [2 * n for n in range(200)]
+
+
+def test_two_hundred_calls_survive_the_death_of_the_agent_and_no_sandbox_stays(server: Server) -> None:
+    calls = spawn(200, 0.01)
+    calls[0].get(timeout=30)
+    agent, before = server.agent_pid, workers_of(server)
+
+    server.kill_agent()
+    results = [call.get(timeout=60) for call in calls]
+
+    assert results == [2 * n for n in range(200)]
+    assert server.agent_pid != agent
+    assert before
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+def test_a_call_whose_worker_is_killed_runs_again_and_has_one_result(server: Server) -> None:
+    call = double.spawn(21, 1.0)
+    wait_until(lambda: call.status() is relight.CallState.RUNNING, server)
+
+    for pid in workers_of(server):
+        os.kill(pid, signal.SIGKILL)
+
+    assert call.get(timeout=30) == 42
+    shown = server.get(f"/v1/calls/{call.id}")
+    assert (shown["call"]["attempts"], [one["outcome"] for one in shown["attempts"]]) == (
+        2,
+        ["lease_lost", "succeeded"],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_thousand_calls_survive_fifty_random_deaths(server: Server) -> None:
+    history, chance = History(), random.Random(7)
+    is_over = threading.Event()
+    nemesis = threading.Thread(target=_kill_at_random, args=(server, chance, is_over))
+    calls: dict[str, tuple[int, relight.Call[int]]] = {}
+    nemesis.start()
+    try:
+        for n in range(10_000):
+            call = double.spawn(n)
+            history.add(What.SUBMITTED, call.id, time.time())
+            history.add(What.ACKNOWLEDGED, call.id, time.time())
+            calls[call.id] = (n, call)
+        for n, call in calls.values():
+            assert call.get(timeout=300) == 2 * n
+            history.add(What.SEEN, call.id, time.time(), value=str(2 * n))
+    finally:
+        is_over.set()
+        nemesis.join()
+    _add_starts(history, server, set(calls))
+
+    assert check(history) == []
+
+
+def _kill_at_random(server: Server, chance: random.Random, is_over: threading.Event) -> None:
+    for _ in range(50):
+        if is_over.wait(chance.uniform(0.1, 1.2)):
+            return
+        what = chance.choice(["server", "agent", "worker", "worker"])
+        if what == "server":
+            server.kill()
+            server.start()
+        elif what == "agent":
+            server.kill_agent()
+        else:
+            for pid in chance.sample(found, 1) if (found := workers_of(server)) else []:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _add_starts(history: History, server: Server, calls: set[str]) -> None:
+    """What the functions said of themselves; a line that was on its way when an agent died may be missing."""
+    for line in server.lines("/v1/logs?app=under_fire&limit=1000000"):
+        if line["call"] in calls and line["text"].startswith("started "):
+            history.add(What.STARTED, line["call"], float(line["text"].split()[1]))

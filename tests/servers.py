@@ -1,0 +1,124 @@
+"""A real server for tests: `relight up` on a folder, with its agent, and what is needed to hurt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+
+
+class Server:
+    """One `relight up`.  `start` may be called again after `kill`: the folder stays."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it; returns once it says that it is up."""
+        command = [
+            sys.executable,
+            "-m",
+            "relight",
+            "up",
+            "--data-dir",
+            str(self.folder),
+            "--port",
+            "0",
+            "--node",
+            "here",
+        ]
+        self.folder.mkdir(exist_ok=True)
+        with (self.folder / "server.out").open("a") as errors:
+            self._process = subprocess.Popen(
+                [*command, *self._options], stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], START_SECONDS)[0], "the server said nothing"
+        line = self._process.stdout.readline()
+        assert line.startswith("relight is up"), f"{line!r}: see {self.folder}/server.out"
+
+    @property
+    def url(self) -> str:
+        """Its TCP address."""
+        return str(json.loads((self.folder / "run" / "server.json").read_text())["url"])
+
+    @property
+    def token(self) -> str:
+        """What its TCP address asks for."""
+        return (self.folder / "token").read_text()
+
+    def get(self, path: str) -> Any:
+        """What its API answers, as JSON."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def lines(self, path: str) -> list[Any]:
+        """What its API answers, as JSON lines."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return [json.loads(line) for line in answer]
+
+    @property
+    def agent_pid(self) -> int:
+        """The process of its agent."""
+        return int((self.folder / "run" / "agent.pid").read_text())
+
+    def kill(self) -> None:
+        """kill -9 of the server alone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+
+    def kill_agent(self) -> None:
+        """kill -9 of its agent."""
+        os.kill(self.agent_pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it as an operator would, and its agent with it."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(40)
+            finally:
+                self.kill()
+
+
+def wait_until(is_so: Callable[[], bool], server: Server) -> None:
+    """Ask the server until something is so; each round waits for an answer of its own, never for the clock."""
+    while not is_so():
+        server.get("/v1/health")
+
+
+def workers_of(server: Server) -> list[int]:
+    """The pids of the processes in the server's sandboxes: those below its agent that run user code."""
+    return [pid for pid in _below(server.agent_pid) if b"relight.runtime.worker" in _command(pid)]
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [one for child in map(int, children) for one in (child, *_below(child))]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
