@@ -62,12 +62,18 @@ async def _serve(options: Options) -> None:
     clock = SystemClock()
     sandboxes = Sandboxes(options.data_dir / "sandboxes")
     await sandboxes.open()
+    has_left = False
     try:
         async with asyncio.TaskGroup() as tasks:
             node, link = _build(options, sandboxes, clock, tasks)
             leave = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
             await node.serve(link, leave.wait)
+            has_left = True
+            raise asyncio.CancelledError  # ends what waits for a server that will not come; the group waits for all else
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
     finally:
         await sandboxes.close()
 
@@ -114,7 +120,9 @@ def _read_options() -> Options:
     parser.add_argument("--socket", required=True, help="where the server listens for nodes")
     parser.add_argument("--data-dir", required=True, type=Path, help="this agent's own folder")
     parser.add_argument("--node", required=True, help="the node's name")
-    parser.add_argument("--declare-gpu", action="append", default=[], metavar="KIND:COUNT", help="declare simulated GPUs")
+    parser.add_argument(
+        "--declare-gpu", action="append", default=[], metavar="KIND:COUNT", help="declare simulated GPUs"
+    )
     parser.add_argument("--heartbeat", type=float, default=HEARTBEAT_SECONDS, metavar="SECONDS")
     parser.add_argument("--leave-with-server", action="store_true", help="leave once the server is gone")
     given = parser.parse_args()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from relight.agent.link import Link
 from relight.agent.outbox import Outbox
@@ -19,8 +18,6 @@ DRAIN_SECONDS = 10.0
 
 TELL_SECONDS = 2.0
 """How long a node that is being stopped waits until the server has heard its last words."""
-
-_POLL_SECONDS = 0.02
 
 _log = logging.getLogger("relight.agent")
 
@@ -36,13 +33,6 @@ class Identity:
     gpus: tuple[GpuFact, ...]
     isolation: str
     pid: int
-
-
-class Sleeps(Protocol):
-    """What is asked of the clock."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
 
 
 class Node:
@@ -96,24 +86,25 @@ class Node:
 
     async def serve(self, link: Link, wait_leave: Callable[[], Awaitable[object]]) -> None:
         """Serve until `wait_leave` returns, or the link says that there is nobody to serve."""
-        serving = asyncio.ensure_future(link.run(self))
-        leaving = asyncio.ensure_future(wait_leave())
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(link.run(self), name="agent.link")
+            leaving = tasks.create_task(_wait(wait_leave), name="agent.leave")
             await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
             _log.info("node leaves", extra={"node": self._identity.node})
             await self._workers.drain(DRAIN_SECONDS if leaving.done() else 0.0)
-            if not serving.done():
-                await self._tell_last(link)
-        finally:
-            for task in (serving, leaving):
-                task.cancel()
-            await asyncio.gather(serving, leaving, return_exceptions=True)
+            if link.is_up:
+                await self._tell_last()
+            serving.cancel()
+            leaving.cancel()
 
-    async def _tell_last(self, link: Link) -> None:
+    async def _tell_last(self) -> None:
         """Wait, not for long, until the server has acknowledged every end."""
         try:
             async with asyncio.timeout(TELL_SECONDS):
-                while link.is_up and self._outbox.has_ends:
-                    await asyncio.sleep(_POLL_SECONDS)
+                await self._outbox.wait_told()
         except TimeoutError:
             _log.warning("some ends were not acknowledged before leaving", extra={"node": self._identity.node})
+
+
+async def _wait(wait_leave: Callable[[], Awaitable[object]]) -> None:
+    await wait_leave()

@@ -11,6 +11,7 @@ Lines are told once; while nobody listens a bounded number is kept, the newest, 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Outbox:
         self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
         self._lines: deque[LogLine] = deque()
         self._dropped = 0
+        self._has_told = asyncio.Event()
 
     # -- in
 
@@ -89,6 +91,7 @@ class Outbox:
         for key in keys:
             self._ends.pop(key, None)
             self._held.pop(key, None)
+        self._has_told.set()
 
     # -- out
 
@@ -115,10 +118,11 @@ class Outbox:
         """Whether lines wait to be told."""
         return bool(self._lines)
 
-    @property
-    def has_ends(self) -> bool:
-        """Whether an end is promised, or told and not acknowledged."""
-        return bool(self._held)
+    async def wait_told(self) -> None:
+        """Return once no end is promised, or told and not acknowledged."""
+        while self._held:
+            self._has_told.clear()
+            await self._has_told.wait()
 
     def held(self) -> Iterator[Held]:
         """The attempts that are over here and not yet known to be over there."""

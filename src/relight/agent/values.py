@@ -26,6 +26,9 @@ from relight.transport import Connection
 MAX_VALUE_BYTES = 16 * 1024**3
 """No worker may hand over a longer value."""
 
+KEPT = b"kept"
+"""What a server says when it has all of a value, and it is what its digest says."""
+
 _CHUNK_BYTES = 256 * 1024
 _DELAYS = (0.0, 0.1, 0.5, 2.0)  # before each try, where the link stands and the other end refuses
 
@@ -137,7 +140,8 @@ async def _upload(connection: Connection, descriptor: int, size: int, digest: st
             await stream.write(data)
             at += len(data)
         stream.finish()
-        await stream.read()  # the server ends its side when it has kept all, and resets it when it could not
+        if await stream.read() != KEPT:
+            raise Unavailable(f"cannot keep blob {digest}: the server ended the stream without a word; try again")
     except BaseException:
         stream.reset("given up")
         raise

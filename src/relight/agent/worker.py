@@ -64,8 +64,8 @@ class Sandbox(Protocol):
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
 
-    async def kill(self) -> None:
-        """End every process of it."""
+    async def kill(self) -> object:
+        """End every process of it; returns when none is left."""
 
 
 class StartsSandboxes(Protocol):
