@@ -29,7 +29,7 @@ from relight.sdk.requests import Reply, Request
 PATIENCE_SECONDS = 30.0
 """How long a server may be away before a request is given up."""
 
-_DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 M = TypeVar("M")
 
@@ -140,7 +140,7 @@ class Connection:
     # -- how
 
     def exchange(self, request: Request, again: Request | None = None) -> Reply:
-        """Ask until there is an answer.  Once the server may have heard it, `again` is asked instead.
+        """Ask until there is an answer.  From the second time on `again` is asked instead: the first may have been heard.
 
         Raises Unavailable when the server is away for longer than PATIENCE_SECONDS, or cannot come back.
         """
@@ -154,8 +154,7 @@ class Connection:
                 why = str(requests.error_from(reply))
             except Unreachable as error:
                 why = str(error)
-                if error.was_heard and again is not None:
-                    request = again
+            request = again or request
             self._give_up_or_pause(why, began, tries)
             tries += 1
 
