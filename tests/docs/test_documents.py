@@ -75,7 +75,11 @@ def test_every_decision_is_numbered_listed_and_has_its_parts() -> None:
 
     decisions = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
 
-    assert [path.name[:5] for path in decisions] == [f"{number:04}-" for number in range(1, len(decisions) + 1)]
-    for path in decisions:
+    numbers = [path.name.partition("-")[0] for path in decisions]
+    assert len(set(numbers)) == len(numbers), f"two decisions have one number: {numbers}"
+    for path, number in zip(decisions, numbers, strict=True):
+        text = path.read_text(encoding="utf-8")
         assert f"({path.name})" in index, f"{path.name} is not in the list of docs/decisions/README.md"
-        assert re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) == ["Context", "Choice", "Cost"]
+        assert text.startswith(f"# {int(number)}. "), f"{path.name} does not begin with its number"
+        assert "\n**Context.** " in text
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE)[:2] == ["What was chosen", "What it costs"]
