@@ -6,6 +6,7 @@ An end is published only after it is kept, so what a waiter sees can never be ta
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
@@ -21,15 +22,20 @@ def _weight(view: CallView) -> int:
 
 
 class GroupFeed:
-    """The ends of one group in their order, from `floor` on: earlier ones are in the store only."""
+    """The ends of one group in their order, from `floor` on: earlier ones are in the store only.
 
-    def __init__(self, floor: int) -> None:
-        self.floor = floor
+    `floor` None: this server has seen no end yet, and cannot know how many there were before it started.
+    """
+
+    def __init__(self, floor: int | None) -> None:
+        self.floor = sys.maxsize if floor is None else floor
         self._views: deque[CallView] = deque()
         self._changed = asyncio.Event()
 
     def add(self, view: CallView) -> None:
         """One more has ended."""
+        if self.floor == sys.maxsize:
+            self.floor = view.sequence - 1
         self._views.append(view)
         self._changed.set()
 
@@ -54,11 +60,11 @@ class Waiters:
         self._groups: dict[str, GroupFeed] = {}
         self._recent: OrderedDict[str, CallView] = OrderedDict()
         self._recent_bytes = 0
-        self._last_sequence = 0
+        self._last_sequence: int | None = None
 
     def publish(self, view: CallView) -> None:
         """A call has ended, and its end is kept."""
-        self._last_sequence = max(self._last_sequence, view.sequence)
+        self._last_sequence = max(self._last_sequence or 0, view.sequence)
         self._remember(view)
         for future in self._futures.pop(view.id, ()):
             if not future.done():
