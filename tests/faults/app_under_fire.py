@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import relight
@@ -13,5 +14,5 @@ app = relight.App("under_fire")
 def double(n: int, seconds: float = 0.0) -> int:
     """Twice `n`, after a while."""
     print(f"started {time.time()}")
-    time.sleep(seconds)
+    threading.Event().wait(seconds)
     return 2 * n
