@@ -1,0 +1,358 @@
+"""The commands against a real server with a real agent, and the API as `curl` would use it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+APP = dedent(
+    """
+    import time
+    import relight
+
+    app = relight.App("shop")
+
+    def deeper(x):
+        raise ValueError(f"bad {x}")
+
+    @app.function()
+    def square(x: int, *, loudly: bool = False) -> int:
+        print("squaring", x)
+        return x * x
+
+    @app.function()
+    def fail(x: int = 1):
+        return deeper(x)
+
+    @app.function()
+    def model():
+        return {1, 2}
+
+    @app.function()
+    def sleep(seconds: int = 600):
+        print("sleeping", flush=True)
+        time.sleep(seconds)
+
+    @app.cls()
+    class Reader:
+        @relight.enter()
+        def load(self):
+            self.n = 3
+
+        @relight.method()
+        def read(self, text: str) -> str:
+            return text * self.n
+    """
+)
+SCRIPT = dedent(
+    """
+    import sys
+    import relight
+
+    app = relight.App()
+
+    @app.function()
+    def greet(name: str) -> str:
+        return f"hello {name}"
+
+    with app.run():
+        result = greet.remote(sys.argv[1])
+    print(result)
+    """
+)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """The command line, in a folder of its own."""
+
+    folder: Path
+    data: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """No variable of ours leads elsewhere."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RELIGHT_")}
+        return {**kept, "RELIGHT_DATA_DIR": str(self.data)}
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "relight", *words]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """A command that goes on."""
+        command = [sys.executable, "-m", "relight", *words]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def json(self, *words: str) -> Any:
+        """What a command says with --json."""
+        found = self(*words, "--json")
+        assert found.returncode == 0, found.stderr
+        return json.loads(found.stdout)
+
+
+def read_line(process: subprocess.Popen[str]) -> str:
+    """The next line of its output."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], 30)[0], "it said nothing"
+    return process.stdout.readline()
+
+
+@contextmanager
+def in_new_folders(folder: Path) -> Iterator[Cli]:
+    """The command line with the files in `folder`, and its data in a folder of few letters, as a socket's path must be."""
+    (folder / "shop.py").write_text(APP)
+    (folder / "script.py").write_text(SCRIPT)
+    with tempfile.TemporaryDirectory(prefix="rl-") as data:
+        yield Cli(folder, Path(data))
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """The command line beside a server that has the app deployed."""
+    with (
+        in_new_folders(tmp_path_factory.mktemp("cli")) as cli,
+        cli.begin("up", "--port", "0", "--declare-gpu", "A100:1") as server,
+    ):
+        try:
+            said = read_line(server)
+            assert re.fullmatch(r"relight is up at http://127\.0\.0\.1:\d+\n", said), said
+            deployed = cli("deploy", "shop.py")
+            assert deployed.returncode == 0, deployed.stderr
+            assert "relight call shop/square --x …" in deployed.stdout
+            yield cli
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=30)
+            assert server.returncode == 0
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Cli]:
+    """The command line where no server is up."""
+    with in_new_folders(tmp_path) as cli:
+        yield cli
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("square", "--x", "7"), "squaring 7\n49\n"),
+        (("Reader.read", "--text", "ab"), "ababab\n"),
+        (("model",), "{1, 2}\n"),
+    ],
+)
+def test_run_prints_what_one_function_of_a_file_returns(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    found = cli("run", f"shop.py::{words[0]}", *words[1:])
+
+    assert (found.returncode, found.stdout) == (0, said), found.stderr
+
+
+def test_run_needs_no_server(alone: Cli) -> None:
+    found = alone("run", "shop.py::square", "--x", "7")
+
+    assert (found.returncode, found.stdout) == (0, "squaring 7\n49\n"), found.stderr
+
+
+def test_run_of_a_script_is_as_python_would_run_it(cli: Cli) -> None:
+    found = cli("run", "script.py", "you")
+
+    assert (found.returncode, found.stdout) == (0, "hello you\n"), found.stderr
+
+
+def test_one_function_of_a_script_runs_without_the_script(cli: Cli) -> None:
+    found = cli("run", "script.py::greet", "--name", "you")
+
+    assert (found.returncode, found.stdout) == (0, "hello you\n"), found.stderr
+
+
+def test_run_shows_the_users_traceback_and_nothing_of_ours(cli: Cli) -> None:
+    found = cli("run", "shop.py::fail", "--x", "3")
+
+    assert found.returncode == 1
+    assert found.stderr.startswith("Traceback (most recent call last):\n")
+    assert found.stderr.endswith("ValueError: bad 3\n")
+    assert "in deeper" in found.stderr
+    assert "/src/relight/" not in found.stderr
+
+
+def test_ctrl_c_cancels_what_run_started(cli: Cli) -> None:
+    with cli.begin("run", "shop.py::sleep") as process:
+        assert read_line(process) == "sleeping\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "relight: interrupted")
+    newest = cli.json("calls", "list", "--function", "sleep", "--limit", "1")["calls"][0]
+    assert newest["state"] in ("cancelled", "running")  # told to stop: its function is being interrupted
+    assert cli.json("calls", "show", newest["id"])["call"]["environment"].startswith("run-")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("shop/square", "--x", "7"), "49\n"),
+        (("shop/square", "--json", "[8]"), "64\n"),
+        (("shop/square", "--json", '{"x": 9, "loudly": true}'), "81\n"),
+        (("shop/Reader.read", "--text", "ab"), "ababab\n"),
+        (("shop/model",), "{1, 2}\n"),
+    ],
+)
+def test_call_prints_what_a_deployed_function_returns(cli: Cli, words: tuple[str, ...], said: str) -> None:
+    found = cli("call", *words)
+
+    assert (found.returncode, found.stdout) == (0, said), found.stderr
+
+
+def test_call_shows_the_options_that_were_deployed(cli: Cli) -> None:
+    found = cli("call", "shop/square", "--help")
+
+    assert "--x INTEGER" in found.stdout
+    assert "--loudly / --no-loudly" in found.stdout
+
+
+def test_a_call_that_fails_is_exit_code_1_with_the_users_traceback(cli: Cli) -> None:
+    found = cli("call", "shop/fail")
+
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (1, "ValueError: bad 1")
+
+
+def test_an_unknown_function_is_told_with_those_there_are(cli: Cli) -> None:
+    found = cli("call", "shop/sqare", "--x", "1")
+
+    assert found.returncode == 3
+    assert "did you mean 'square'?" in found.stderr
+
+
+def test_a_call_is_submitted_shown_and_its_lines_read(cli: Cli) -> None:
+    call = cli("call", "shop/square", "--x", "5", "--no-wait").stdout.strip()
+    finished = cli("call", "shop/square", "--x", "6")  # one worker takes them in order, so the first has ended by now
+    assert finished.returncode == 0
+
+    shown = cli.json("calls", "show", call)
+    told = cli("calls", "show", call).stdout
+    lines = cli("logs", "--call", call).stdout
+
+    assert (shown["call"]["state"], shown["call"]["result"], len(shown["attempts"])) == ("succeeded", 25, 1)
+    assert [one["state"] for one in shown["worker_intervals"]][:3] == ["requested", "placing", "starting"]
+    assert re.search(r"^result +25$", told, re.MULTILINE)
+    assert lines == "squaring 5\n"
+
+
+def test_a_call_is_cancelled_by_its_id(cli: Cli) -> None:
+    call = cli("call", "shop/sleep", "--no-wait").stdout.strip()
+
+    found = cli("calls", "cancel", call)
+    ended = cli("run", "script.py::greet", "--name", "x")
+
+    assert found.returncode == ended.returncode == 0
+    assert found.stdout.startswith(call)
+
+
+def test_logs_are_followed(cli: Cli) -> None:
+    with cli.begin("logs", "--follow", "--function", "square", "--search", "1234") as follower:
+        assert cli("call", "shop/square", "--x", "1234").returncode == 0
+        line = read_line(follower)
+        follower.send_signal(signal.SIGINT)
+        follower.communicate(timeout=30)
+
+    assert line == "squaring 1234\n"
+
+
+def test_workers_and_apps_are_listed(cli: Cli) -> None:
+    assert cli("call", "shop/square", "--x", "1").returncode == 0
+
+    workers = cli.json("ps")["workers"]
+    apps = cli.json("apps")["apps"]
+
+    assert "square" in {worker["function"] for worker in workers}
+    assert "shop/square" in cli("ps").stdout
+    assert {"app": "shop", "environment": "main"}.items() <= next(one for one in apps if one["app"] == "shop").items()
+
+
+def test_a_finished_embedded_run_can_be_looked_into(alone: Cli) -> None:
+    assert alone("run", "shop.py::square", "--x", "7").returncode == 0
+    (run,) = os.listdir(alone.data / "runs")
+
+    calls = alone.json("calls", "list", "--run", run)["calls"]
+    lines = alone("logs", "--run", run)
+
+    assert [(call["function"], call["state"]) for call in calls] == [("square", "succeeded")]
+    assert lines.stdout == "squaring 7\n"
+
+
+def test_an_app_is_stopped(cli: Cli) -> None:
+    assert cli("deploy", "shop.py", "--environment", "staging").returncode == 0
+
+    stopped = cli("stop", "shop", "--environment", "staging")
+    again = cli("stop", "shop", "--environment", "staging")
+
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped shop in staging; 0 calls cancelled\n")
+    assert again.returncode == 3
+
+
+def test_over_tcp_the_token_opens_the_api_and_without_it_nothing_does(cli: Cli) -> None:
+    token = cli.json("token")
+    host = token["url"].removeprefix("http://")
+    path = "/v1/apps/shop/functions/square/call"
+
+    refused = _post(host, path, '{"x": 7}', {})
+    answered = _post(host, path, '{"x": 7}', {"Authorization": f"Bearer {token['token']}"})
+
+    assert (refused[0], refused[1]["code"]) == (401, "unauthenticated")
+    assert (answered[0], answered[1]["state"], answered[1]["result"]) == (200, "succeeded", 49)
+
+
+def test_a_python_value_over_json_is_406_and_a_failure_is_a_problem(cli: Cli) -> None:
+    token = cli.json("token")
+    host, headers = token["url"].removeprefix("http://"), {"Authorization": f"Bearer {token['token']}"}
+
+    value = _post(host, "/v1/apps/shop/functions/model/call", "{}", headers)
+    failure = _post(host, "/v1/apps/shop/functions/fail/call", "[4]", headers)
+
+    assert (value[0], value[1]["code"], value[1]["preview"]) == (406, "value_is_python", "{1, 2}")
+    assert (failure[0], failure[1]["code"], failure[1]["exception"]) == (500, "function_failed", "ValueError")
+
+
+def test_another_client_uses_the_url_and_the_token(cli: Cli) -> None:
+    token = cli.json("token")
+    environ = {**os.environ, "RELIGHT_URL": token["url"], "RELIGHT_TOKEN": token["token"]}
+    command = [sys.executable, "-m", "relight", "call", "shop/square", "--x", "3"]
+
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(
+        command, env={**environ, "RELIGHT_TOKEN": "x"}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (found.returncode, found.stdout) == (0, "9\n"), found.stderr
+    assert refused.returncode == 3
+    assert "the token is missing or not one of this server's" in refused.stderr
+
+
+def _post(host: str, path: str, body: str, headers: dict[str, str]) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
