@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from relight.protocol.calls import TRANSITIONS, CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Failure, Unavailable
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
 from relight.protocol.views import CallQuery
-from relight.store.rows import Claim, End, EndQueued, NewCall
+from relight.store.rows import Claim, End, EndQueued, NewCall, NewVersion
 from relight.store.store import Store, open_store
 
 WS = "default"
@@ -84,6 +85,65 @@ async def test_a_claim_with_an_older_token_changes_nothing(store: Store) -> None
     (row,) = await store.calls.unfinished()
     assert row.token == Token(2, 5)
     assert len(await store.calls.attempts(WS, call_id(1))) == 1
+
+
+async def test_a_try_that_nobody_ended_is_over_when_a_newer_token_has_the_call(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+    await store.calls.claim(WS, [claim(1, Token(2, 1))])
+
+    attempts = await store.calls.attempts(WS, call_id(1))
+
+    assert [(one.outcome, one.ended_at) for one in attempts] == [("lease_lost", 200.0), ("", None)]
+
+
+async def test_a_claim_of_a_call_that_has_ended_starts_nothing(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+    store.calls.end(WS, [end(1, Token(1, 1))])
+
+    await store.calls.claim(WS, [claim(1, Token(1, 2))])
+
+    view = await store.calls.get(WS, call_id(1))
+    assert view is not None
+    assert (view.state, len(await store.calls.attempts(WS, call_id(1)))) == (CallState.SUCCEEDED, 1)
+
+
+async def test_a_failure_keeps_its_traceback_and_the_exception_itself(store: Store) -> None:
+    exception = Payload(format="pickle5", data=b"\x80\x05", size=2, python="3.11")
+    failure = Failure(code="function_failed", message="bad", type_name="KeyError", traceback="…", exception=exception)
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+
+    row = End(call=call_id(1), token=Token(1, 1), event=CallEvent.FAILED, at=300.0, failure=failure)
+    await store.calls.end(WS, [row])
+
+    view = await store.calls.get(WS, call_id(1))
+    assert view is not None
+    assert (view.state, view.failure, view.result) == (CallState.FAILED, failure, None)
+
+
+async def test_a_retried_call_says_when_it_may_run_again(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+
+    row = End(call=call_id(1), token=Token(1, 1), event=CallEvent.RETRIED, at=300.0, not_before=310.0)
+    await store.calls.end(WS, [row])
+
+    (unfinished,) = await store.calls.unfinished()
+    assert (unfinished.state, unfinished.not_before, unfinished.attempts) == (CallState.QUEUED, 310.0, 1)
+
+
+async def test_the_same_id_in_two_workspaces_is_two_calls(store: Store) -> None:
+    first = await store.calls.submit(WS, [new(1)])
+    second = await store.calls.submit("other", [new(1, function="g")])
+    store.calls.claim("other", [claim(1, Token(1, 1))])
+    await store.calls.end("other", [end(1, Token(1, 1))])
+
+    mine = await store.calls.get(WS, call_id(1))
+    assert (first, second) == (frozenset(), frozenset())
+    assert mine is not None
+    assert (mine.function, mine.state) == ("f", CallState.QUEUED)
 
 
 async def test_a_lost_call_waits_again_and_its_attempts_count_only_what_is_charged(store: Store) -> None:
@@ -180,6 +240,37 @@ async def test_old_ends_are_forgotten_with_their_attempts_and_their_blobs_named(
     assert forgotten == (1, frozenset({"ab" * 32}))
     assert await store.calls.attempts(WS, call_id(9)) == ()
     assert await store.calls.get(WS, call_id(1)) is not None
+
+
+async def test_old_ends_are_forgotten_oldest_first_in_writes_of_bounded_size(store: Store) -> None:
+    await store.calls.submit(WS, [new(n) for n in range(5)])
+    await store.calls.end_queued(
+        WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0 - n) for n in range(5)]
+    )
+
+    counts = [(await store.calls.forget(before=301.0, limit=2))[0] for _ in range(2)]
+
+    assert counts == [2, 2]
+    assert [view.id for view in await store.calls.list(WS, CallQuery())] == [call_id(0)]
+
+
+async def test_a_blob_that_another_call_or_a_version_names_is_not_given_up(store: Store) -> None:
+    shared, code, alone = "ab" * 32, "cd" * 32, "ef" * 32
+    image = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
+    function = FunctionSpec(name="f", module="m", qualname="f", image=image)
+    manifest = Manifest(app="a", code=CodeBundle(digest=code, size=1, folder="/a"), functions=(function,))
+    store.versions.deploy(NewVersion(workspace=WS, id="v1", app="a", environment="main", manifest=manifest, at=1.0))
+    digests = (shared, code, alone, shared)
+    requests = [
+        CallRequest(id=call_id(n), app="a", function="f", payload=Payload(format="raw", blob=digest, size=9))
+        for n, digest in enumerate(digests)
+    ]
+    store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0) for request in requests])
+    store.calls.end_queued(WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=2.0) for n in range(3)])
+
+    forgotten = await store.calls.forget(before=3.0)
+
+    assert forgotten == (3, frozenset({alone}))
 
 
 async def test_a_write_that_fails_says_so_and_takes_no_other_with_it(store: Store) -> None:

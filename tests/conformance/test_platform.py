@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,28 @@ async def test_lines_are_read_in_order_by_call_worker_place_and_text(store: Stor
     assert await texts(LogQuery(worker="w2")) == ["three"]
     assert await texts(LogQuery(environment="staging")) == ["four"]
     assert await texts(LogQuery(search="o", limit=2)) == ["one", "two"]
+
+
+async def test_old_lines_are_forgotten_and_the_rest_keep_their_numbers(store: Store) -> None:
+    lines = [replace(line(str(n)), at=float(n)) for n in range(4)]
+    ids = await store.logs.append(WS, lines)
+
+    forgotten = await store.logs.forget(before=2.0)
+
+    assert forgotten == 2
+    assert [(one.id, one.text) for one in await store.logs.read(WS, LogQuery())] == [(ids[2], "2"), (ids[3], "3")]
+    assert (await store.logs.append(WS, [line("4")]))[0] > ids[3]
+
+
+@pytest.mark.parametrize("search", ["100%", "a_b", "'; --"])
+async def test_a_search_finds_text_as_it_is_written(store: Store, search: str) -> None:
+    await store.logs.append(WS, [line("100%"), line("a_b"), line("'; --"), line("1000 aXb ' ;")])
+
+    assert [one.text for one in await store.logs.read(WS, LogQuery(search=search))] == [search]
+
+
+async def test_each_scheduler_begins_a_greater_epoch(store: Store) -> None:
+    assert await store.epochs.begin() < await store.epochs.begin()
 
 
 async def test_a_token_is_known_until_it_is_removed(store: Store) -> None:

@@ -13,15 +13,18 @@ from pathlib import Path
 from relight.protocol.errors import InvalidRequest, NotFound
 
 CHUNK_BYTES = 256 * 1024
+_HALF = ".new-"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
-    """The blobs of one folder, which is made when it is missing."""
+    """The blobs of one folder, which is made when it is missing and belongs to one process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for half in folder.glob(f"*/{_HALF}*"):  # an earlier process died while these came
+            half.unlink()
 
     def path(self, digest: str) -> Path:
         """Where a blob is or would be.  Raises InvalidRequest when `digest` is not 64 hexadecimal digits."""
@@ -46,7 +49,7 @@ class BlobStore:
         """Keep what `chunks` bring; its length.  Raises InvalidRequest, keeping nothing, when the digest is another."""
         target = self.path(digest)
         target.parent.mkdir(exist_ok=True, mode=0o700)
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=_HALF)
         actual = hashlib.sha256()
         size = 0
         try:
@@ -59,11 +62,12 @@ class BlobStore:
                     raise InvalidRequest(
                         f"cannot keep blob {digest[:12]}…: the {size} bytes that came are {actual.hexdigest()[:12]}…; send it again"
                     )
-                await asyncio.to_thread(_settle, file.fileno())
+                await asyncio.to_thread(os.fsync, file.fileno())
             os.replace(name, target)
         except BaseException:
             os.unlink(name)
             raise
+        await asyncio.to_thread(_settle_folders, target.parent, self._folder)
         return size
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
@@ -78,5 +82,11 @@ class BlobStore:
         self.path(digest).unlink(missing_ok=True)
 
 
-def _settle(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _settle_folders(*folders: Path) -> None:
+    """A name is on disk only when the folder that holds it is."""
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -57,6 +57,7 @@ class CallTable:
         def work(connection: sqlite3.Connection) -> None:
             for value in values:
                 if connection.execute(self._sql["claim"], value).rowcount:
+                    connection.execute(self._sql["supersede_attempt"], value)
                     connection.execute(self._sql["open_attempt"], value)
 
         return self._database.write("claim", work)
@@ -88,11 +89,14 @@ class CallTable:
 
         return self._database.write("end_queued", work)
 
-    def forget(self, before: float) -> asyncio.Future[tuple[int, frozenset[str]]]:
-        """Drop the calls that ended before a time: how many, and the blobs that no call names any more."""
+    def forget(self, before: float, limit: int = 1000) -> asyncio.Future[tuple[int, frozenset[str]]]:
+        """Drop up to `limit` of the calls that ended before a time: how many, and the blobs that nothing names any more.
+
+        Ask again until it is none: a longer write would keep every other one waiting.
+        """
 
         def work(connection: sqlite3.Connection) -> tuple[int, frozenset[str]]:
-            gone = connection.execute(self._sql["forget"], {"before": before}).fetchall()
+            gone = connection.execute(self._sql["forget"], {"before": before, "limit": limit}).fetchall()
             for workspace, call, _, _ in gone:
                 connection.execute(self._sql["forget_attempts"], {"workspace": workspace, "call": call})
             blobs = {blob for row in gone for blob in row[2:] if blob}
@@ -229,7 +233,7 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "result_blob": row.result.blob if is_ok and row.result is not None else "",
         "failure": pack(row.failure) if row.failure is not None and state.is_final else None,
         "outcome": row.event.value,
-        "detail": row.failure.message[:500] if row.failure is not None else "",
+        "detail": _storable(row.failure.message[:500]) if row.failure is not None else "",
     }
 
 
@@ -277,6 +281,11 @@ def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         not_before=_time(not_before) or 0.0,
         submitted_at=_time(submitted_at) or 0.0,
     )
+
+
+def _storable(text: str) -> str:
+    """Half a surrogate pair, which user code may raise with, is no text to a database."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _int(value: object) -> int:

@@ -34,6 +34,7 @@ class VersionTable:
             "app": row.app,
             "environment": row.environment,
             "manifest": json.dumps(to_plain(row.manifest)),
+            "code": row.manifest.code.digest,
             "at": row.at,
         }
 

@@ -28,14 +28,14 @@ class _Write(Generic[R]):
     work: Callable[[sqlite3.Connection], R]
     future: asyncio.Future[R]
     result: R | None = None
-    error: sqlite3.Error | None = None
+    error: Exception | None = None
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Do it; an error of the database's is kept for its future."""
+        """Do it; its error is kept for its future."""
         connection.execute("SAVEPOINT one")
         try:
             self.result = self.work(connection)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  # one write's boundary: its bad text must not end the thread for all
             self.error = error
             connection.execute("ROLLBACK TO one")
         connection.execute("RELEASE one")
@@ -45,9 +45,9 @@ class _Write(Generic[R]):
         if self.future.cancelled():
             return
         if self.error is not None:
-            self.future.set_exception(
-                Unavailable(f"cannot keep {self.name}: {self.error}; check the disk, then try again")
-            )
+            refusal = Unavailable(f"cannot keep {self.name}: {self.error}; check the disk, then try again")
+            refusal.__cause__ = self.error
+            self.future.set_exception(refusal)
         else:
             self.future.set_result(self.result)  # type: ignore[arg-type]  # set by run, unless there was an error
 
@@ -59,6 +59,7 @@ class Writer:
         self._connection = connection
         self._faults = faults
         self._loop = asyncio.get_running_loop()
+        self._is_open = True
         self._queue: queue.SimpleQueue[_Write[object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store.writer", daemon=True)
         self._thread.start()
@@ -66,11 +67,15 @@ class Writer:
     def write(self, name: str, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
         """Queue a write; the future is done when it is on disk.  Raises Unavailable through it when it cannot be."""
         future: asyncio.Future[R] = self._loop.create_future()
+        if not self._is_open:
+            future.set_exception(Unavailable(f"cannot keep {name}: the store is closed; start the server again"))
+            return future
         self._queue.put(_Write(name, work, future))  # type: ignore[arg-type]  # each write knows its own type
         return future
 
     async def close(self) -> None:
-        """Return when all that was queued is on disk."""
+        """Return when all that was queued is on disk; what is queued from now on is refused."""
+        self._is_open = False
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()

@@ -7,6 +7,10 @@ ON CONFLICT (workspace, id) DO NOTHING;
 UPDATE calls SET state = 'running', token_epoch = :epoch, token_n = :n, worker = :worker, node = :node, started_at = :at
 WHERE workspace = :workspace AND id = :call AND sequence = 0 AND (token_epoch, token_n) < (:epoch, :n);
 
+-- supersede_attempt: a try that nobody ended is over, because a newer token has the call
+UPDATE attempts SET ended_at = :at, outcome = 'lease_lost', detail = 'another worker has the call'
+WHERE workspace = :workspace AND call = :call AND ended_at IS NULL;
+
 -- open_attempt: a try begins
 INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at)
 VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :at);
@@ -58,11 +62,15 @@ SELECT id, workspace, app, environment, version, function, method, accept, state
     worker, node, not_before, submitted_at
 FROM calls WHERE sequence = 0 ORDER BY workspace, id;
 
--- forget: drop the calls that ended before a time
-DELETE FROM calls WHERE sequence > 0 AND ended_at < :before RETURNING workspace, id, payload_blob, result_blob;
+-- forget: drop some of the calls that ended before a time
+DELETE FROM calls WHERE rowid IN (
+    SELECT rowid FROM calls WHERE sequence > 0 AND ended_at < :before ORDER BY ended_at LIMIT :limit
+) RETURNING workspace, id, payload_blob, result_blob;
 
 -- forget_attempts: drop the tries of calls that are not kept any more
 DELETE FROM attempts WHERE workspace = :workspace AND call = :call;
 
--- names_blob: whether a call still needs a blob
-SELECT EXISTS (SELECT 1 FROM calls WHERE payload_blob = :blob OR result_blob = :blob);
+-- names_blob: whether a call or a version still needs a blob
+SELECT EXISTS (SELECT 1 FROM calls WHERE payload_blob = :blob AND payload_blob <> '')
+    OR EXISTS (SELECT 1 FROM calls WHERE result_blob = :blob AND result_blob <> '')
+    OR EXISTS (SELECT 1 FROM versions WHERE code = :blob);

@@ -11,8 +11,8 @@ SELECT workspace, id, hash, at FROM tokens;
 DELETE FROM tokens WHERE workspace = :workspace AND id = :id;
 
 -- add_version: keep a version
-INSERT INTO versions (workspace, id, app, environment, manifest, at)
-VALUES (:workspace, :id, :app, :environment, :manifest, :at);
+INSERT INTO versions (workspace, id, app, environment, manifest, code, at)
+VALUES (:workspace, :id, :app, :environment, :manifest, :code, :at);
 
 -- route: where a name leads
 SELECT r.version, v.manifest FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
