@@ -1,8 +1,9 @@
 """What happened to calls, written down by whoever saw it, and a checker of what must be true of any such history.
 
-Callers write `submitted`, `acknowledged` and `seen` (a result, by whoever read it); the functions themselves write
-`started`.  The checker proves what DESIGN calls delivery: nothing acknowledged is lost, every call has at most one
-visible result, which never changes, and nothing starts once a result was seen.
+Callers write `submitted`, `acknowledged` and `seen` (a result, by whoever read it); the functions themselves, or whoever
+gives calls to them, write `started`.  The checker proves what delivery promises: nothing acknowledged is lost, every call
+has at most one visible result, which never changes, nothing starts once a result was seen, no more tries are charged than
+there were, and, where starts tell their tokens, each is newer than the one before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 
 
 class What(str, Enum):
@@ -23,13 +25,17 @@ class What(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One sight of one call.  `at` is on one clock for all; `value` is the result that was seen."""
+    """One sight of one call.  `at` is on one clock for all; `value` is the result that was seen.
+
+    `token` is what a start was granted, None where whoever saw the start could not know it.
+    """
 
     what: What
     call: str
     at: float
     value: str = ""
     attempts: int = 0
+    token: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -41,6 +47,10 @@ class History:
     def add(self, what: What, call: str, at: float, *, value: str = "", attempts: int = 0) -> None:
         """Write one down."""
         self.events.append(Event(what=what, call=call, at=at, value=value, attempts=attempts))
+
+    def add_start(self, call: str, at: float, token: tuple[int, int]) -> None:
+        """Write down a start, by whoever granted it."""
+        self.events.append(Event(what=What.STARTED, call=call, at=at, token=token))
 
 
 def check(history: History) -> list[str]:
@@ -68,4 +78,7 @@ def _check_call(call: str, events: list[Event]) -> list[str]:
         wrong.append(f"{call} started after its result was seen")
     if seen and max(event.attempts for event in seen) > len(starts) and starts:
         wrong.append(f"{call} counts {max(event.attempts for event in seen)} attempts and started {len(starts)} times")
+    tokens = [start.token for start in starts if start.token is not None]
+    if any(after <= before for before, after in pairwise(tokens)):
+        wrong.append(f"{call} was started with tokens that do not grow: {tokens}")
     return wrong

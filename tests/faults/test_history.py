@@ -45,3 +45,21 @@ def test_more_attempts_than_starts_is_found() -> None:
     made.add(V, "call-1", 2, value="x", attempts=3)
 
     assert check(made) == ["call-1 counts 3 attempts and started 1 times"]
+
+
+@pytest.mark.parametrize("tokens", [[(1, 2), (1, 2)], [(1, 2), (1, 1)], [(2, 1), (1, 9)]])
+def test_a_token_that_is_not_newer_than_the_one_before_is_found(tokens: list[tuple[int, int]]) -> None:
+    made = history((S, 0, ""))
+    for at, token in enumerate(tokens):
+        made.add_start("call-1", at, token)
+
+    assert check(made) == [f"call-1 was started with tokens that do not grow: {tokens}"]
+
+
+def test_tokens_that_grow_over_epochs_are_as_promised_and_calls_do_not_share_them() -> None:
+    made = history((S, 0, ""))
+    made.add(S, "call-2", 0)
+    for call, token in (("call-1", (1, 2)), ("call-2", (1, 1)), ("call-1", (2, 1))):
+        made.add_start(call, 1, token)
+
+    assert check(made) == []
