@@ -20,6 +20,7 @@ from relight.protocol.errors import InvalidRequest, TooLarge
 MAX_FILES = 2_000
 MAX_BYTES = 32 * 1024 * 1024
 _MAX_ENTRIES = 20_000
+_MARKS = ("pyvenv.cfg", "relight.db")
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
@@ -138,7 +139,9 @@ def _walk(root: Path) -> list[Path] | None:
 
 
 def _is_skipped(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name in _SKIPPED or (folder / "pyvenv.cfg").is_file()
+    """Nobody's source: hidden, made, installed, or where a server keeps its things."""
+    is_ours = any((folder / name).is_file() for name in _MARKS)
+    return is_ours or folder.name.startswith(".") or folder.name in _SKIPPED
 
 
 def _imported(root: Path) -> Iterator[Path]:

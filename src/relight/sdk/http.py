@@ -1,7 +1,7 @@
 """One HTTP connection, over a unix socket or TCP: a request's head and body leave in one write.
 
-The answer is read by `http.client`.  What goes wrong on the way is `Unreachable`, and says whether the server may have
-heard the request; it never is a half-read answer, since a connection that failed is not used again.
+The answer is read by `http.client`.  What goes wrong on the way is `Unreachable`, and never a half-read answer: a
+connection that failed is not used again.  Nothing is sent twice from here: only who asks knows how to ask again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ _JOINED_BYTES = 1024 * 1024
 
 
 class Unreachable(Exception):
-    """No answer came.  `was_heard`: the server may have got the request all the same."""
-
-    def __init__(self, why: str, *, was_heard: bool) -> None:
-        super().__init__(why)
-        self.was_heard = was_heard
+    """No answer came; the server may have heard the request all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +71,7 @@ class Http:
         return reply
 
     def lines(self, request: Request) -> Iterator[bytes]:
-        """Send it and give the answer line by line, as it comes; a bad answer comes whole, by StopIteration's Reply."""
+        """Send it and give the answer line by line, as it comes; raises BadAnswer when it is refused."""
         with self._answering(request, is_endless=True) as response:
             if response.status >= 400:
                 raise BadAnswer(Reply(status=response.status, body=response.read()))
@@ -88,6 +84,9 @@ class Http:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def __del__(self) -> None:
+        self.close()  # whoever forgets a connection hangs it up: there is nothing a user could do about it
 
     def shut_down(self) -> None:
         """Wake whoever reads in another thread: nothing more comes."""
@@ -104,17 +103,6 @@ class Http:
         """Send it, and read the head of the answer."""
         if os.getpid() != self._process:  # a fork must not speak on its parent's connection
             self._socket, self._process = None, os.getpid()
-        was_kept = self._socket is not None
-        try:
-            return self._begin(request, is_endless)
-        except Unreachable:
-            if not was_kept:
-                raise
-        return self._begin(
-            request, is_endless
-        )  # the server had closed an idle connection; what is asked may be asked twice
-
-    def _begin(self, request: Request, is_endless: bool) -> http.client.HTTPResponse:
         if self._socket is None:
             self._socket = self._connect()
         try:
@@ -124,7 +112,7 @@ class Http:
             response.begin()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(f"the connection broke: {error or type(error).__name__}", was_heard=True) from error
+            raise Unreachable(f"the connection broke: {error or type(error).__name__}") from error
         return response
 
     def _connect(self) -> socket.socket:
@@ -138,7 +126,7 @@ class Http:
                 return connection
             return ssl.create_default_context().wrap_socket(connection, server_hostname=address.host)
         except OSError as error:
-            raise Unreachable(f"it does not answer: {error.strerror or error}", was_heard=False) from error
+            raise Unreachable(f"it does not answer: {error.strerror or error}") from error
 
 
 class BadAnswer(Exception):
@@ -169,7 +157,7 @@ class _Answer:
             return
         self._connection.close()
         if isinstance(error, (OSError, http.client.HTTPException, ValueError)):
-            raise Unreachable(f"the answer broke off: {error or type(error).__name__}", was_heard=True) from error
+            raise Unreachable(f"the answer broke off: {error or type(error).__name__}") from error
 
 
 def _send(connection: socket.socket, request: Request, address: Address) -> None:

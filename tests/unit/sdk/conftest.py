@@ -193,12 +193,12 @@ class Wire:
     def exchange(self, request: Request) -> Reply:
         fault = self._platform.faults.pop(0) if self._platform.faults else ""
         if fault == "refused":
-            raise Unreachable("it does not answer", was_heard=False)
+            raise Unreachable("it does not answer")
         if fault == "busy":
             return Reply(status=503, body=b'{"code": "unavailable", "detail": "cannot do it: it is leaving"}')
         reply = self._platform.answer(request)
         if fault == "cut":
-            raise Unreachable("the connection broke", was_heard=True)
+            raise Unreachable("the connection broke")
         return reply
 
     def lines(self, request: Request) -> Iterator[bytes]:

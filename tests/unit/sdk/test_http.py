@@ -75,29 +75,29 @@ def test_head_and_body_leave_together_and_the_connection_is_kept(
     )
 
 
-def test_an_idle_connection_that_the_server_closed_is_made_anew(
+def test_an_idle_connection_that_the_server_closed_says_so_and_is_made_anew(
     listen: Callable[[Script], tuple[Listener, Http]],
 ) -> None:
     listener, http = listen([[OK], [OK]])
+    http.exchange(get())
 
-    assert [http.exchange(get()).body for _ in range(2)] == [b"ok", b"ok"]
+    with pytest.raises(Unreachable):  # it cannot know whether the server closed before or after it read
+        http.exchange(get())
+
+    assert http.exchange(get()).body == b"ok"
     assert len(listener.heard) == 2
 
 
-def test_an_answer_that_breaks_off_may_have_been_heard(listen: Callable[[Script], tuple[Listener, Http]]) -> None:
+def test_an_answer_that_breaks_off_is_no_answer(listen: Callable[[Script], tuple[Listener, Http]]) -> None:
     _, http = listen([[OK[:-1]]])
 
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(Unreachable, match="broke off"):
         http.exchange(get())
 
-    assert caught.value.was_heard
 
-
-def test_nobody_there_has_not_heard(tmp_path: Path) -> None:
-    with pytest.raises(Unreachable) as caught:
+def test_nobody_there_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="does not answer"):
         Http(Address(path=str(tmp_path / "none"))).exchange(get())
-
-    assert not caught.value.was_heard
 
 
 def test_lines_come_as_they_are_sent_whatever_the_chunks(listen: Callable[[Script], tuple[Listener, Http]]) -> None:

@@ -1,0 +1,38 @@
+"""What `Image.host()` says of this interpreter."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+from relight.sdk.image import Image, _named_elsewhere
+
+
+def test_the_host_is_this_interpreter() -> None:
+    image = Image.host()
+
+    assert (image.python, image.prefix, image.base_prefix) == (sys.executable, sys.prefix, sys.base_prefix)
+    assert image.version == platform.python_version()
+
+
+def test_relights_own_source_is_not_named() -> None:
+    import relight
+
+    assert str(Path(relight.__file__).parent.parent) not in Image.host().paths
+
+
+def test_folders_that_pth_files_and_editable_installs_name_are_found(tmp_path: Path) -> None:
+    packages, project, editable = (tmp_path / name for name in ("packages", "project", "an editable"))
+    record = packages / "e-1.dist-info" / "direct_url.json"
+    for folder in (project, editable, record.parent):
+        folder.mkdir(parents=True)
+    (packages / "p.pth").write_text(f"# a comment\nimport sys\n{project}\n/nowhere/at/all\n")
+    record.write_text(
+        json.dumps({"url": f"file://{str(editable).replace(' ', '%20')}", "dir_info": {"editable": True}})
+    )
+    (packages / "broken-1.dist-info").mkdir()
+    (packages / "broken-1.dist-info" / "direct_url.json").write_text("{")
+
+    assert _named_elsewhere([packages]) == (str(project), str(editable))
