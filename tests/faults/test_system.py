@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -106,10 +107,12 @@ def _kill_at_random(server: Server, chance: random.Random, is_over: threading.Ev
             server.kill()
             server.start()
         elif what == "agent":
-            server.kill_agent()
+            with contextlib.suppress(ProcessLookupError):
+                server.kill_agent()
         else:
-            for pid in chance.sample(found, 1) if (found := workers_of(server)) else []:
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                for pid in chance.sample(found, 1) if (found := workers_of(server)) else []:
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _add_starts(history: History, server: Server, calls: set[str]) -> None:

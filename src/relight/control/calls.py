@@ -71,7 +71,8 @@ class Calls:
             asked = tuple(request for request in asked if request.id not in there)
         await self._take(workspace, asked)
         ids = [request.id for request in submit.calls]
-        await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS))
+        look = partial(self._recall, workspace) if submit.is_again else _all_are_new
+        await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS), look)
         return CallViews(calls=await self._views(workspace, ids))
 
     async def wait(self, workspace: str, query: Await) -> CallViews:
@@ -79,7 +80,7 @@ class Calls:
         seconds = min(query.wait_seconds, MAX_WAIT_SECONDS)
         if query.group:
             return await self._wait_group(workspace, query, seconds)
-        await self._waiters.wait_any(query.ids, seconds)
+        await self._waiters.wait_any(query.ids, seconds, partial(self._recall, workspace))
         return CallViews(calls=await self._views(workspace, query.ids))
 
     async def show(self, workspace: str, call_id: str) -> CallDetail:
@@ -359,6 +360,11 @@ class Calls:
             )
         return tuple(recent[one] if one in recent else self._explained(stored[one]) for one in ids)
 
+    async def _recall(self, workspace: str, ids: Sequence[str]) -> None:
+        for view in (await self._store.calls.existing(workspace, ids)).values():
+            if view.state.is_final:
+                self._waiters.recall(view)
+
     async def _find(self, workspace: str, call_id: str) -> CallView:
         return (await self._views(workspace, [call_id]))[0]
 
@@ -367,3 +373,7 @@ class Calls:
             return view
         reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")
+
+
+async def _all_are_new(ids: Sequence[str]) -> None:
+    """Calls that were submitted a moment ago cannot have ended before."""

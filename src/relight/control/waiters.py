@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from relight.protocol.calls import CallView
+
+Look = Callable[[Sequence[str]], Awaitable[None]]
+"""Looks calls up in the store, and recalls those that have ended."""
 
 _KEPT_BYTES = 64 * 1024 * 1024
 _VIEW_BYTES = 512
@@ -65,10 +68,7 @@ class Waiters:
     def publish(self, view: CallView) -> None:
         """A call has ended, and its end is kept."""
         self._last_sequence = max(self._last_sequence or 0, view.sequence)
-        self._remember(view)
-        for future in self._futures.pop(view.id, ()):
-            if not future.done():
-                future.set_result(view)
+        self.recall(view)
         feed = self._groups.get(view.group) if view.group else None
         if feed is not None:
             feed.add(view)
@@ -77,13 +77,20 @@ class Waiters:
         """The end of a call, if it was seen lately."""
         return self._recent.get(call_id)
 
-    async def wait_all(self, ids: Iterable[str], seconds: float) -> None:
+    async def wait_all(self, ids: Iterable[str], seconds: float, look: Look) -> None:
         """Return when all have ended, or after `seconds`."""
-        await self._wait(ids, seconds, asyncio.ALL_COMPLETED)
+        await self._wait(ids, seconds, look, asyncio.ALL_COMPLETED)
 
-    async def wait_any(self, ids: Iterable[str], seconds: float) -> None:
+    async def wait_any(self, ids: Iterable[str], seconds: float, look: Look) -> None:
         """Return when one has ended, or after `seconds`."""
-        await self._wait(ids, seconds, asyncio.FIRST_COMPLETED)
+        await self._wait(ids, seconds, look, asyncio.FIRST_COMPLETED)
+
+    def recall(self, view: CallView) -> None:
+        """A call had ended before anybody here asked for it."""
+        self._remember(view)
+        for future in self._futures.pop(view.id, ()):
+            if not future.done():
+                future.set_result(view)
 
     def group(self, name: str) -> GroupFeed:
         """The feed of a group, from now on."""
@@ -96,7 +103,8 @@ class Waiters:
         """Nobody reads this group any more."""
         self._groups.pop(name, None)
 
-    async def _wait(self, ids: Iterable[str], seconds: float, until: str) -> None:
+    async def _wait(self, ids: Iterable[str], seconds: float, look: Look, until: str) -> None:
+        """Wait on futures, and only then look into the store: an end is seen by one or the other, never by neither."""
         futures: dict[str, asyncio.Future[CallView]] = {}
         for call_id in ids:
             if call_id in self._recent:
@@ -108,6 +116,7 @@ class Waiters:
             self._futures.setdefault(call_id, []).append(future)
         try:
             if futures and seconds > 0:
+                await look(tuple(futures))
                 await asyncio.wait(futures.values(), timeout=seconds, return_when=until)
         finally:
             self._drop(futures)
@@ -121,6 +130,8 @@ class Waiters:
                     del self._futures[call_id]
 
     def _remember(self, view: CallView) -> None:
+        if view.id in self._recent:
+            return
         self._recent[view.id] = view
         self._recent_bytes += _weight(view)
         while self._recent_bytes > _KEPT_BYTES:

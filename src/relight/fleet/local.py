@@ -98,7 +98,9 @@ class LocalAgent:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
-        self._pid_file.write_text(str(process.pid))
+        new = self._pid_file.with_suffix(".new")
+        new.write_text(str(process.pid))
+        new.replace(self._pid_file)
         return _Process(os.pidfd_open(process.pid), process)
 
 
