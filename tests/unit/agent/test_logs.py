@@ -1,0 +1,88 @@
+"""Bytes of two pipes become lines that belong to calls, however they are cut."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relight.agent.logs import LAST_LINES, LINE_BYTES, Line, Output, Splitter
+
+MARK = "n0nce"
+
+
+def note(what: str, call: str = "call-1") -> bytes:
+    """What a worker writes where a call begins or ends."""
+    return f"\0{MARK} {what} {call}\n".encode()
+
+
+def split(*chunks: bytes) -> list[Line]:
+    """All lines of these bytes."""
+    splitter = Splitter(MARK, lambda call: call.startswith("call-"))
+    return [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.finish()
+
+
+def test_lines_within_a_calls_notes_are_its_own():
+    lines = split(b"a\n" + note("begin") + b"b\n" + note("end") + b"c\n")
+
+    assert lines == [Line("a"), Line("b", "call-1"), Line("c")]
+
+
+def test_a_line_without_an_end_before_a_note_is_kept_under_its_call():
+    assert split(note("begin") + b"no end" + note("end")) == [Line("no end", "call-1")]
+
+
+def test_the_last_line_needs_no_end():
+    assert split(b"a\nb") == [Line("a"), Line("b")]
+
+
+def test_a_call_that_is_not_the_workers_own_is_not_believed():
+    assert split(note("begin", "other-call") + b"a\n") == [Line("a")]
+
+
+def test_a_note_with_another_mark_is_text():
+    assert split(b"\0guess begin call-1\na\n") == [Line("\ufffdguess begin call-1"), Line("a")]
+
+
+def test_a_long_line_is_cut_and_nothing_of_it_is_lost():
+    lines = split(b"x" * (LINE_BYTES * 2 + 5) + b"\n")
+
+    assert [len(line.text) for line in lines] == [LINE_BYTES, LINE_BYTES, 5]
+
+
+def test_a_line_that_never_ends_is_not_kept_whole():
+    splitter = Splitter(MARK, lambda _: True)
+
+    lines = splitter.feed(b"x" * 10 * LINE_BYTES)
+
+    assert len(lines) >= 9
+
+
+def test_bytes_that_are_no_text_are_shown_as_such():
+    assert split(b"\xff\xfe\n\r\nplain\r\n") == [Line("\ufffd\ufffd"), Line(""), Line("plain")]
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\r\n", note("begin"), note("end"), "é".encode(), b"\0"])), st.data())
+def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], data: st.DataObject):
+    whole = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=5)))
+    chunks = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+    assert split(*chunks) == split(whole)
+
+
+async def test_draining_reads_what_was_written_and_keeps_the_last_lines():
+    heard: list[tuple[str, str]] = []
+    output = Output(MARK, lambda _: True, lambda source, lines: heard.extend((source, line.text) for line in lines))
+    for number in range(LAST_LINES + 5):
+        os.write(output.stdout.writer, f"{number}\n".encode())
+    os.write(output.stderr.writer, b"oops")
+
+    output.drain()
+    drained = len(heard)
+    output.close()
+
+    assert drained == LAST_LINES + 5
+    assert heard[-1] == ("stderr", "oops")
+    assert output.last_lines == (*(str(number) for number in range(6, LAST_LINES + 5)), "oops")

@@ -1,0 +1,153 @@
+"""What a node has to tell is told, in order, and ends again until they are known to be kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+from relight.agent.outbox import KEPT_LINES, REPORT_BYTES, REPORT_LINES, Held, Outbox
+from relight.protocol.calls import CallEvent, Token
+from relight.protocol.link import CallEnd, LogLine, WorkerChange
+from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerState
+
+
+def end(call: str, data: bytes = b"1") -> tuple[Held, CallEnd]:
+    """An attempt and its end."""
+    result = Payload(format="json", data=data, size=len(data))
+    token = Token(1, 1)
+    told = CallEnd(call=call, token=token, outcome=CallEvent.SUCCEEDED, worker="w", result=result)
+    return Held("w", call, token, 1), told
+
+
+def line(text: str) -> LogLine:
+    """Something a worker wrote."""
+    return LogLine(worker="w", at=0.0, source="stdout", text=text)
+
+
+def change(state: WorkerState) -> WorkerChange:
+    """A step of a worker's life."""
+    return WorkerChange(worker="w", state=state, at=1.0)
+
+
+def test_all_that_happened_in_one_turn_is_one_report():
+    wakes: list[int] = []
+    outbox = Outbox(lambda: wakes.append(1))
+
+    outbox.change(change(WorkerState.BUSY))
+    outbox.lines([line("hello")])
+    outbox.end(*end("call-1"))
+    report = outbox.take()
+
+    assert report is not None
+    assert (len(report.ends), len(report.workers), len(report.logs)) == (1, 1, 1)
+    assert outbox.take() is None
+    assert wakes, "somebody has to be told that there is something to take"
+
+
+def test_an_end_is_told_again_on_a_new_link_until_it_is_acknowledged():
+    outbox = Outbox()
+    outbox.end(*end("call-1"))
+    outbox.end(*end("call-2"))
+    outbox.take()
+
+    outbox.acknowledge([("call-1", Token(1, 1))])
+    outbox.rewind()
+    report = outbox.take()
+
+    assert report is not None
+    assert [told.call for told in report.ends] == ["call-2"]
+
+
+def test_an_end_is_told_once_on_one_link():
+    outbox = Outbox()
+    outbox.end(*end("call-1"))
+    outbox.take()
+
+    outbox.end(*end("call-2"))
+    report = outbox.take()
+
+    assert report is not None
+    assert [told.call for told in report.ends] == ["call-2"]
+
+
+def test_a_call_is_held_from_its_promise_to_its_acknowledgement():
+    outbox = Outbox()
+    held, told = end("call-1")
+
+    outbox.promise(held)
+    promised = list(outbox.held())
+    outbox.end(held, told)
+    outbox.take()
+    unacknowledged = list(outbox.held())
+    outbox.acknowledge([held.key])
+
+    assert promised == unacknowledged == [held]
+    assert list(outbox.held()) == []
+
+
+def test_an_acknowledgement_of_another_attempt_means_nothing():
+    outbox = Outbox()
+    held, told = end("call-1")
+    outbox.end(held, told)
+
+    outbox.acknowledge([("call-1", Token(1, 2))])
+
+    assert list(outbox.held()) == [held]
+
+
+def test_a_departure_is_told_again_on_a_new_link_and_other_changes_are_not():
+    outbox = Outbox()
+    outbox.change(change(WorkerState.BUSY))
+    outbox.change(change(WorkerState.GONE))
+    outbox.take()
+
+    outbox.rewind()
+    report = outbox.take()
+
+    assert report is not None
+    assert [told.state for told in report.workers] == [WorkerState.GONE]
+
+
+def test_lines_give_way_where_the_link_is_behind():
+    outbox = Outbox()
+    outbox.lines([line("hello")])
+    outbox.end(*end("call-1"))
+
+    report = outbox.take(with_lines=False)
+
+    assert report is not None
+    assert (len(report.ends), report.logs, outbox.has_lines) == (1, (), True)
+
+
+def test_only_the_newest_lines_are_kept_and_the_rest_is_counted():
+    outbox = Outbox()
+
+    outbox.lines([line(str(number)) for number in range(KEPT_LINES + 7)])
+    report = outbox.take()
+
+    assert report is not None
+    assert (report.dropped_log_lines, report.logs[0].text, len(report.logs)) == (7, "7", REPORT_LINES)
+
+
+def test_a_report_of_many_large_ends_is_several():
+    outbox = Outbox()
+    for number in range(3):
+        outbox.end(*end(f"call-{number}", b"x" * (REPORT_BYTES // 2)))
+
+    reports = [outbox.take(), outbox.take(), outbox.take()]
+
+    assert [report and len(report.ends) for report in reports] == [2, 1, None]
+
+
+async def test_waiting_until_all_is_told_ends_with_the_last_acknowledgement():
+    outbox = Outbox()
+    held, told = end("call-1")
+    outbox.end(held, told)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(outbox.wait_told())
+        await asyncio.wait([waiting], timeout=0)
+        was_done = waiting.done()
+        outbox.acknowledge([held.key])
+
+    assert not was_done

@@ -1,0 +1,376 @@
+"""One worker, whose sandbox the test plays: each way a call and a worker can end, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from relight.protocol.calls import CallEvent, Token
+from relight.protocol.channel import Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.errors import Failure, StartFailed
+from relight.protocol.link import StartWorker, StopWorker
+from relight.protocol.payload import INLINE_BYTES, Payload
+from relight.sandbox.spec import SandboxExit
+
+
+async def test_a_worker_that_starts_runs_a_call_and_waits_tells_each_state(bench):
+    worker, sandbox = await bench.ready()
+    worker.run(bench.order())
+    message, _ = sandbox.hear()
+    sandbox.say(bench.ended())
+    await bench.settle()
+
+    assert isinstance(message, Run)
+    assert (message.call, message.attempt) == ("call-1", 1)
+    assert bench.states() == ["starting", "ready", "busy", "idle"]
+    assert bench.changes[-1].isolation == "namespaces"
+    (end,) = bench.ends
+    assert (end.call, end.token, end.outcome, end.result.data) == ("call-1", Token(1, 1), CallEvent.SUCCEEDED, b"1")
+
+
+async def test_a_worker_is_told_what_to_load(bench):
+    _, sandbox = await bench.begin(qualname="Reader", is_class=True)
+
+    message, _ = sandbox.hear()
+
+    assert isinstance(message, Load)
+    assert (message.module, message.qualname, message.is_class, message.paths) == ("app", "Reader", True, ("/app",))
+
+
+async def test_code_that_has_to_be_fetched_is_a_state_of_its_own(bench):
+    bench.provider.is_here = False
+
+    bench.workers.start(StartWorker(worker="worker-1", spec=bench.spec()))
+    await bench.settle()
+    assert bench.states() == ["pulling"]
+    bench.provider.gate.set()
+    await bench.settle()
+
+    assert bench.states() == ["pulling", "starting"]
+
+
+async def test_a_sandbox_that_cannot_be_made_says_why(bench):
+    bench.sandboxes.refusal = StartFailed("cannot start sandbox: no room")
+
+    with pytest.raises(IndexError):
+        await bench.begin()
+
+    assert bench.states() == ["starting", "gone"]
+    assert bench.changes[-1].failure == Failure(code="start_failed", message="cannot start sandbox: no room")
+    assert bench.changes[-1].exit.reason == "start_failed"
+
+
+async def test_a_module_that_cannot_be_loaded_is_told_with_the_users_own_failure(bench):
+    failure = Failure(code="start_failed", message="boom", type_name="ValueError", traceback="...")
+    _, sandbox = await bench.begin()
+
+    sandbox.say(LoadFailed(failure=failure))
+    await bench.settle()
+    sandbox.end(SandboxExit(code=70))
+    await bench.settle()
+
+    assert (bench.changes[-1].failure, bench.changes[-1].exit.reason) == (failure, "start_failed")
+
+
+async def test_a_worker_that_dies_while_loading_is_a_failed_start_with_its_last_words(bench):
+    _, sandbox = await bench.begin()
+
+    os.write(sandbox.stderr, b"Fatal Python error\n")
+    sandbox.end(SandboxExit(signal=signal.SIGSEGV))
+    await bench.settle()
+
+    change = bench.changes[-1]
+    assert change.exit.reason == "signal:SIGSEGV"
+    assert change.exit.last_lines == ("Fatal Python error",)
+    assert "Fatal Python error" in change.failure.message
+
+
+async def test_a_start_that_takes_too_long_is_ended(bench):
+    _, sandbox = await bench.begin(startup_timeout_seconds=77.0)
+
+    bench.go_off(77.0)
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert bench.changes[-1].exit.reason == "start_timed_out"
+    assert "77 s" in bench.changes[-1].failure.message
+
+
+async def test_what_a_call_wrote_is_told_before_its_end_and_under_its_name(bench):
+    worker, sandbox = await bench.ready()
+    worker.run(bench.order())
+    os.write(sandbox.stdout, b"no newline at the end")
+    sandbox.say(bench.ended())
+    os.write(sandbox.stdout, b" yet\n")
+    await bench.settle()
+
+    assert [(line.source, line.text, line.worker) for line in bench.logs] == [
+        ("stdout", "no newline at the end yet", "worker-1")
+    ]
+
+
+async def test_lines_between_the_marks_of_a_call_belong_to_it(bench):
+    worker, sandbox = await bench.begin()
+    load, _ = sandbox.hear()
+    sandbox.say(Ready(import_seconds=0, enter_seconds=0, python="3.11"))
+    await bench.settle()
+    worker.run(bench.order())
+    note = f"\0{load.mark} %s call-1\n"
+
+    os.write(sandbox.stdout, b"before\n" + (note % "begin").encode() + b"in\n" + (note % "end").encode() + b"after\n")
+    sandbox.say(bench.ended())
+    await bench.settle()
+
+    assert [(line.text, line.call) for line in bench.logs] == [("before", ""), ("in", "call-1"), ("after", "")]
+
+
+async def test_a_call_past_its_time_is_interrupted_and_ends_by_the_workers_word(bench):
+    _, sandbox = await bench.running(timeout_seconds=60.0)
+
+    bench.go_off(60.0)
+    message, _ = sandbox.hear()
+    sandbox.say(bench.ended(outcome=CallEvent.TIMED_OUT, result=None))
+    await bench.settle()
+
+    assert message == Interrupt(call="call-1", reason=CallEvent.TIMED_OUT)
+    assert sandbox.signals == [signal.SIGUSR1]
+    assert bench.ends[0].outcome is CallEvent.TIMED_OUT
+    assert bench.ends[0].failure.code == "timed_out"
+    assert bench.states()[-1] == "idle", "a worker that obeyed lives on"
+
+
+async def test_a_call_that_does_not_obey_dies_with_its_worker(bench):
+    worker, sandbox = await bench.running(grace_seconds=5.0)
+
+    assert worker.cancel("call-1", Token(1, 1))
+    bench.go_off(5.0)
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert (bench.ends[0].outcome, bench.ends[0].is_charged) == (CallEvent.CANCELLED, True)
+    assert bench.changes[-1].exit.reason == "killed:cancelled"
+
+
+async def test_a_cancel_with_an_older_token_means_another_attempt(bench):
+    worker, sandbox = await bench.running()
+
+    assert not worker.cancel("call-1", Token(0, 9))
+    assert sandbox.signals == []
+
+
+async def test_a_call_that_fails_while_it_is_interrupted_has_obeyed(bench):
+    worker, sandbox = await bench.running()
+    failure = Failure(code="function_failed", message="raised on the way out")
+
+    worker.cancel("call-1", Token(1, 1))
+    sandbox.say(bench.ended(outcome=CallEvent.FAILED, result=None, failure=failure))
+    await bench.settle()
+
+    assert (bench.ends[0].outcome, bench.ends[0].failure) == (CallEvent.CANCELLED, failure)
+
+
+async def test_a_function_that_calls_itself_cancelled_has_failed(bench):
+    _, sandbox = await bench.running()
+
+    sandbox.say(bench.ended(outcome=CallEvent.CANCELLED, result=None))
+    await bench.settle()
+
+    assert bench.ends[0].outcome is CallEvent.FAILED
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (SandboxExit(code=3), "exited:3"),
+        (SandboxExit(code=0), "exited:0"),
+        (SandboxExit(signal=signal.SIGKILL), "signal:SIGKILL"),
+        (SandboxExit(signal=signal.SIGKILL, out_of_memory=True, peak_memory_bytes=7), "out_of_memory"),
+    ],
+)
+async def test_a_call_whose_worker_dies_is_lost_and_charged(bench, how, reason):
+    _, sandbox = await bench.running()
+
+    sandbox.end(how)
+    await bench.settle()
+
+    (end,) = bench.ends
+    assert (end.outcome, end.is_charged, end.failure.code) == (CallEvent.LEASE_LOST, True, "worker_lost")
+    assert reason in end.failure.message
+    assert bench.changes[-1].exit.reason == reason
+    assert bench.changes[-1].exit.peak_memory_bytes == how.peak_memory_bytes
+    assert [line.source for line in bench.logs] == ["system"]
+
+
+async def test_an_end_that_was_said_before_the_death_counts(bench):
+    _, sandbox = await bench.running()
+
+    sandbox.say(bench.ended())
+    sandbox.end(SandboxExit(code=1))
+    await bench.settle()
+
+    assert [end.outcome for end in bench.ends] == [CallEvent.SUCCEEDED]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"call": "call-2"},
+        {"outcome": CallEvent.LEASE_LOST},
+        {"result": None},
+        {"result": Payload(format="json", data=b"x" * (INLINE_BYTES + 1), size=1)},
+        {"result": Payload(format="exe", data=b"1", size=1)},
+        {"result": Payload(format="json", data=b"1", size=1, preview="x" * 5000)},
+        {"result": Payload(format="json", data=b"1", size=1, blob="0" * 64)},
+        {"result": Payload(format="json", data=None, size=9)},
+    ],
+    ids=["not its call", "no outcome", "no result", "too long", "format", "preview", "another's blob", "no descriptor"],
+)
+async def test_an_end_that_cannot_be_believed_ends_the_worker(bench, fields):
+    _, sandbox = await bench.running()
+
+    sandbox.say(bench.ended(**fields))
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert bench.changes[-1].exit.reason == "killed:protocol"
+    assert [(end.call, end.outcome, end.is_charged) for end in bench.ends] == [("call-1", CallEvent.LEASE_LOST, True)]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\x04oops"], ids=["too long", "no message"])
+async def test_a_worker_that_talks_nonsense_is_ended(bench, data):
+    _, sandbox = await bench.running()
+
+    sandbox.say_bytes(data)
+    await bench.settle()
+
+    assert bench.changes[-1].exit.reason == "killed:protocol"
+
+
+async def test_a_worker_that_hangs_up_and_goes_on_is_ended_after_its_grace(bench):
+    _, sandbox = await bench.running(grace_seconds=5.0)
+
+    sandbox.hang_up()
+    await bench.settle()
+    assert not sandbox.is_killed
+    bench.go_off(5.0)
+    await bench.settle()
+
+    assert bench.changes[-1].exit.reason == "killed:channel_closed"
+
+
+async def test_a_worker_takes_no_more_calls_than_its_credit(bench):
+    worker, _ = await bench.running()
+
+    worker.run(bench.order("call-2", 2))
+    await bench.settle()
+
+    assert [(end.call, end.outcome, end.is_charged) for end in bench.ends] == [("call-2", CallEvent.LEASE_LOST, False)]
+
+
+async def test_an_order_that_is_repeated_runs_once(bench):
+    worker, sandbox = await bench.running()
+
+    worker.run(bench.order())
+    await bench.settle()
+
+    assert bench.ends == []
+    with pytest.raises(BlockingIOError):
+        sandbox.hear()
+
+
+async def test_a_worker_that_is_stopped_ends_what_it_has_and_leaves(bench):
+    worker, sandbox = await bench.running()
+
+    worker.stop()
+    message, _ = sandbox.hear()
+    sandbox.say(bench.ended())
+    await bench.settle()
+    sandbox.end(SandboxExit(code=0))
+    await bench.settle()
+
+    assert message == Stop()
+    assert bench.ends[0].outcome is CallEvent.SUCCEEDED
+    assert bench.states()[-2:] == ["draining", "gone"]
+    assert (bench.changes[-1].exit.reason, bench.logs) == ("stopped", [])
+
+
+async def test_a_worker_that_does_not_leave_is_ended_after_its_grace(bench):
+    worker, sandbox = await bench.ready(grace_seconds=5.0)
+
+    worker.stop()
+    bench.go_off(5.0)
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert bench.changes[-1].exit.reason == "stopped"
+
+
+async def test_a_worker_that_is_stopped_at_once_loses_its_call_uncharged(bench):
+    worker, sandbox = await bench.running()
+
+    worker.stop(now=True)
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert [(end.outcome, end.is_charged) for end in bench.ends] == [(CallEvent.LEASE_LOST, False)]
+
+
+async def test_a_worker_that_is_stopped_before_it_has_a_sandbox_is_gone_at_once(bench):
+    bench.provider.is_here = False
+    bench.workers.start(StartWorker(worker="worker-1", spec=bench.spec()))
+    await bench.settle()
+
+    bench.workers.stop(StopWorker(worker="worker-1"))
+    bench.provider.gate.set()
+    await bench.settle()
+
+    assert bench.states() == ["pulling", "gone"]
+    assert bench.sandboxes.started == []
+
+
+async def test_a_large_input_is_handed_over_as_a_descriptor(bench):
+    worker, sandbox = await bench.ready()
+    bench.values.blobs["digest"] = b"large"
+
+    worker.run(bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
+    await bench.settle()
+    assert bench.states()[-1] == "busy"
+    bench.values.gate.set()
+    await bench.settle()
+    message, (descriptor,) = sandbox.hear()
+
+    assert isinstance(message, Run)
+    assert os.pread(descriptor, 10, 0) == b"large"
+    os.close(descriptor)
+
+
+async def test_a_call_that_is_cancelled_while_its_input_is_on_the_way_never_begins(bench):
+    worker, sandbox = await bench.ready()
+    worker.run(bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
+
+    worker.cancel("call-1", Token(1, 1))
+    bench.values.gate.set()
+    await bench.settle()
+
+    assert [end.outcome for end in bench.ends] == [CallEvent.CANCELLED]
+    with pytest.raises(BlockingIOError):
+        sandbox.hear()
+
+
+async def test_a_large_result_is_with_the_server_before_its_end_is_told(bench):
+    _, sandbox = await bench.running()
+    descriptor = os.memfd_create("result")
+    os.write(descriptor, b"large")
+
+    sandbox.say(bench.ended(result=Payload(format="pickle5", data=None, size=5)), descriptor)
+    await bench.settle()
+    assert (bench.ends, bench.states()[-1]) == ([], "idle")
+    assert [held.call for held in bench.outbox.held()] == ["call-1"], "nobody may run it again meanwhile"
+    bench.values.gate.set()
+    await bench.settle()
+
+    assert bench.ends[0].result.blob == "given"
+    assert bench.values.blobs["given"] == b"large"
+    os.close(descriptor)
