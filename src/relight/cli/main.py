@@ -74,15 +74,16 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left, as `head` does
         sys.exit(NOT_DONE)
-    except RelightError as error:
+    except (RelightError, OSError) as error:  # an OSError names what the machine refused, and where
         _tell(error)
         sys.exit(NOT_DONE)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: RelightError) -> None:
+def _tell(error: RelightError | OSError) -> None:
     from relight.settings import wants_traceback
 
     if wants_traceback():
         raise error
-    click.echo(f"relight: {error}", err=True)
+    said = str(error) if isinstance(error, RelightError) else f"cannot go on: {error}"
+    click.echo(f"relight: {said}", err=True)

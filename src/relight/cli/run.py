@@ -42,7 +42,7 @@ def run(context: click.Context, target: str | None, words: tuple[str, ...], decl
         set_for_children("declare_gpu", declare_gpu)
     path, name = split_target(target)
     outline = outline_of(path)
-    _leave_at_second_interrupt()
+    leave_at_second_interrupt()
     if not name and outline.is_script and not outline.has_entrypoint:
         return run_script(path, words)
     with failures.of_user_code(path) as outcome:
@@ -80,7 +80,7 @@ def show_result(result: Any) -> None:
         click.echo(result if isinstance(result, str) else repr(result))
 
 
-def _leave_at_second_interrupt() -> None:
+def leave_at_second_interrupt() -> None:
     """Ctrl-C cancels what was started and waits until it is; a second one does not wait."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:

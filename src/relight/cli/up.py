@@ -37,7 +37,7 @@ def up(*, no_agent: bool, embedded: bool, ready_fd: int | None, parent_fd: int |
         raise click.UsageError("--embedded needs --ready-fd and --parent-fd")
     try:
         _serve({**options, "with_agent": False if no_agent else None}, ready_fd, parent_fd)
-    except RelightError as error:
+    except (RelightError, OSError) as error:
         if ready_fd is not None:
             os.write(ready_fd, json.dumps({"error": str(error)}).encode() + b"\n")
         raise

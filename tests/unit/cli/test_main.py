@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import click
 import pytest
@@ -73,6 +75,38 @@ def test_a_setting_out_of_range_stops_the_server_before_it_starts(tmp_path: Path
 
     assert found.returncode == 3
     assert "cannot set port=70000 from the command: it must be 0 to 65535" in found.stderr
+
+
+def test_what_the_machine_refuses_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    found = relight(tmp_path, "up", "--data-dir", str(tmp_path / "file" / "below"))
+
+    assert found.returncode == 3
+    assert found.stderr.startswith("relight: cannot go on: [Errno 20] Not a directory")
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_the_first_began() -> None:
+    code = """
+        import signal
+        from relight.cli.run import leave_at_second_interrupt
+
+        leave_at_second_interrupt()
+        try:
+            print("running", flush=True)
+            signal.pause()
+        except KeyboardInterrupt:
+            print("cleaning", flush=True)
+            signal.pause()
+    """
+    command = [sys.executable, "-c", dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for word in ("running", "cleaning"):
+            assert process.stdout.readline() == f"{word}\n"
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
 
 
 def test_a_token_is_only_told_where_a_server_was_started(tmp_path: Path) -> None:

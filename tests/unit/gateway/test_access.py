@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from relight.gateway import serving
 from relight.gateway.exchange import Ask, Limits
 from relight.gateway.guard import PEER_UID, Hosts, authenticate
 from relight.protocol.errors import Forbidden
@@ -113,6 +114,17 @@ async def test_a_head_over_the_limit_is_431_and_ends_the_connection(api: Api) ->
 
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert b"application/problem+json" in answer
+
+
+async def test_a_head_that_does_not_come_is_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.05)
+    reader, writer = await api.open()
+
+    writer.write(b"GET /v1/health HTTP/1.1\r\nhost: local")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_what_is_not_http_is_a_problem_too(api: Api) -> None:
