@@ -26,7 +26,10 @@ from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function, Node, Worker
 
 START_ATTEMPTS = 3
-"""After so many failed starts in a row, the calls that wait for them fail too."""
+"""After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
+
+CRASH_ATTEMPTS = 10
+"""The same for starts whose process was killed: that may be the machine's fault, so it is given more time."""
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -311,7 +314,10 @@ class Scheduler:
         function.last_failure = change.failure or Failure(
             code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
         )
-        if function.failures >= START_ATTEMPTS:
+        was_killed = change.exit is not None and (
+            change.exit.signal is not None or change.exit.reason == "out_of_memory"
+        )
+        if function.failures >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
             self._listener.cannot_start(function.queue.take_all(), function.last_failure)
 
     def workers(self) -> list[Worker]:

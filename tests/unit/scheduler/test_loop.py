@@ -1,0 +1,399 @@
+"""The scheduler as a whole, under a clock that stands still: who is given what, and what becomes of silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from relight.protocol.calls import Token
+from relight.protocol.errors import Failure
+from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, WorkerSpec
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Resources, Scaling
+from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerExit, WorkerState
+from relight.scheduler.leases import Lease
+from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS, Scheduler, Timing
+from relight.scheduler.orders import OrderBook
+from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.state import Worker
+
+IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
+LEASE_SECONDS = 30.0
+
+
+class Clock:
+    """Time that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class World:
+    """A scheduler between a node that obeys and a control that listens."""
+
+    def __init__(self, **function: object) -> None:
+        self.clock = Clock()
+        self.orders: list[tuple[str, Orders]] = []
+        self.lost_calls: list[tuple[str, str]] = []
+        self.failed: list[tuple[str, str]] = []
+        self.expired_calls: list[str] = []
+        self.states: list[tuple[str, WorkerState]] = []
+        self._soon: list[Callable[[], None]] = []
+        book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append)
+        timing = Timing(lease_seconds=LEASE_SECONDS, sweep_seconds=0.25)
+        self.scheduler = Scheduler(7, timing, self.clock, book, self)
+        self.key = self.function("f", **function)
+
+    # -- what the scheduler tells
+
+    def claimed(self, leases: Sequence[Lease]) -> None: ...
+
+    def lost(self, leases: Sequence[Lease], why: str) -> None:
+        self.lost_calls += [(lease.call.id, why) for lease in leases]
+
+    def expired(self, calls: Sequence[WaitingCall]) -> None:
+        self.expired_calls += [call.id for call in calls]
+
+    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
+        self.failed += [(call.id, failure.message) for call in calls]
+
+    def payload_missing(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self.scheduler.deliver(lease, Payload(format="json", data=b"from the store"))
+
+    def worker_entered(self, worker: Worker, detail: str) -> None:
+        self.states.append((worker.id, worker.state))
+
+    # -- what a test does
+
+    def function(self, name: str, **more: object) -> FunctionKey:
+        spec = FunctionSpec(name=name, module="m", qualname=name, image=IMAGE, **more)  # type: ignore[arg-type]  # shorthand
+        code = CodeBundle(digest="d", size=1, folder="/app")
+        key = FunctionKey(f"v-{name}", name)
+        worker = WorkerSpec(
+            workspace="default", app="a", environment="main", version=key.version, function=spec, code=code
+        )
+        self.scheduler.add_function(key, worker)
+        return key
+
+    def node(self, name: str = "n1", incarnation: str = "i1", workers: tuple[HeldWorker, ...] = ()) -> tuple[str, ...]:
+        hello = Hello(node=name, incarnation=incarnation, protocol=1, cpu=2.0, memory_mib=1024, workers=workers)
+        return self.scheduler.connect(hello)
+
+    def submit(self, *names: str, key: FunctionKey | None = None, payload: bytes | None = b"1") -> None:
+        value = None if payload is None else Payload(format="json", data=payload)
+        self.scheduler.submit(
+            [WaitingCall(id=name, workspace="default", key=key or self.key, payload=value) for name in names]
+        )
+
+    def flush(self) -> list[Orders]:
+        """The orders that have left since this was last asked."""
+        soon, self._soon[:] = list(self._soon), []
+        for run in soon:
+            run()
+        sent, self.orders = [orders for _, orders in self.orders], []
+        return sent
+
+    def started(self) -> list[str]:
+        return [start.worker for orders in self.flush() for start in orders.start]
+
+    def report(self, worker: str, state: WorkerState, **more: object) -> None:
+        change = WorkerChange(worker=worker, state=state, at=self.clock.time, **more)  # type: ignore[arg-type]  # shorthand
+        self.scheduler.worker_changed("n1", change)
+
+    def ready(self, count: int = 1) -> list[str]:
+        """Let the workers that were ordered become ready."""
+        workers = self.started()
+        assert len(workers) == count
+        for worker in workers:
+            self.report(worker, WorkerState.READY)
+        return workers
+
+    def runs(self) -> list[tuple[str, Token]]:
+        return [(run.call, run.token) for orders in self.flush() for run in orders.run]
+
+    def advance(self, seconds: float) -> None:
+        self.clock.time += seconds
+        self.scheduler.sweep()
+
+
+def test_a_call_starts_a_worker_and_is_given_to_it_when_it_is_ready() -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    (worker,) = world.ready()
+
+    assert world.runs() == [("a", Token(7, 1))]
+    assert [state for name, state in world.states if name == worker] == [
+        WorkerState.REQUESTED,
+        WorkerState.PLACING,
+        WorkerState.READY,
+        WorkerState.BUSY,
+    ]
+
+
+def test_an_idle_worker_takes_the_next_call_at_once_and_orders_of_one_turn_are_one_message() -> None:
+    world = World(scaling=Scaling(max_workers=2))
+    world.node()
+    world.submit("a", "b")
+    world.ready(2)
+    sent = world.flush()
+    for call, token in [(run.call, run.token) for run in sent[0].run]:
+        world.scheduler.release(call, token)
+    world.submit("c", "d")
+
+    (orders,) = world.flush()
+
+    assert [run.call for run in sent[0].run] == ["a", "b"]
+    assert [run.call for run in orders.run] == ["c", "d"]
+
+
+def test_there_are_never_more_workers_than_the_function_may_have() -> None:
+    world = World(scaling=Scaling(max_workers=2))
+    world.node()
+    world.submit(*"abcdefgh")
+
+    assert len(world.started()) == 2
+    assert world.scheduler.why_waiting("h", world.key).startswith("starting:placing")
+
+
+def test_a_function_with_a_floor_has_workers_before_its_first_call() -> None:
+    world = World()
+    world.node()
+    world.function("active", scaling=Scaling(min_workers=1))
+
+    assert len(world.started()) == 1
+
+
+def test_an_end_with_a_token_that_is_not_the_newest_means_nothing() -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    world.ready()
+    world.runs()
+
+    assert world.scheduler.release("a", Token(6, 1)) is None
+    assert world.scheduler.release("a", Token(7, 1)) is not None
+
+
+def test_calls_of_a_silent_node_are_taken_back_after_the_lease_and_not_before() -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    world.ready()
+    world.scheduler.disconnect("n1")
+
+    world.advance(LEASE_SECONDS - 1)
+    before = list(world.lost_calls)
+    world.advance(2)
+
+    assert (before, world.lost_calls) == ([], [("a", "its node was silent for 30 s")])
+
+
+def test_a_node_known_to_be_dead_loses_its_calls_at_once() -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    world.ready()
+
+    world.scheduler.forget_node("n1", "it was killed")
+
+    assert world.lost_calls == [("a", "it was killed")]
+    assert world.scheduler.workers() == []
+
+
+def test_a_new_incarnation_of_a_node_has_nothing_of_what_the_old_one_had() -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    world.ready()
+
+    world.node(incarnation="i2")
+
+    assert [call for call, _ in world.lost_calls] == ["a"]
+    assert world.scheduler.workers() == []
+
+
+def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() -> None:
+    world = World()
+    world.submit("a", "b")
+    spec = WorkerSpec(
+        workspace="default",
+        app="a",
+        environment="main",
+        version=world.key.version,
+        function=FunctionSpec(name="f", module="m", qualname="f", image=IMAGE),
+        code=CodeBundle(digest="d", size=1, folder="/app"),
+    )
+    held = HeldWorker(worker="w1", spec=spec, state=WorkerState.BUSY, since=1.0, calls=(("a", Token(6, 4), 1),))
+
+    unknown = world.node(workers=(held,))
+
+    assert unknown == ()
+    assert world.scheduler.release("a", Token(6, 4)) is not None
+    assert [call for call, _ in world.runs()] == ["b"]
+
+
+def test_workers_that_nobody_asked_for_are_named() -> None:
+    world = World()
+    spec = WorkerSpec(
+        workspace="default",
+        app="a",
+        environment="main",
+        version="forgotten",
+        function=FunctionSpec(name="g", module="m", qualname="g", image=IMAGE),
+        code=CodeBundle(digest="d", size=1, folder="/app"),
+    )
+
+    assert world.node(workers=(HeldWorker(worker="w9", spec=spec, state=WorkerState.IDLE, since=1.0),)) == ("w9",)
+
+
+def test_an_idle_worker_leaves_after_its_window_and_a_busy_one_never() -> None:
+    world = World(scaling=Scaling(max_workers=2, scaledown_window_seconds=60.0))
+    world.node()
+    world.submit("a", "b")
+    first, _ = world.ready(2)
+    runs = world.runs()
+    world.scheduler.release(*runs[0])
+    world.scheduler.heard("n1", ["b"])
+
+    world.clock.time += 61
+    world.scheduler.heard("n1", ["b"])
+    world.scheduler.sweep()
+
+    assert [stop.worker for orders in world.flush() for stop in orders.stop] == [first]
+
+
+def test_an_idle_worker_of_another_function_makes_room() -> None:
+    world = World(resources=Resources(cpu=2))
+    world.node()
+    world.submit("a")
+    (worker,) = world.ready()
+    world.scheduler.release(*world.runs()[0])
+    other = world.function("g", resources=Resources(cpu=2))
+    world.submit("b", key=other)
+    reason = world.scheduler.why_waiting("b", other)
+
+    stops = [stop.worker for orders in world.flush() for stop in orders.stop]
+    world.report(worker, WorkerState.GONE)
+
+    assert reason.startswith("no_capacity:cpu: it asks for 2 cores, and all of it is in use")
+    assert stops == [worker]
+    assert len(world.started()) == 1
+
+
+def test_starts_that_fail_are_tried_again_later_and_fail_the_calls_in_the_end() -> None:
+    world = World(scaling=Scaling(max_workers=1))
+    world.node()
+    world.submit("a")
+    for _ in range(START_ATTEMPTS):
+        (worker,) = world.started()
+        failure = Failure(code="start_failed", message="no module named 'x'")
+        world.report(worker, WorkerState.GONE, failure=failure, exit=WorkerExit(reason="start_failed"))
+        reason = world.scheduler.why_waiting("a", world.key)
+        assert world.started() == []
+        world.advance(1.0)
+
+    assert reason in ("", "crash_loop: no module named 'x'; the next start is in 0.2 s")
+    assert world.failed == [("a", "no module named 'x'")]
+
+
+def test_starts_that_are_killed_are_tried_more_often_before_the_calls_fail() -> None:
+    world = World(scaling=Scaling(max_workers=1))
+    world.node()
+    world.submit("a")
+    killed = WorkerExit(reason="signal:SIGKILL", signal=9)
+    tries = 0
+    while not world.failed:
+        (worker,) = world.started()
+        world.report(worker, WorkerState.GONE, exit=killed)
+        tries += 1
+        world.advance(31.0)
+
+    assert tries == CRASH_ATTEMPTS
+    assert world.failed == [("a", "cannot start a worker of f: signal:SIGKILL")]
+
+
+def test_a_call_that_waits_longer_than_it_may_expires() -> None:
+    world = World()
+    limit = world.clock.time + 5
+    world.scheduler.submit([WaitingCall(id="a", workspace="default", key=world.key, expires_at=limit)])
+
+    world.advance(4)
+    before = list(world.expired_calls)
+    world.advance(1)
+
+    assert (before, world.expired_calls) == ([], ["a"])
+
+
+def test_a_waiting_call_is_taken_out_and_a_running_ones_node_is_told() -> None:
+    world = World(scaling=Scaling(max_workers=1))
+    world.node()
+    world.submit("a", "b")
+    world.ready()
+    world.runs()
+
+    waiting = world.scheduler.cancel("b", world.key)
+    running = world.scheduler.cancel("a", world.key)
+
+    assert isinstance(waiting, WaitingCall)
+    assert isinstance(running, Lease)
+    assert [cancel.call for orders in world.flush() for cancel in orders.cancel] == ["a"]
+    assert world.scheduler.cancel("unknown", world.key) is None
+
+
+def test_a_call_whose_payload_is_in_the_store_is_sent_once_it_has_been_read() -> None:
+    world = World()
+    world.node()
+    world.submit("a", payload=None)
+    world.ready()
+
+    (orders,) = world.flush()
+
+    assert orders.run[0].payload.data == b"from the store"
+
+
+def test_a_stopped_version_starts_nothing_and_gives_back_what_waited() -> None:
+    world = World(scaling=Scaling(max_workers=1))
+    world.node()
+    world.submit("a", "b")
+    (worker,) = world.ready()
+
+    waiting = world.scheduler.stop_version(world.key.version, now=False)
+    world.report(worker, WorkerState.GONE)
+    stops = [stop.worker for orders in world.flush() for stop in orders.stop]
+    world.advance(1.0)
+
+    assert [call.id for call in waiting] == ["b"]
+    assert stops == [worker]
+    assert not world.scheduler.knows(world.key) or world.started() == []
+
+
+def test_a_call_with_no_node_says_so() -> None:
+    world = World()
+    world.submit("a")
+
+    assert world.scheduler.why_waiting("a", world.key).startswith("no_node: ")
+    assert world.scheduler.why_waiting("unknown", world.key) == ""
+
+
+@pytest.mark.parametrize("state", [WorkerState.READY, WorkerState.GONE])
+def test_a_report_of_a_worker_that_is_not_the_nodes_own_changes_nothing(state: WorkerState) -> None:
+    world = World()
+    world.node()
+    world.submit("a")
+    (worker,) = world.started()
+
+    world.scheduler.worker_changed("another", WorkerChange(worker=worker, state=state, at=1.0))
+
+    assert [one.state for one in world.scheduler.workers()] == [WorkerState.PLACING]
