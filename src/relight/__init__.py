@@ -13,7 +13,7 @@ Names are imported when first used, so that `import relight` costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers know it by its name; `typing` itself would be most of the import's cost
 
 if TYPE_CHECKING:
     from relight.protocol.calls import CallState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 import sys
@@ -219,8 +218,10 @@ class App:
     def _pack(self) -> tuple[Manifest, bytes]:
         if not self._places:
             raise InvalidRequest(f"cannot deploy {self.name}: it has no function; decorate one with @app.function()")
+        from hashlib import sha256
+
         code = bundle.pack(bundle.collect(self._source, self._include))
-        described = CodeBundle(digest=hashlib.sha256(code).hexdigest(), size=len(code), folder=str(self._source.folder))
+        described = CodeBundle(digest=sha256(code).hexdigest(), size=len(code), folder=str(self._source.folder))
         return Manifest(app=self.name, code=described, functions=self.specs()), code
 
     def _refuse_in_worker(self) -> None:

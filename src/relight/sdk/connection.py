@@ -6,7 +6,6 @@ socket in the data folder; for a run, one of its own.  A port is never probed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
@@ -95,7 +94,9 @@ class Connection:
 
     def upload(self, data: bytes) -> str:
         """Keep these bytes, unless they are there; their digest."""
-        digest = hashlib.sha256(data).hexdigest()
+        from hashlib import sha256  # it loads OpenSSL, which a worker need not pay for `import relight`
+
+        digest = sha256(data).hexdigest()
         if self.exchange(requests.has_blob(digest)).status >= 400:
             requests.check(self.exchange(requests.put_blob(digest, data)))
         return digest

@@ -10,13 +10,16 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relight.clock import SystemClock, now_ms
 from relight.protocol.errors import Unavailable
 from relight.protocol.ids import new_id
+
+if TYPE_CHECKING:
+    import subprocess
 
 KEPT_SECONDS = 7 * 24 * 3600.0
 START_SECONDS = 30.0
@@ -42,9 +45,11 @@ class Embedded:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+        from subprocess import TimeoutExpired
+
         try:
             self._process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
@@ -56,6 +61,7 @@ def start(runs: Path) -> Embedded:
             f"cannot start a server: it needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}, and this is "
             f"{sys.version_info.major}.{sys.version_info.minor}; start `relight up` with a newer one, and run this again"
         )
+
     _prune(runs)
     folder = runs / new_id("run", now_ms())
     folder.mkdir(mode=0o700, parents=True)

@@ -6,16 +6,18 @@ connection that failed is not used again.  Nothing is sent twice from here: only
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from relight.protocol.errors import InvalidRequest
 from relight.sdk.requests import Reply, Request
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
@@ -99,8 +101,10 @@ class Http:
     def _answering(self, request: Request, *, is_endless: bool = False) -> _Answer:
         return _Answer(self, request, is_endless=is_endless)
 
-    def begin(self, request: Request, *, is_endless: bool) -> http.client.HTTPResponse:
+    def begin(self, request: Request, *, is_endless: bool) -> HTTPResponse:
         """Send it, and read the head of the answer."""
+        from http.client import HTTPException, HTTPResponse  # 20 ms that a worker need not pay for `import relight`
+
         if os.getpid() != self._process:  # a fork must not speak on its parent's connection
             self._socket, self._process = None, os.getpid()
         if self._socket is None:
@@ -108,9 +112,9 @@ class Http:
         try:
             self._socket.settimeout(None if is_endless else request.wait_seconds + ANSWER_SECONDS)
             _send(self._socket, request, self._address)
-            response = http.client.HTTPResponse(self._socket, method=request.method)
+            response = HTTPResponse(self._socket, method=request.method)
             response.begin()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             self.close()
             raise Unreachable(f"the connection broke: {error or type(error).__name__}") from error
         return response
@@ -124,6 +128,8 @@ class Http:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not address.is_tls:
                 return connection
+            import ssl
+
             return ssl.create_default_context().wrap_socket(connection, server_hostname=address.host)
         except OSError as error:
             raise Unreachable(f"it does not answer: {error.strerror or error}") from error
@@ -145,7 +151,7 @@ class _Answer:
         self._request = request
         self._is_endless = is_endless
 
-    def __enter__(self) -> http.client.HTTPResponse:
+    def __enter__(self) -> HTTPResponse:
         try:
             return self._connection.begin(self._request, is_endless=self._is_endless)
         except BaseException:  # Ctrl-C too: an answer that nobody read must not be taken for the next one's
@@ -155,8 +161,10 @@ class _Answer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if error is None:
             return
+        from http.client import HTTPException
+
         self._connection.close()
-        if isinstance(error, (OSError, http.client.HTTPException, ValueError)):
+        if isinstance(error, (OSError, HTTPException, ValueError)):
             raise Unreachable(f"the answer broke off: {error or type(error).__name__}") from error
 
 

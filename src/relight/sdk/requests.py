@@ -152,7 +152,7 @@ def error_from(reply: Reply) -> RelightError:
         code, detail = "", f"cannot do it: the server answered {reply.status} {text}".rstrip()
     error = ERRORS.get(str(code))
     if error is None:
-        error = next((kind for kind in ERRORS.values() if kind.status == reply.status), RelightError)
+        error = next((kind for kind in reversed(ERRORS.values()) if kind.status == reply.status), RelightError)
     return error(str(detail))
 
 
