@@ -42,11 +42,11 @@ class Embedded:
 
     def close(self) -> None:
         """Let it leave, and wait until it has."""
+        from subprocess import TimeoutExpired
+
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-        from subprocess import TimeoutExpired
-
         try:
             self._process.wait(LEAVE_SECONDS)
         except TimeoutExpired:
@@ -61,7 +61,6 @@ def start(runs: Path) -> Embedded:
             f"cannot start a server: it needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}, and this is "
             f"{sys.version_info.major}.{sys.version_info.minor}; start `relight up` with a newer one, and run this again"
         )
-
     _prune(runs)
     folder = runs / new_id("run", now_ms())
     folder.mkdir(mode=0o700, parents=True)
@@ -74,10 +73,12 @@ def reopen(folder: Path) -> Embedded:
 
 
 def _launch(folder: Path, *options: str) -> Embedded:
+    import subprocess  # 10 ms that a worker need not pay for `import relight`
+
     ready, ready_child = os.pipe()
     parent, lifeline = os.pipe()
     try:
-        with (folder / "server.out").open("wb") as output:
+        with (folder / "server.out").open("ab") as output:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "relight", "up", "--embedded", "--data-dir", str(folder)),
