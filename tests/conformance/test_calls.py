@@ -228,18 +228,16 @@ async def test_what_was_committed_is_there_after_a_restart_and_ends_go_on_being_
     assert payloads[call_id(2)].data == b'{"args": [2]}'
 
 
-async def test_old_ends_are_forgotten_with_their_attempts_and_their_blobs_named(store: Store) -> None:
-    blob = Payload(format="raw", blob="ab" * 32, size=9)
-    request = CallRequest(id=call_id(9), app="a", function="f", payload=blob)
-    store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0), new(1)])
-    store.calls.claim(WS, [claim(9, Token(1, 1))])
-    store.calls.end(WS, [end(9, Token(1, 1))])
+async def test_old_ends_are_forgotten_with_their_attempts_and_what_waits_is_kept(store: Store) -> None:
+    store.calls.submit(WS, [new(1), new(2)])
+    store.calls.claim(WS, [claim(1, Token(1, 1))])
+    store.calls.end(WS, [end(1, Token(1, 1))])
 
     forgotten = await store.calls.forget(before=301.0)
 
-    assert forgotten == (1, frozenset({"ab" * 32}))
-    assert await store.calls.attempts(WS, call_id(9)) == ()
-    assert await store.calls.get(WS, call_id(1)) is not None
+    assert forgotten == 1
+    assert await store.calls.attempts(WS, call_id(1)) == ()
+    assert await store.calls.get(WS, call_id(2)) is not None
 
 
 async def test_old_ends_are_forgotten_oldest_first_in_writes_of_bounded_size(store: Store) -> None:
@@ -248,29 +246,30 @@ async def test_old_ends_are_forgotten_oldest_first_in_writes_of_bounded_size(sto
         WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0 - n) for n in range(5)]
     )
 
-    counts = [(await store.calls.forget(before=301.0, limit=2))[0] for _ in range(2)]
+    counts = [await store.calls.forget(before=301.0, limit=2) for _ in range(2)]
 
     assert counts == [2, 2]
     assert [view.id for view in await store.calls.list(WS, CallQuery())] == [call_id(0)]
 
 
-async def test_a_blob_that_another_call_or_a_version_names_is_not_given_up(store: Store) -> None:
-    shared, code, alone = "ab" * 32, "cd" * 32, "ef" * 32
+async def test_a_blob_is_named_by_calls_that_carry_it_or_answer_with_it_and_by_versions(store: Store) -> None:
+    given, answer, code, nobody = "ab" * 32, "cd" * 32, "ef" * 32, "01" * 32
     image = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
     function = FunctionSpec(name="f", module="m", qualname="f", image=image)
     manifest = Manifest(app="a", code=CodeBundle(digest=code, size=1, folder="/a"), functions=(function,))
     store.versions.deploy(NewVersion(workspace=WS, id="v1", app="a", environment="main", manifest=manifest, at=1.0))
-    digests = (shared, code, alone, shared)
-    requests = [
-        CallRequest(id=call_id(n), app="a", function="f", payload=Payload(format="raw", blob=digest, size=9))
-        for n, digest in enumerate(digests)
-    ]
-    store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0) for request in requests])
-    store.calls.end_queued(WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=2.0) for n in range(3)])
+    request = CallRequest(id=call_id(9), app="a", function="f", payload=Payload(format="raw", blob=given, size=9))
+    store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0), new(1)])
+    store.calls.claim(WS, [claim(9, Token(1, 1))])
+    result = Payload(format="raw", blob=answer, size=9)
+    row = End(call=call_id(9), token=Token(1, 1), event=CallEvent.SUCCEEDED, at=2.0, result=result)
+    await store.calls.end(WS, [row])
 
-    forgotten = await store.calls.forget(before=3.0)
+    before = await store.calls.named_blobs([given, answer, code, nobody])
+    await store.calls.forget(before=3.0)
+    after = await store.calls.named_blobs([given, answer, code, nobody])
 
-    assert forgotten == (3, frozenset({alone}))
+    assert (before, after) == ({given, answer, code}, {code})
 
 
 async def test_a_write_that_fails_says_so_and_takes_no_other_with_it(store: Store) -> None:

@@ -67,7 +67,8 @@ class Platform:
         say("submitted", call)
         payload = Payload(format="json", data=call.encode(), size=len(call))
         request = CallRequest(id=call, app="a", function="f", payload=payload)
-        await self._calls.submit(WS, [NewCall(request=request, version="v", at=1.0)])
+        async with room:
+            await self._calls.submit(WS, [NewCall(request=request, version="v", at=1.0)])
         say("acknowledged", call)
         await self.run(call, 0, room)
 

@@ -96,7 +96,7 @@ def test_calls_survive_three_deaths_at_one_write(tmp_path: Path, point: str) -> 
         story.live(f"{point}:{visit}")
     assert story.live()
 
-    assert story.deaths >= 2  # later processes may have too little left to get to the point so often
+    assert story.deaths == 3  # groups of 8 at most: 8, 16 and 32 calls get past the point, the rest are left
     assert_all_is_as_promised(story)
 
 

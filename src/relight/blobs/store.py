@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from pathlib import Path
 
 from relight.protocol.errors import InvalidRequest, NotFound
@@ -35,8 +35,25 @@ class BlobStore:
         return self._folder / digest[:2] / digest
 
     def has(self, digest: str) -> bool:
-        """Whether the blob is here."""
-        return self.path(digest).exists()
+        """Whether the blob is here.  Whoever asks is about to name it, so it counts as used now."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def idle_since(self, before: float) -> Iterator[str]:
+        """The blobs that nobody put or asked for since a time, in seconds since 1970."""
+        for path in self._folder.glob("??/*"):
+            if _DIGEST.fullmatch(path.name) and self.is_idle(path.name, before):
+                yield path.name
+
+    def is_idle(self, digest: str, before: float) -> bool:
+        """Whether the blob is here, and nobody put it or asked for it since a time."""
+        try:
+            return self.path(digest).stat().st_mtime < before
+        except FileNotFoundError:
+            return False
 
     def size(self, digest: str) -> int:
         """Its length in bytes.  Raises NotFound."""

@@ -89,19 +89,17 @@ class CallTable:
 
         return self._database.write("end_queued", work)
 
-    def forget(self, before: float, limit: int = 1000) -> asyncio.Future[tuple[int, frozenset[str]]]:
-        """Drop up to `limit` of the calls that ended before a time: how many, and the blobs that nothing names any more.
+    def forget(self, before: float, limit: int = 1000) -> asyncio.Future[int]:
+        """Drop up to `limit` of the calls that ended before a time; how many that were.
 
         Ask again until it is none: a longer write would keep every other one waiting.
         """
 
-        def work(connection: sqlite3.Connection) -> tuple[int, frozenset[str]]:
+        def work(connection: sqlite3.Connection) -> int:
             gone = connection.execute(self._sql["forget"], {"before": before, "limit": limit}).fetchall()
-            for workspace, call, _, _ in gone:
+            for workspace, call in gone:
                 connection.execute(self._sql["forget_attempts"], {"workspace": workspace, "call": call})
-            blobs = {blob for row in gone for blob in row[2:] if blob}
-            named = {one for one in blobs if connection.execute(self._sql["names_blob"], {"blob": one}).fetchone()[0]}
-            return len(gone), frozenset(blobs - named)
+            return len(gone)
 
         return self._database.write("forget", work)
 
@@ -185,6 +183,16 @@ class CallTable:
         return await self._database.read(
             lambda connection: tuple(_unfinished(row) for row in connection.execute(self._sql["unfinished"]))
         )
+
+    async def named_blobs(self, digests: Sequence[str]) -> frozenset[str]:
+        """Those of `digests` that a call or a version, of any workspace, still needs."""
+
+        def work(connection: sqlite3.Connection) -> frozenset[str]:
+            return frozenset(
+                one for one in digests if connection.execute(self._sql["names_blob"], {"blob": one}).fetchone()[0]
+            )
+
+        return await self._database.read(work)
 
     async def _views(self, name: str, value: Mapping[str, object]) -> tuple[CallView, ...]:
         return await self._database.read(

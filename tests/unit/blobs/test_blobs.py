@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -99,3 +100,16 @@ async def test_halves_that_a_dead_process_left_are_cleared_away(blobs: BlobStore
 
     assert not half.exists()
     assert again.has(digest_of(b"these"))
+
+
+async def test_a_blob_is_idle_until_somebody_puts_it_or_asks_for_it(blobs: BlobStore) -> None:
+    digests = [digest_of(data) for data in (b"one", b"two", b"three")]
+    for data, digest in zip((b"one", b"two", b"three"), digests, strict=True):
+        await blobs.put(parts(data), digest)
+        os.utime(blobs.path(digest), (1000.0, 1000.0))
+
+    blobs.has(digests[1])
+    await blobs.put(parts(b"three"), digests[2])
+
+    assert list(blobs.idle_since(2000.0)) == [digests[0]]
+    assert list(blobs.idle_since(1000.0)) == []

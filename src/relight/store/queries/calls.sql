@@ -65,7 +65,7 @@ FROM calls WHERE sequence = 0 ORDER BY workspace, id;
 -- forget: drop some of the calls that ended before a time
 DELETE FROM calls WHERE rowid IN (
     SELECT rowid FROM calls WHERE sequence > 0 AND ended_at < :before ORDER BY ended_at LIMIT :limit
-) RETURNING workspace, id, payload_blob, result_blob;
+) RETURNING workspace, id;
 
 -- forget_attempts: drop the tries of calls that are not kept any more
 DELETE FROM attempts WHERE workspace = :workspace AND call = :call;
