@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import relight
 from relight.protocol.manifest import HostImage
 
-_OURS = Path(relight.__file__).resolve().parent.parent
+_OURS = Path(__file__).resolve().parents[2]
 
 
 class Image:
