@@ -58,16 +58,20 @@ class Workers:
         return tuple({held.call for held in self._all_held()})
 
     def held_workers(self) -> tuple[HeldWorker, ...]:
-        """All that a server which comes back has to know."""
+        """All that a server which comes back has to know.
+
+        One that is gone, and whose calls' ends are not acknowledged, is said to be on its way out: its departure is
+        told again after the ends.
+        """
+        self._forget_gone()
         calls: dict[str, list[Held]] = {}
         for held in self._all_held():
             calls.setdefault(held.worker, []).append(held)
-        self._forget_gone()
         return tuple(
             HeldWorker(
                 worker=worker.id,
                 spec=worker.spec,
-                state=worker.state,
+                state=WorkerState.DRAINING if worker.state is WorkerState.GONE else worker.state,
                 since=worker.since,
                 credit=CREDIT,
                 isolation=worker.isolation,

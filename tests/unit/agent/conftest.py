@@ -43,6 +43,9 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
+        turn = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(turn.set_result, None)
+        await turn
 
 
 @dataclass(eq=False)
@@ -214,7 +217,7 @@ class Bench:
         """A worker that waits for its first call."""
         worker, sandbox = await self.begin(**function)
         assert isinstance(sandbox.hear()[0], Load)
-        sandbox.say(Ready(import_seconds=0.1, enter_seconds=0.0, python="3.11"))
+        sandbox.say(self.word_ready())
         await self.settle()
         return worker, sandbox
 
@@ -237,6 +240,11 @@ class Bench:
         given = {"outcome": CallEvent.SUCCEEDED, "result": Payload(format="json", data=b"1", size=1), **fields}
         return Ended(call=call, **given)
 
+    @staticmethod
+    def word_ready() -> Ready:
+        """A worker's word that it has loaded its function."""
+        return Ready(import_seconds=0.1, enter_seconds=0.0, python="3.11")
+
     def go_off(self, seconds: float) -> None:
         """Let the timer of so many seconds go off."""
         timer = next(timer for timer in self.timers if timer.seconds == seconds and not timer.is_cancelled)
@@ -245,15 +253,19 @@ class Bench:
 
     async def settle(self) -> None:
         """Let the loop do all it can do, and take what there is to tell."""
+        await self.workers_settled()
+        while (report := self.outbox.take()) is not None:
+            self.ends += report.ends
+            self.changes += report.workers
+            self.logs += report.logs
+
+    async def workers_settled(self) -> None:
+        """Let the loop do all it can do."""
         loop = asyncio.get_running_loop()
         for _ in range(20):
             turn = loop.create_future()
             loop.call_soon(turn.set_result, None)
             await turn
-        while (report := self.outbox.take()) is not None:
-            self.ends += report.ends
-            self.changes += report.workers
-            self.logs += report.logs
 
     def states(self) -> list[str]:
         """The states that were told, in order."""
