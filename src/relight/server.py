@@ -23,6 +23,7 @@ import uvloop
 from relight.blobs.store import BlobStore
 from relight.clock import SystemClock
 from relight.control.platform import Control, open_control
+from relight.control.retention import Keeping
 from relight.control.tokens import new_token
 from relight.fleet.local import AgentOptions, LocalAgent
 from relight.gateway.app import Options, build
@@ -86,7 +87,8 @@ async def serve(
         try:
             timing = Timing(lease_seconds=settings.lease_seconds, sweep_seconds=settings.sweep_seconds)
             blobs = BlobStore(settings.data_dir / "blobs")
-            control = await open_control(store, blobs, SystemClock(), timing)
+            keeping = Keeping(result_days=settings.result_days, log_days=settings.log_days)
+            control = await open_control(store, blobs, SystemClock(), timing, keeping)
             await control.tokens.admit(token)
             with ExitStack() as sockets:
                 await _Serving(settings, control, embedded).run(token, on_ready, sockets)

@@ -12,6 +12,7 @@ from relight.control.catalog import Catalog
 from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
+from relight.control.retention import Keeping, Retention
 from relight.control.runs import Runs
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
@@ -33,15 +34,17 @@ class Control:
     tokens: Tokens
     blobs: BlobStore
     scheduler: Scheduler
+    retention: Retention
 
     async def run(self) -> None:
         """Do what must be done without being asked, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.scheduler.run(), name="control.scheduler")
             tasks.create_task(self.runs.watch(WORKSPACES), name="control.runs")
+            tasks.create_task(self.retention.run(), name="control.retention")
 
 
-async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Timing) -> Control:
+async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Timing, keeping: Keeping) -> Control:
     """Begin a new epoch over what the store holds: deploys first, then the calls that were left."""
     epoch = await store.epochs.begin()
     catalog = Catalog(store)
@@ -59,5 +62,13 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Tim
     await deploys.recover(WORKSPACES)
     await calls.recover()
     return Control(
-        calls=calls, deploys=deploys, runs=runs, logs=logs, nodes=nodes, tokens=tokens, blobs=blobs, scheduler=scheduler
+        calls=calls,
+        deploys=deploys,
+        runs=runs,
+        logs=logs,
+        nodes=nodes,
+        tokens=tokens,
+        blobs=blobs,
+        scheduler=scheduler,
+        retention=Retention(store, blobs, clock, keeping),
     )
