@@ -22,7 +22,7 @@ import uvloop
 
 from relight.blobs.store import BlobStore
 from relight.clock import SystemClock
-from relight.control.platform import Control, open_control
+from relight.control.platform import Control, Rules, open_control
 from relight.control.retention import Keeping
 from relight.control.tokens import new_token
 from relight.fleet.local import AgentOptions, LocalAgent
@@ -37,7 +37,7 @@ from relight.scheduler.loop import Timing
 from relight.settings import MIB, Settings
 from relight.store.faults import Faults
 from relight.store.store import open_store
-from relight.transport import listen_unix
+from relight.transport import listen_unix, short_path
 
 log = logging.getLogger("relight.server")
 
@@ -85,10 +85,8 @@ async def serve(
         token = _own_token(settings.data_dir / "token")
         store = await open_store(settings.data_dir, Faults(settings.fault_points))
         try:
-            timing = Timing(lease_seconds=settings.lease_seconds, sweep_seconds=settings.sweep_seconds)
             blobs = BlobStore(settings.data_dir / "blobs")
-            keeping = Keeping(result_days=settings.result_days, log_days=settings.log_days)
-            control = await open_control(store, blobs, SystemClock(), timing, keeping)
+            control = await open_control(store, blobs, SystemClock(), _rules(settings))
             await control.tokens.admit(token)
             with ExitStack() as sockets:
                 await _Serving(settings, control, embedded).run(token, on_ready, sockets)
@@ -144,7 +142,8 @@ class _Serving:
 
     def _listen(self) -> Iterator[socket.socket]:
         local = socket.socket(socket.AF_UNIX)
-        local.bind(_fresh(self._run_folder / "relight.sock"))
+        with short_path(_fresh(self._run_folder / "relight.sock")) as name:
+            local.bind(name)
         local.listen(1024)
         yield local
         if self._embedded is None:
@@ -185,6 +184,14 @@ class _Serving:
     def _agent_died(self, why: str) -> None:
         log.warning("agent ended", extra={"why": why})
         self._control.nodes.died(self._agent_options().node, why)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        timing=Timing(lease_seconds=settings.lease_seconds, sweep_seconds=settings.sweep_seconds),
+        keeping=Keeping(result_days=settings.result_days, log_days=settings.log_days),
+        run_grace_seconds=settings.run_grace_seconds,
+    )
 
 
 def _gateway_options(settings: Settings) -> Options:

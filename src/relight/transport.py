@@ -6,10 +6,12 @@ Both ends use it: the agent dials, the server listens.  Nothing here knows what 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from relight.protocol.errors import ProtocolError, RelightError, Unavailable
@@ -25,6 +27,7 @@ from relight.protocol.streams import (
 )
 
 _FLUSH_BYTES = 128 * 1024
+_PATH_BYTES = 107  # sockaddr_un.sun_path, less its closing zero
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: struct ucred
 
 
@@ -281,12 +284,26 @@ async def refuse_stream(stream: Stream) -> None:
     raise ProtocolError(f"cannot open {stream.service!r}: this end offers no such service")
 
 
+@contextmanager
+def short_path(path: str) -> Iterator[str]:
+    """A name of a unix socket that the kernel takes: it has room for 107 bytes, and folders may be deeper than that."""
+    if len(os.fsencode(path)) <= _PATH_BYTES:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
 async def connect_unix(path: str, *, on_message: OnMessage, on_stream: OnStream = refuse_stream) -> Connection:
     """Dial the server that listens at `path`.  Raises OSError when none does."""
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_unix_connection(
-        lambda: Connection(is_dialer=True, on_message=on_message, on_stream=on_stream), path
-    )
+    with short_path(path) as name:
+        _, connection = await loop.create_unix_connection(
+            lambda: Connection(is_dialer=True, on_message=on_message, on_stream=on_stream), name
+        )
     return connection
 
 
@@ -295,6 +312,10 @@ async def listen_unix(
 ) -> asyncio.AbstractServer:
     """Take dialers at `path`; `on_connect` is called with each."""
     loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as unbound, short_path(path) as name:
+        unbound.bind(name)
+        listening = unbound.dup()
     return await loop.create_unix_server(
-        lambda: Connection(is_dialer=False, on_message=on_message, on_stream=on_stream, on_connect=on_connect), path
+        lambda: Connection(is_dialer=False, on_message=on_message, on_stream=on_stream, on_connect=on_connect),
+        sock=listening,
     )

@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 
 from relight.clock import Clock
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import Ending, judge
+from relight.control.newness import Newness
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Submit
 from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
@@ -50,6 +52,7 @@ class Calls:
         self._catalog = catalog
         self._clock = clock
         self._waiters = Waiters()
+        self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self._scheduler: Scheduler
@@ -69,7 +72,9 @@ class Calls:
         if submit.is_again:
             there = await self._store.calls.existing(workspace, [request.id for request in asked])
             asked = tuple(request for request in asked if request.id not in there)
-        await self._take(workspace, asked)
+        already = await self._take(workspace, asked)
+        if already and not submit.is_again:
+            raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
         ids = [request.id for request in submit.calls]
         look = partial(self._recall, workspace) if submit.is_again else _all_are_new
         await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS), look)
@@ -115,9 +120,10 @@ class Calls:
 
     # -- taking calls in
 
-    async def _take(self, workspace: str, requests: Sequence[CallRequest]) -> None:
+    async def _take(self, workspace: str, requests: Sequence[CallRequest]) -> frozenset[str]:
+        """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
-            return
+            return frozenset()
         now = self._clock.now()
         rows, waiting = [], []
         for request in requests:
@@ -126,10 +132,13 @@ class Calls:
             rows.append(NewCall(request=request, version=version.id, at=now))
             waiting.append(self._waiting(version, function, request))
         committed = self._store.calls.submit(workspace, rows)
-        self._scheduler.submit(waiting)
+        is_new = [self._newness.take(workspace, call.id) for call in waiting]
+        self._scheduler.submit(list(compress(waiting, is_new)))
         already = await committed
-        if already:
-            raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
+        later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
+        if later:
+            self._scheduler.submit(later)
+        return already
 
     def _check(self, version: Version, request: CallRequest) -> FunctionSpec:
         if not is_id(request.id, "call"):

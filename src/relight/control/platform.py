@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
@@ -44,7 +44,16 @@ class Control:
             tasks.create_task(self.retention.run(), name="control.retention")
 
 
-async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Timing, keeping: Keeping) -> Control:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled."""
+
+    timing: Timing
+    keeping: Keeping = field(default_factory=Keeping)
+    run_grace_seconds: float = 30.0
+
+
+async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rules) -> Control:
     """Begin a new epoch over what the store holds: deploys first, then the calls that were left."""
     epoch = await store.epochs.begin()
     catalog = Catalog(store)
@@ -52,9 +61,9 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Tim
     logs = Logs(store)
     nodes = Nodes(store, calls, logs, clock)
     deploys = Deploys(store, blobs, catalog, calls, clock)
-    runs = Runs(deploys, logs, clock)
+    runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     orders = OrderBook(nodes.send, asyncio.get_running_loop().call_soon)
-    scheduler = Scheduler(epoch, timing, clock, orders, nodes)
+    scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
     for room in (calls, deploys, runs, nodes):
         room.use(scheduler)
     tokens = Tokens(store, clock)
@@ -70,5 +79,5 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, timing: Tim
         tokens=tokens,
         blobs=blobs,
         scheduler=scheduler,
-        retention=Retention(store, blobs, clock, keeping),
+        retention=Retention(store, blobs, clock, rules.keeping),
     )

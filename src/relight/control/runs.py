@@ -1,7 +1,7 @@
 """Runs: an app deployed for as long as its client is there.
 
 A run is a deploy to an environment of its own.  The client holds a stream of the run's output open; that stream is also
-its sign of life.  Once it has been gone for `GRACE_SECONDS`, or the client says so, the run ends.
+its sign of life.  Once it has been gone for `grace_seconds`, or the client says so, the run ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from relight.protocol.errors import NotFound
 from relight.protocol.views import AppView, LogQuery, LogRecord, RunEnded
 from relight.scheduler.loop import Scheduler
 
-GRACE_SECONDS = 30.0
 _SWEEP_SECONDS = 5.0
 
 
@@ -31,10 +30,11 @@ class _Run:
 class Runs:
     """The runs whose clients are there, or were a moment ago."""
 
-    def __init__(self, deploys: Deploys, logs: Logs, clock: Clock) -> None:
+    def __init__(self, deploys: Deploys, logs: Logs, clock: Clock, grace_seconds: float) -> None:
         self._deploys = deploys
         self._logs = logs
         self._clock = clock
+        self._grace_seconds = grace_seconds
         self._runs: dict[tuple[str, str], _Run] = {}
         self._scheduler: Scheduler
 
@@ -77,7 +77,7 @@ class Runs:
 
     def _is_abandoned(self, workspace: str, run: str) -> bool:
         state = self._of(workspace, run)
-        return not state.attached and self._clock.monotonic() - state.last_seen > GRACE_SECONDS
+        return not state.attached and self._clock.monotonic() - state.last_seen > self._grace_seconds
 
     def _of(self, workspace: str, run: str) -> _Run:
         return self._runs.setdefault((workspace, run), _Run(last_seen=self._clock.monotonic()))
