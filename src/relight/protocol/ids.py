@@ -21,3 +21,11 @@ def new_id(kind: str, now_ms: int) -> str:
 def is_id(text: str, kind: str) -> bool:
     """Whether `text` has the form of an id of `kind`."""
     return text.startswith(f"{kind}-") and _FORM.fullmatch(text) is not None
+
+
+def made_at_ms(text: str) -> int:
+    """When an id says that it was made, in milliseconds since 1970.  `text` must have the form of an id."""
+    number = 0
+    for letter in text.partition("-")[2][:10]:
+        number = number << 5 | _ALPHABET.index(letter)
+    return number

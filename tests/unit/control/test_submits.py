@@ -1,0 +1,138 @@
+"""A call's id can be used once: whoever uses it again changes nothing, and starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relight.blobs.store import BlobStore
+from relight.clock import SystemClock, now_ms
+from relight.control.newness import Newness
+from relight.control.platform import Control, Rules, open_control
+from relight.protocol.api import Submit
+from relight.protocol.calls import CallRequest, CallState
+from relight.protocol.errors import Conflict
+from relight.protocol.ids import made_at_ms, new_id
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
+from relight.protocol.payload import Payload
+from relight.scheduler.loop import Timing
+from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.store.rows import NewCall, NewVersion
+from relight.store.store import Store, open_store
+
+WS = "default"
+VERSION = "version-1"
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await open_store(tmp_path)
+    image = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
+    function = FunctionSpec(name="f", module="m", qualname="f", image=image)
+    code = CodeBundle(digest="d" * 64, size=1, folder="/a")
+    manifest = Manifest(app="a", code=code, functions=(function,))
+    await opened.versions.deploy(
+        NewVersion(workspace=WS, id=VERSION, app="a", environment="main", manifest=manifest, at=1.0)
+    )
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def control(store: Store, tmp_path: Path) -> Control:
+    """A platform without a node: what it takes in stays in the queue, where it can be looked at."""
+    rules = Rules(timing=Timing(lease_seconds=30.0, sweep_seconds=1.0))
+    return await open_control(store, BlobStore(tmp_path / "blobs"), SystemClock(), rules)
+
+
+def request(call_id: str, data: bytes) -> CallRequest:
+    return CallRequest(id=call_id, app="a", function="f", payload=Payload(format="json", data=data, size=len(data)))
+
+
+def submit(call_id: str, data: bytes, *, is_again: bool = False) -> Submit:
+    return Submit(calls=(request(call_id, data),), is_again=is_again)
+
+
+def queued(control: Control, call_id: str) -> WaitingCall:
+    """Take a call out of its queue, where it must be."""
+    found = control.scheduler.cancel(call_id, FunctionKey(VERSION, "f"))
+    assert isinstance(found, WaitingCall)
+    return found
+
+
+def data_of(call: WaitingCall) -> bytes | None:
+    return call.payload.data if call.payload is not None else None
+
+
+async def test_an_id_that_waits_is_refused_and_the_call_keeps_what_it_was_given(control: Control) -> None:
+    call = new_id("call", now_ms() + 1)
+    await control.calls.submit(WS, submit(call, b"first"))
+
+    with pytest.raises(Conflict, match="the id was used before"):
+        await control.calls.submit(WS, submit(call, b"second"))
+
+    assert data_of(queued(control, call)) == b"first"
+
+
+async def test_an_id_whose_call_has_ended_is_refused_and_nothing_starts(control: Control) -> None:
+    call = new_id("call", now_ms() + 1)
+    await control.calls.submit(WS, submit(call, b"first"))
+    await control.calls.cancel(WS, call)
+
+    with pytest.raises(Conflict):
+        await control.calls.submit(WS, submit(call, b"second"))
+
+    assert control.scheduler.cancel(call, FunctionKey(VERSION, "f")) is None
+
+
+async def test_an_id_that_a_server_before_this_one_took_is_refused(store: Store, control: Control) -> None:
+    call = new_id("call", now_ms() - 60_000)
+    await store.calls.submit(WS, [NewCall(request=request(call, b"first"), version=VERSION, at=1.0)])
+
+    with pytest.raises(Conflict):
+        await control.calls.submit(WS, submit(call, b"second"))
+
+    assert control.scheduler.cancel(call, FunctionKey(VERSION, "f")) is None
+
+
+async def test_asking_again_is_answered_with_the_call_as_it_stands(control: Control) -> None:
+    call = new_id("call", now_ms() + 1)
+    await control.calls.submit(WS, submit(call, b"first"))
+
+    views = await control.calls.submit(WS, submit(call, b"first", is_again=True))
+
+    assert [(view.id, view.state) for view in views.calls] == [(call, CallState.QUEUED)]
+    assert data_of(queued(control, call)) == b"first"
+
+
+async def test_an_old_id_that_nobody_used_is_started_once_it_is_kept(control: Control) -> None:
+    call = new_id("call", now_ms() - 60_000)
+
+    await control.calls.submit(WS, submit(call, b"late", is_again=True))
+
+    assert data_of(queued(control, call)) == b"late"
+
+
+def test_an_id_is_new_when_it_was_made_since_the_beginning_and_not_taken_since() -> None:
+    newness = Newness(since_ms=1000)
+    before, after = new_id("call", 1000), new_id("call", 1001)
+
+    assert (newness.take(WS, before), newness.take(WS, after), newness.take(WS, after)) == (False, True, False)
+    assert newness.take("other", after)
+
+
+def test_what_is_older_than_all_that_is_remembered_is_not_known_to_be_new() -> None:
+    newness = Newness(since_ms=0, most=2)
+    ids = [new_id("call", at) for at in (10, 20, 30)]
+    for one in ids:
+        newness.take(WS, one)
+
+    assert not newness.take(WS, ids[0])
+    assert not newness.take(WS, new_id("call", 10))
+    assert newness.take(WS, new_id("call", 40))
+
+
+def test_an_id_says_when_it_was_made() -> None:
+    assert made_at_ms(new_id("call", 1_790_000_000_123)) == 1_790_000_000_123
