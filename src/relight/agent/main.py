@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import fcntl
 import os
+import platform
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +31,10 @@ from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms
 from relight.log import LogOptions, start_logging
-from relight.protocol.errors import Conflict, RelightError
+from relight.protocol.errors import Conflict, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
+from relight.protocol.manifest import HostImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Options:
 
     socket: str
     data_dir: Path
+    cache_dir: Path
     node: str
     declare_gpu: tuple[str, ...]
     heartbeat_seconds: float
@@ -59,13 +63,14 @@ def main() -> int:
 
 
 async def _serve(options: Options) -> None:
-    clock = SystemClock()
     sandboxes = Sandboxes(options.data_dir / "sandboxes")
     await sandboxes.open()
     has_left = False
     try:
         async with asyncio.TaskGroup() as tasks:
-            node, link = _build(options, sandboxes, clock, tasks)
+            library = Library(_folder(options.cache_dir / "library"), Path(relight.__file__).parent)
+            tasks.create_task(_warm(library), name="agent.warm")
+            node, link = _build(options, sandboxes, library, tasks)
             leave = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
             await node.serve(link, leave.wait)
@@ -78,8 +83,20 @@ async def _serve(options: Options) -> None:
         await sandboxes.close()
 
 
-def _build(options: Options, sandboxes: Sandboxes, clock: SystemClock, tasks: asyncio.TaskGroup) -> tuple[Node, Link]:
-    outbox = Outbox()
+async def _warm(library: Library) -> None:
+    """Make the library ready for this very Python, as most images are of it, while nobody waits for that yet."""
+    with suppress(StartFailed):  # whoever then needs it finds out, and is told
+        await library.get(_own_image())
+
+
+def _own_image() -> HostImage:
+    return HostImage(
+        python=sys.executable, prefix=sys.prefix, base_prefix=sys.base_prefix, version=platform.python_version()
+    )
+
+
+def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyncio.TaskGroup) -> tuple[Node, Link]:
+    clock, outbox = SystemClock(), Outbox()
     link_options = LinkOptions(
         path=options.socket,
         heartbeat_seconds=options.heartbeat_seconds,
@@ -87,10 +104,10 @@ def _build(options: Options, sandboxes: Sandboxes, clock: SystemClock, tasks: as
     )
     link = Link(link_options, outbox, clock)
     values = Values(link, _folder(options.data_dir / "values"), clock)
-    forbidden = (str(options.data_dir.parent),)
+    forbidden = (str(options.data_dir.parent), str(options.cache_dir))
     provider = Provider(
-        CodeCache(_folder(options.data_dir / "code"), values, tasks),
-        Library(_folder(options.data_dir / "library"), Path(relight.__file__).parent),
+        CodeCache(_folder(options.cache_dir / "code"), values, tasks),
+        library,
         lambda image: host_mounts(image, forbidden=forbidden),
         lambda: sandboxes.isolation,
     )
@@ -119,6 +136,7 @@ def _read_options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m relight.agent", description="Run relight's agent on this machine.")
     parser.add_argument("--socket", required=True, help="where the server listens for nodes")
     parser.add_argument("--data-dir", required=True, type=Path, help="this agent's own folder")
+    parser.add_argument("--cache-dir", type=Path, help="where code and our own library are kept; agents may share it")
     parser.add_argument("--node", required=True, help="the node's name")
     parser.add_argument(
         "--declare-gpu", action="append", default=[], metavar="KIND:COUNT", help="declare simulated GPUs"
@@ -129,6 +147,7 @@ def _read_options() -> Options:
     return Options(
         socket=given.socket,
         data_dir=given.data_dir,
+        cache_dir=given.cache_dir or given.data_dir,
         node=given.node,
         declare_gpu=tuple(given.declare_gpu),
         heartbeat_seconds=given.heartbeat,
