@@ -7,6 +7,7 @@ in.  The scheduler tells this room what it found out (`scheduler.loop.Listener`)
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
@@ -30,6 +31,11 @@ from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 from relight.store.store import Store
+
+_log = logging.getLogger("relight.control")
+
+KEEP_AGAIN_SECONDS = 1.0
+"""After how long an end that could not be kept is tried again."""
 
 GROUP_PAGE = 1000
 """How many ends of a group one answer holds at most."""
@@ -249,13 +255,22 @@ class Calls:
         )
 
     def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
-        kept = self._store.calls.end(workspace, [row for _, _, row in rows])
-        kept.add_done_callback(partial(self._on_kept, node, rows))
+        self._write_ends(node, workspace, rows)
         again = [
             self._again(lease, row) for lease, _, row in rows if row.event in (CallEvent.LEASE_LOST, CallEvent.RETRIED)
         ]
         if again:
             self._scheduler.submit(again)
+
+    def _write_ends(self, node: str, workspace: str, rows: Judged) -> None:
+        kept = self._store.calls.end(workspace, [row for _, _, row in rows])
+        kept.add_done_callback(partial(self._on_kept, node, rows))
+
+    async def _keep_later(self, node: str, rows: Judged) -> None:
+        """The disk is full, say: until these ends are kept nobody is told of them, and their node holds them too."""
+        await self._clock.sleep(KEEP_AGAIN_SECONDS)
+        for row in rows:
+            self._write_ends(node, row[0].call.workspace, [row])
 
     def _again(self, lease: Lease, row: End) -> WaitingCall:
         delay = max(0.0, row.not_before - self._clock.now())
@@ -268,6 +283,11 @@ class Calls:
         rows: Judged,
         kept: asyncio.Future[tuple[CallView | None, ...]],
     ) -> None:
+        error = kept.exception()
+        if error is not None:
+            _log.error("ends of calls not kept", extra={"calls": len(rows), "why": str(error)})
+            self._run(self._keep_later(node, rows))
+            return
         for lease, end, _ in rows:
             self._ending.discard((end.call, end.token))
             if node:
