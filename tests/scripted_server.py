@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from relight.protocol import PROTOCOL
 from relight.protocol.codec import pack
@@ -36,6 +37,7 @@ class ScriptedServer:
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
+            Path(self.path).unlink(missing_ok=True)  # a socket stays where it was bound
         self.cut()
 
     def cut(self) -> None:

@@ -29,6 +29,13 @@ _LENGTH = struct.Struct("!I")
 IMAGE = HostImage(python="/usr/bin/python3", prefix="/usr", base_prefix="/usr", version="3.11.7")
 
 
+async def turn() -> None:
+    """Let the loop go round once."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_soon(passed.set)
+    await passed.wait()
+
+
 class Clock:
     """A clock that stands still; sleeps return at once."""
 
@@ -43,9 +50,7 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         self.time += seconds
-        turn = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(turn.set_result, None)
-        await turn
+        await turn()
 
 
 @dataclass(eq=False)
@@ -261,11 +266,8 @@ class Bench:
 
     async def workers_settled(self) -> None:
         """Let the loop do all it can do."""
-        loop = asyncio.get_running_loop()
         for _ in range(20):
-            turn = loop.create_future()
-            loop.call_soon(turn.set_result, None)
-            await turn
+            await turn()
 
     def states(self) -> list[str]:
         """The states that were told, in order."""
