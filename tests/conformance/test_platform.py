@@ -92,6 +92,20 @@ async def test_the_intervals_of_a_worker_tile_its_life_even_when_clocks_go_back(
     assert [view.state for view in await store.workers.list(WS, include_gone=True)] == [WorkerState.GONE]
 
 
+async def test_a_long_life_is_shown_by_its_beginning_and_what_overlaps_a_time(store: Store) -> None:
+    states = [WorkerState.REQUESTED, WorkerState.PLACING, WorkerState.PULLING, WorkerState.STARTING, WorkerState.READY]
+    states += [WorkerState.BUSY, WorkerState.IDLE] * 20
+    await store.workers.record(WS, [entered(state, float(at)) for at, state in enumerate(states)])
+
+    whole = await store.workers.intervals(WS, "w1")
+    middle = await store.workers.intervals(WS, "w1", since=20.5, until=22.5)
+    now = await store.workers.intervals(WS, "w1", since=44.5)
+
+    assert [one.since for one in whole] == [float(at) for at in range(45)]
+    assert [one.since for one in middle] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 20.0, 21.0, 22.0]
+    assert [one.since for one in now] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 44.0]
+
+
 async def test_lines_are_read_in_order_by_call_worker_place_and_text(store: Store) -> None:
     ids = await store.logs.append(
         WS, [line("one"), line("two", call="c2"), line("three", worker="w2"), line("four", environment="staging")]

@@ -26,6 +26,7 @@ from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.views import CallQuery
+from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
@@ -98,8 +99,12 @@ class Calls:
         """All that is known of a call.  Raises NotFound."""
         view = await self._find(workspace, call_id)
         attempts = await self._store.calls.attempts(workspace, call_id)
-        intervals = await self._store.workers.intervals(workspace, view.worker) if view.worker else ()
+        intervals = await self._intervals(workspace, view) if view.worker else ()
         return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals))
+
+    async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
+        since = view.started_at or view.submitted_at
+        return await self._store.workers.intervals(workspace, view.worker, since=since, until=view.ended_at)
 
     async def list(self, workspace: str, query: CallQuery) -> tuple[CallView, ...]:
         """Calls, newest first."""

@@ -16,6 +16,7 @@ from relight.store.database import Database
 from relight.store.queries import queries
 from relight.store.rows import NewVersion, TokenRow, WorkerRow
 
+_BEGINNING = 6  # requested, placing, pulling, starting, ready, and the first busy
 _TOKEN = ("workspace", "id", "hash", "at")
 
 
@@ -119,9 +120,11 @@ class WorkerTable:
         rows = await self._database.read(lambda connection: connection.execute(self._sql["workers"], value).fetchall())
         return tuple(from_plain(json.loads(row[0]), WorkerView) for row in rows)
 
-    async def intervals(self, workspace: str, worker: str) -> tuple[WorkerInterval, ...]:
-        """A worker's life so far: each interval ends where the next begins."""
-        value = {"workspace": workspace, "worker": worker}
+    async def intervals(
+        self, workspace: str, worker: str, *, since: float = 0.0, until: float | None = None
+    ) -> tuple[WorkerInterval, ...]:
+        """A worker's life: how it began, and all that overlaps a time; each interval ends where the next begins."""
+        value = {"workspace": workspace, "worker": worker, "since": since, "until": until, "first": _BEGINNING}
         rows = await self._database.read(
             lambda connection: connection.execute(self._sql["intervals"], value).fetchall()
         )

@@ -38,13 +38,15 @@ INSERT INTO workers (workspace, id, state, view) VALUES (:workspace, :id, :state
 ON CONFLICT (workspace, id) DO UPDATE SET state = excluded.state, view = excluded.view;
 
 -- close_interval: a worker leaves the state it was in
-UPDATE worker_intervals SET until = max(since, :at) WHERE workspace = :workspace AND worker = :id AND until IS NULL;
+UPDATE worker_intervals SET until = max(since, :at)
+WHERE workspace = :workspace AND worker = :id AND until IS NULL
+    AND n = (SELECT max(n) FROM worker_intervals WHERE workspace = :workspace AND worker = :id);
 
 -- open_interval: a worker enters a state where it left the one before; its last state has no length
 INSERT INTO worker_intervals (workspace, worker, n, state, since, until, detail)
-SELECT :workspace, :id, count(*), :state, coalesce(max(until), :at),
-    CASE WHEN :state = 'gone' THEN coalesce(max(until), :at) END, :detail
-FROM worker_intervals WHERE workspace = :workspace AND worker = :id;
+SELECT :workspace, :id, coalesce(max(last.n) + 1, 0), :state, coalesce(max(last.until), :at),
+    CASE WHEN :state = 'gone' THEN coalesce(max(last.until), :at) END, :detail
+FROM (SELECT n, until FROM worker_intervals WHERE workspace = :workspace AND worker = :id ORDER BY n DESC LIMIT 1) AS last;
 
 -- worker: one worker
 SELECT view FROM workers WHERE workspace = :workspace AND id = :id;
@@ -52,6 +54,8 @@ SELECT view FROM workers WHERE workspace = :workspace AND id = :id;
 -- workers: workers, oldest first
 SELECT view FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id;
 
--- intervals: a worker's life
+-- intervals: a worker's life, or how it began and what overlaps a time: it changes state with every call
 SELECT worker, state, since, until, detail FROM worker_intervals
-WHERE workspace = :workspace AND worker = :worker ORDER BY n;
+WHERE workspace = :workspace AND worker = :worker
+    AND (n < :first OR since <= coalesce(:until, since) AND coalesce(until, :since) >= :since)
+ORDER BY n;
