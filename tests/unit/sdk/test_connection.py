@@ -104,6 +104,7 @@ def use_server(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None
     runner.write_text(f'#!/bin/sh\nshift 4\nexec {sys.executable} {script} "$@"\n')  # -m relight up --embedded
     runner.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(runner))
+    monkeypatch.setattr(embedded, "OLDEST_PYTHON", (3, 10))  # what is started here runs on any
 
 
 LIVES = """
