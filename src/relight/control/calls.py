@@ -360,9 +360,9 @@ class Calls:
     # -- how they stand
 
     async def _wait_group(self, workspace: str, query: Await, seconds: float) -> CallViews:
-        feed = self._waiters.group(query.group)
         end = self._clock.monotonic() + seconds
         while True:
+            feed = self._waiters.group(query.group)
             if query.after >= feed.floor:
                 views = feed.after(query.after, GROUP_PAGE)
             else:

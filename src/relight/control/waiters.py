@@ -15,6 +15,9 @@ from relight.protocol.calls import CallView
 Look = Callable[[Sequence[str]], Awaitable[None]]
 """Looks calls up in the store, and recalls those that have ended."""
 
+KEPT_GROUPS = 256
+"""How many groups are read from memory; the others are read from the store."""
+
 _KEPT_BYTES = 64 * 1024 * 1024
 _VIEW_BYTES = 512
 
@@ -49,6 +52,10 @@ class GroupFeed:
         self.floor = max(self.floor, sequence)
         return tuple(self._views[at] for at in range(min(limit, len(self._views))))
 
+    def wake(self) -> None:
+        """Let its reader look again."""
+        self._changed.set()
+
     async def wait(self) -> None:
         """Return when something more has ended."""
         self._changed.clear()
@@ -60,7 +67,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._futures: dict[str, list[asyncio.Future[CallView]]] = {}
-        self._groups: dict[str, GroupFeed] = {}
+        self._groups: OrderedDict[str, GroupFeed] = OrderedDict()
         self._recent: OrderedDict[str, CallView] = OrderedDict()
         self._recent_bytes = 0
         self._last_sequence: int | None = None
@@ -93,15 +100,15 @@ class Waiters:
                 future.set_result(view)
 
     def group(self, name: str) -> GroupFeed:
-        """The feed of a group, from now on."""
+        """The feed of a group, from now on.  The one that nobody asked for longest gives way; the store has its ends."""
         feed = self._groups.get(name)
         if feed is None:
             feed = self._groups[name] = GroupFeed(self._last_sequence)
+        self._groups.move_to_end(name)
+        if len(self._groups) > KEPT_GROUPS:
+            _, oldest = self._groups.popitem(last=False)
+            oldest.wake()
         return feed
-
-    def forget_group(self, name: str) -> None:
-        """Nobody reads this group any more."""
-        self._groups.pop(name, None)
 
     async def _wait(self, ids: Iterable[str], seconds: float, look: Look, until: str) -> None:
         """Wait on futures, and only then look into the store: an end is seen by one or the other, never by neither."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from relight.control.waiters import Waiters
+import asyncio
+
+from relight.control.waiters import KEPT_GROUPS, Waiters
 from relight.protocol.calls import CallState, CallView
 
 
@@ -39,3 +41,17 @@ def test_a_group_that_begins_later_needs_no_store() -> None:
 
     assert feed.floor == 7
     assert [view.sequence for view in feed.after(7, 10)] == [8]
+
+
+async def test_the_group_that_nobody_asked_for_longest_gives_way_and_its_reader_looks_again() -> None:
+    waiters = Waiters()
+    waiters.publish(ended(7))
+    feed = waiters.group("g")
+    reader = asyncio.ensure_future(feed.wait())
+    await asyncio.wait([reader], timeout=0)
+
+    for n in range(KEPT_GROUPS):
+        waiters.group(f"other-{n}")
+    await reader
+
+    assert waiters.group("g") is not feed
