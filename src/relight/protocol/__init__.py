@@ -4,8 +4,9 @@ Ids, the manifest, calls, workers, values, errors, and the bytes they travel as.
 other room stands on this one, and none of it knows who is speaking.
 """
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version both ends name when they meet.  One line of history for each step:
 
 1  the first: orders and reports are plural, streams have credit
+2  generators: Reports.items, Orders.grant; workers with parameters
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from relight.protocol.calls import AttemptView, CallRequest, CallView
 from relight.protocol.manifest import Manifest
+from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerInterval
 
 MEDIA_TYPE = "application/x-relight"
@@ -47,6 +48,34 @@ class CallViews:
 
     calls: tuple[CallView, ...]
     group_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """POST /v1/calls/cancel: cancel these calls, and all of `group`; answered by {"cancelled": n} in JSON."""
+
+    ids: tuple[str, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadItems:
+    """POST /v1/calls/items: the items of a generator after number `taken`, as soon as there is one or it has ended.
+
+    Asking says that those up to `taken` are with the reader: they are dropped, and the generator may go on.
+    """
+
+    call: str
+    taken: int = 0
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """The answer: items in order from number `taken` + 1 on, and the call as it stands once they are read."""
+
+    call: CallView
+    items: tuple[Payload, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,8 @@ class Token(NamedTuple):
 class CallRequest:
     """One call, asked for.  The caller names it (`id`), so asking twice is harmless.
 
-    `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together.
+    `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together,
+    `parent` is the call that made it.  `binding` says which workers of the function may take it (`manifest.Binding`).
     """
 
     id: str
@@ -87,6 +88,7 @@ class CallRequest:
     accept: tuple[str, ...] = ("pickle5",)
     group: str = ""
     parent: str = ""
+    binding: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

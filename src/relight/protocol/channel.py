@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from relight.protocol.calls import CallEvent
 from relight.protocol.codec import Kinds
 from relight.protocol.errors import Failure
+from relight.protocol.manifest import Json
 from relight.protocol.payload import Payload
 
 CHANNEL_FD = 3
@@ -25,13 +26,21 @@ MESSAGE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Become a worker of this function.  `paths` go in front of `sys.path`, `mark` begins each note in the output."""
+    """Become a worker of this function.  `paths` go in front of `sys.path`, `mark` begins each note in the output.
+
+    `parameters` are the values of the class's parameters.  `platform` is the path, inside the sandbox, of the socket that
+    leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.
+    """
 
     module: str
     qualname: str
     is_class: bool
     paths: tuple[str, ...]
     mark: str
+    parameters: tuple[tuple[str, Json], ...] = ()
+    app: str = ""
+    environment: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,14 @@ class Interrupt:
 
     call: str
     reason: CallEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A generator may make its items up to number `items` (the first is 1); it waits before the next."""
+
+    call: str
+    items: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +95,15 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A generator made item `number` (from 1)."""
+
+    call: str
+    number: int
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
 
@@ -87,5 +113,5 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER = Kinds(Load, Run, Interrupt, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Ended)
+TO_WORKER = Kinds(Load, Run, Interrupt, Grant, Stop)
+TO_AGENT = Kinds(Ready, LoadFailed, Item, Ended)

@@ -17,14 +17,20 @@ EXIT = "exit"
 
 
 class Inside:
-    """Where this process is: nowhere special, or inside a worker."""
+    """Where this process is: nowhere special, or inside a worker.
 
-    __slots__ = ("call", "is_loading", "is_worker")
+    There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
+    """
+
+    __slots__ = ("app", "call", "environment", "is_loading", "is_worker", "platform")
 
     def __init__(self) -> None:
         self.is_worker = False
         self.is_loading = False
         self.call = ""
+        self.app = ""
+        self.environment = ""
+        self.platform = ""
 
 
 inside = Inside()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.codec import Kinds
 from relight.protocol.errors import Failure
-from relight.protocol.manifest import CodeBundle, FunctionSpec
+from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
 
@@ -36,6 +36,7 @@ class WorkerSpec:
     code: CodeBundle
     kind: WorkerKind = WorkerKind.FLEX
     gpus: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, Json], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,26 @@ class CancelCall:
 
     call: str
     token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantItems:
+    """A generator's reader has room for its items up to number `items`, and has those up to `taken`."""
+
+    call: str
+    token: Token
+    items: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallItem:
+    """An item of a generator; told again on a new link until its reader has taken it."""
+
+    call: str
+    token: Token
+    number: int
+    payload: Payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +186,7 @@ class Reports:
 
     ends: tuple[CallEnd, ...] = ()
     workers: tuple[WorkerChange, ...] = ()
+    items: tuple[CallItem, ...] = ()
     logs: tuple[LogLine, ...] = ()
     dropped_log_lines: int = 0
     held: tuple[str, ...] | None = None
@@ -190,6 +212,7 @@ class Orders:
     stop: tuple[StopWorker, ...] = ()
     run: tuple[RunCall, ...] = ()
     cancel: tuple[CancelCall, ...] = ()
+    grant: tuple[GrantItems, ...] = ()
     acknowledged: tuple[tuple[str, Token], ...] = ()
 
 

@@ -146,6 +146,18 @@ class FunctionSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What sets some workers of a function apart: values of the class's parameters, and options given per call.
+
+    It travels as its text, canonical JSON ("" for neither), which also is part of the key of a queue: calls with equal
+    texts share workers.  `options` are fields of the spec that replace the deployed ones.
+    """
+
+    parameters: tuple[tuple[str, Json], ...] = ()
+    options: tuple[tuple[str, Json], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One version of an app."""
 

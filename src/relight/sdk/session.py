@@ -28,10 +28,11 @@ _EXIT_CHUNK = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
-    """What is called: a function, or a method of a class."""
+    """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`."""
 
     function: str
     method: str = ""
+    binding: str = ""
 
     def __str__(self) -> str:
         return f"{self.function}.{self.method}" if self.method else self.function
@@ -81,6 +82,7 @@ class Session:
             method=callee.method,
             payload=self.connection.shrink(dump_input(args, kwargs)),
             group=group,
+            binding=callee.binding,
         )
 
     def run(self, callee: Callee, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
