@@ -1,4 +1,4 @@
-"""One SQLite file: its settings, its migrations, a thread that writes and a thread that reads."""
+"""One SQLite file: its settings, its migrations, who writes and who reads."""
 
 from __future__ import annotations
 
@@ -12,25 +12,35 @@ from typing import TypeVar
 
 from relight.protocol.errors import Unavailable
 from relight.store.faults import Faults
+from relight.store.journal import Journal
 from relight.store.writer import Writer
 
 R = TypeVar("R")
 
 
 class Database:
-    """A file and its two threads.  `synchronous` FULL: a commit survives power loss; NORMAL: it survives a crash."""
+    """A file, its writer and its reader.
 
-    def __init__(self, path: Path, *, schema: str, synchronous: str, faults: Faults) -> None:
+    `synchronous` FULL: a commit survives power loss; NORMAL: it survives a crash.  `is_short`: its writes take
+    microseconds, so they are run on the loop's thread (`journal`) rather than on one of their own (`writer`).
+    """
+
+    def __init__(self, path: Path, *, schema: str, synchronous: str, faults: Faults, is_short: bool = False) -> None:
         connection = _connect(path, synchronous)
         _migrate(connection, schema, path)
-        self._writer = Writer(connection, faults)
+        self._writer: Journal | Writer = Journal(connection, faults) if is_short else Writer(connection, faults)
         self._reader = _connect(path, synchronous)
         self._reader.execute("PRAGMA query_only = 1")
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store.reader")
 
-    def write(self, name: str, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
-        """Queue a write, in order; the future is done when it is on disk."""
-        return self._writer.write(name, work)
+    def write(
+        self, name: str, work: Callable[[sqlite3.Connection], R], patience_seconds: float = 0.0
+    ) -> asyncio.Future[R]:
+        """Queue a write, in order; the future is done when it is on disk.
+
+        One with patience waits so long for others to share a commit with.
+        """
+        return self._writer.write(name, work, patience_seconds)
 
     async def read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         """Read on the reader's thread, what is committed."""

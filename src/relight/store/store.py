@@ -33,7 +33,7 @@ class Store:
 async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     """Open the store in `folder`, making or migrating it.  Raises Unavailable when a newer relight wrote it."""
     faults = faults or Faults()
-    main = Database(folder / "relight.db", schema="main", synchronous="FULL", faults=faults)
+    main = Database(folder / "relight.db", schema="main", synchronous="FULL", faults=faults, is_short=True)
     lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
     return Store(
         calls=CallTable(main, await main.read(last_sequence)),

@@ -1,4 +1,4 @@
-"""One thread that writes, and commits in groups.
+"""One thread that writes and commits in groups, for a database whose writes take long: the loop goes on meanwhile.
 
 Whatever was queued while the last commit was on its way to the disk goes into the next one: a lone write waits for one
 sync, a thousand at once wait for one sync too.  A write that fails is undone alone (a savepoint) and its own future says
@@ -12,44 +12,14 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from relight.protocol.errors import Unavailable
 from relight.store.faults import Faults
+from relight.store.writes import Write, settle
 
 R = TypeVar("R")
 _MOST_AT_ONCE = 2000
-
-
-@dataclass(slots=True)
-class _Write(Generic[R]):
-    name: str
-    work: Callable[[sqlite3.Connection], R]
-    future: asyncio.Future[R]
-    result: R | None = None
-    error: Exception | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Do it; its error is kept for its future."""
-        connection.execute("SAVEPOINT one")
-        try:
-            self.result = self.work(connection)
-        except Exception as error:  # noqa: BLE001  # one write's boundary: its bad text must not end the thread for all
-            self.error = error
-            connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
-
-    def settle(self) -> None:
-        """Tell the future; on the event loop's thread."""
-        if self.future.cancelled():
-            return
-        if self.error is not None:
-            refusal = Unavailable(f"cannot keep {self.name}: {self.error}; check the disk, then try again")
-            refusal.__cause__ = self.error
-            self.future.set_exception(refusal)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]  # set by run, unless there was an error
 
 
 class Writer:
@@ -60,17 +30,19 @@ class Writer:
         self._faults = faults
         self._loop = asyncio.get_running_loop()
         self._is_open = True
-        self._queue: queue.SimpleQueue[_Write[object] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write[object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store.writer", daemon=True)
         self._thread.start()
 
-    def write(self, name: str, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
+    def write(
+        self, name: str, work: Callable[[sqlite3.Connection], R], _patience_seconds: float = 0.0
+    ) -> asyncio.Future[R]:
         """Queue a write; the future is done when it is on disk.  Raises Unavailable through it when it cannot be."""
         future: asyncio.Future[R] = self._loop.create_future()
         if not self._is_open:
             future.set_exception(Unavailable(f"cannot keep {name}: the store is closed; start the server again"))
             return future
-        self._queue.put(_Write(name, work, future))  # type: ignore[arg-type]  # each write knows its own type
+        self._queue.put(Write(name, work, future))  # type: ignore[arg-type]  # each write knows its own type
         return future
 
     async def close(self) -> None:
@@ -85,11 +57,11 @@ class Writer:
             batch, is_last = self._gather(first)
             self._commit(batch)
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_settle, batch)
+                self._loop.call_soon_threadsafe(settle, batch)
             if is_last:
                 return
 
-    def _gather(self, first: _Write[object]) -> tuple[list[_Write[object]], bool]:
+    def _gather(self, first: Write[object]) -> tuple[list[Write[object]], bool]:
         batch = [first]
         while len(batch) < _MOST_AT_ONCE:
             try:
@@ -101,7 +73,7 @@ class Writer:
             batch.append(write)
         return batch, False
 
-    def _commit(self, batch: list[_Write[object]]) -> None:
+    def _commit(self, batch: list[Write[object]]) -> None:
         names = [write.name for write in batch]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -116,8 +88,3 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             return
         self._faults.pass_by(names, "after_commit")
-
-
-def _settle(batch: list[_Write[object]]) -> None:
-    for write in batch:
-        write.settle()
