@@ -79,7 +79,7 @@ class Calls:
         if submit.is_again:
             there = await self._store.calls.existing(workspace, [request.id for request in asked])
             asked = tuple(request for request in asked if request.id not in there)
-        already = await self._take(workspace, asked)
+        already = await self._take(workspace, asked, is_awaited=submit.wait_seconds > 0)
         if already and not submit.is_again:
             raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
         ids = [request.id for request in submit.calls]
@@ -131,7 +131,7 @@ class Calls:
 
     # -- taking calls in
 
-    async def _take(self, workspace: str, requests: Sequence[CallRequest]) -> frozenset[str]:
+    async def _take(self, workspace: str, requests: Sequence[CallRequest], *, is_awaited: bool) -> frozenset[str]:
         """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
             return frozenset()
@@ -142,7 +142,7 @@ class Calls:
             function = self._check(version, request)
             rows.append(NewCall(request=request, version=version.id, at=now))
             waiting.append(self._waiting(version, function, request))
-        committed = self._store.calls.submit(workspace, rows)
+        committed = self._store.calls.submit(workspace, rows, is_awaited=is_awaited)
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._scheduler.submit(list(compress(waiting, is_new)))
         already = await committed

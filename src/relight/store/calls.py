@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallState, CallView, Token
+from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.codec import pack, unpack
 from relight.protocol.errors import Failure
 from relight.protocol.payload import Payload
@@ -15,6 +15,12 @@ from relight.protocol.views import CallQuery
 from relight.store.database import Database
 from relight.store.queries import queries
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
+
+AWAITED_SECONDS = 0.003
+"""How long a call whose caller waits for its end may wait for that to be committed with."""
+
+UNHEARD_SECONDS = 0.05
+"""How long a write that nobody waits for may wait for company: claims, which a node would tell again, for example."""
 
 
 class CallTable:
@@ -27,8 +33,13 @@ class CallTable:
 
     # -- writes
 
-    def submit(self, workspace: str, rows: Sequence[NewCall]) -> asyncio.Future[frozenset[str]]:
-        """Keep calls; the future holds the ids that were there already, and stay as they were."""
+    def submit(
+        self, workspace: str, rows: Sequence[NewCall], *, is_awaited: bool = False
+    ) -> asyncio.Future[frozenset[str]]:
+        """Keep calls; the future holds the ids that were there already, and stay as they were.
+
+        `is_awaited`: their caller hears nothing before their ends, with which they may be committed.
+        """
         values = [_new_call(workspace, row) for row in rows]
 
         def work(connection: sqlite3.Connection) -> frozenset[str]:
@@ -36,7 +47,7 @@ class CallTable:
                 str(value["id"]) for value in values if not connection.execute(self._sql["submit"], value).rowcount
             )
 
-        return self._database.write("submit", work)
+        return self._database.write("submit", work, AWAITED_SECONDS if is_awaited else 0.0)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
@@ -60,7 +71,7 @@ class CallTable:
                     connection.execute(self._sql["supersede_attempt"], value)
                     connection.execute(self._sql["open_attempt"], value)
 
-        return self._database.write("claim", work)
+        return self._database.write("claim", work, UNHEARD_SECONDS)
 
     def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
         """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
@@ -142,9 +153,11 @@ class CallTable:
             "function": query.function,
             "state": query.state.value if query.state is not None else "",
             "before": query.before,
+            "parent": query.parent,
+            "since": query.since,
             "limit": query.limit,
         }
-        return await self._views("list", value)
+        return await self._views("list_children" if query.parent else "list", value)
 
     async def group_ended(self, workspace: str, group: str, after: int, limit: int) -> tuple[CallView, ...]:
         """The calls of a group that ended past end number `after`, in the order of their ends."""
@@ -167,6 +180,23 @@ class CallTable:
             return {one: unpack(row[0], Payload) for one, row in rows.items() if row is not None}
 
         return await self._database.write("payload", work)
+
+    async def request(self, workspace: str, call_id: str, new_call: str) -> CallRequest | None:
+        """What a call asked for, as a request of a new one; None when it is not kept."""
+        value = {"workspace": workspace, "id": call_id}
+        row = await self._database.read(lambda connection: connection.execute(self._sql["request"], value).fetchone())
+        if row is None:
+            return None
+        app, environment, function, method, accept, payload = row
+        return CallRequest(
+            id=new_call,
+            app=app,
+            environment=environment,
+            function=function,
+            method=method,
+            accept=tuple(json.loads(accept)),
+            payload=unpack(payload, Payload),
+        )
 
     async def attempts(self, workspace: str, call_id: str) -> tuple[AttemptView, ...]:
         """The tries of a call, in order."""
