@@ -156,6 +156,21 @@ async def test_a_token_is_known_until_it_is_removed(store: Store) -> None:
     assert await store.tokens.all() == ()
 
 
+async def test_a_token_is_kept_with_all_it_is_good_for_and_when_it_was_used(store: Store) -> None:
+    row = TokenRow(workspace=WS, id="t1", hash="h", at=1.0, name="ci", scope="call", app="shop", expires_at=9.0)
+    await store.tokens.add(row)
+
+    await store.tokens.use([(WS, "t1", 5.0), ("other", "t1", 8.0)])
+    await store.tokens.use([(WS, "t1", 4.0)])
+
+    assert await store.tokens.all() == (replace(row, last_used_at=5.0),)
+
+
+async def test_a_token_of_no_known_scope_is_refused(store: Store) -> None:
+    with pytest.raises(Unavailable, match="CHECK constraint"):
+        await store.tokens.add(TokenRow(workspace=WS, id="t1", hash="h", at=1.0, scope="root"))
+
+
 async def test_a_store_that_a_newer_relight_wrote_is_refused(tmp_path: Path) -> None:
     database = Database(tmp_path / "x.db", schema="main", synchronous="FULL", faults=Faults())
     await database.write("version", lambda connection: connection.execute("PRAGMA user_version = 99").rowcount)

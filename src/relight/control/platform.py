@@ -13,6 +13,7 @@ from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
 from relight.control.retention import Keeping, Retention
+from relight.control.retries import Retries
 from relight.control.runs import Runs
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
@@ -27,6 +28,7 @@ class Control:
     """One server's platform."""
 
     calls: Calls
+    retries: Retries
     deploys: Deploys
     runs: Runs
     logs: Logs
@@ -42,6 +44,7 @@ class Control:
             tasks.create_task(self.scheduler.run(), name="control.scheduler")
             tasks.create_task(self.runs.watch(WORKSPACES), name="control.runs")
             tasks.create_task(self.retention.run(), name="control.retention")
+            tasks.create_task(self.tokens.run(), name="control.tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     await calls.recover()
     return Control(
         calls=calls,
+        retries=Retries(store, calls),
         deploys=deploys,
         runs=runs,
         logs=logs,

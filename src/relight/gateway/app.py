@@ -21,7 +21,7 @@ from relight.gateway.exchange import (
     send_answer,
     send_stream,
 )
-from relight.gateway.guard import LOCAL_NAMES, Hosts, authenticate, check_source
+from relight.gateway.guard import LOCAL_NAMES, Hosts, authenticate, authorize, check_source
 from relight.gateway.platform import Platform
 from relight.gateway.problems import PROBLEM_TYPE, HttpProblem, problem_of
 from relight.gateway.routes import Route, RouteTable
@@ -92,6 +92,7 @@ class Gateway:
         route, ask.params = self._find(ask)
         if not route.is_open:
             ask.principal = authenticate(ask, self._platform.tokens)
+            authorize(ask, route)
         if route.waits:
             await self._serve_patiently(route, ask, sender)
         else:

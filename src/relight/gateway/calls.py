@@ -6,7 +6,7 @@ from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, Answer, Ask, StreamA
 from relight.gateway.platform import Platform
 from relight.gateway.problems import PROBLEM_TYPE, HttpProblem, problem_of, problem_of_failure
 from relight.gateway.render import call_detail, call_view, json_value, plain
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallViews, Submit
 from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import Failure, InvalidRequest, RelightError, ValueIsPython
 from relight.protocol.payload import JSON, RAW, Payload
@@ -22,7 +22,8 @@ async def submit(platform: Platform, ask: Ask) -> Answer:
     message = await ask.frame(Submit)
     if len(message.calls) > MAX_CALLS:
         raise InvalidRequest(f"cannot submit {len(message.calls)} calls at once: the limit is {MAX_CALLS}; send fewer")
-    return frame_answer(await platform.calls.submit(ask.workspace, message))
+    ask.check_app(*(one.app for one in message.calls))
+    return frame_answer(_checked(ask, await platform.calls.submit(ask.workspace, message)))
 
 
 async def wait(platform: Platform, ask: Ask) -> Answer:
@@ -31,18 +32,21 @@ async def wait(platform: Platform, ask: Ask) -> Answer:
     if len(query.ids) > MAX_CALLS:
         raise InvalidRequest(f"cannot wait for {len(query.ids)} calls at once: the limit is {MAX_CALLS}; name fewer")
     work = platform.calls.wait(ask.workspace, query)
-    return frame_answer(await (ask.unless_gone(work) if query.wait_seconds else work))
+    return frame_answer(_checked(ask, await (ask.unless_gone(work) if query.wait_seconds else work)))
 
 
 async def list_calls(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/calls"""
+    ask.check_app(ask.query("app") or ask.app)
     query = CallQuery(
-        app=ask.query("app"),
+        app=ask.query("app") or ask.app,
         environment=ask.query("environment"),
         function=ask.query("function"),
         state=_state(ask.query("state")),
         limit=ask.whole("limit", 50, most=MAX_PAGE),
         before=ask.query("before"),
+        parent=ask.query("parent"),
+        since=ask.moment("since"),
     )
     return json_answer({"calls": plain(await platform.calls.list(ask.workspace, query))})
 
@@ -50,19 +54,28 @@ async def list_calls(platform: Platform, ask: Ask) -> Answer:
 async def show(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/calls/{call}"""
     detail = await platform.calls.show(ask.workspace, ask.params["call"])
+    ask.check_app(detail.call.app)
     return frame_answer(detail) if ask.speaks_frames else json_answer(call_detail(detail))
 
 
 async def cancel(platform: Platform, ask: Ask) -> Answer:
     """POST /v1/calls/{call}/cancel"""
+    await _check_call(platform, ask)
     view = await platform.calls.cancel(ask.workspace, ask.params["call"])
     return frame_answer(view) if ask.speaks_frames else json_answer(call_view(view))
+
+
+async def retry(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/calls/{call}/retry"""
+    await _check_call(platform, ask)
+    return pending_answer(await platform.retries.retry(ask.workspace, ask.params["call"]))
 
 
 async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     """GET /v1/calls/{call}/result"""
     call = ask.params["call"]
     view = (await platform.calls.show(ask.workspace, call)).call
+    ask.check_app(view.app)
     seconds = ask.whole("wait", 0, most=int(MAX_WAIT_SECONDS))
     if seconds and not view.state.is_final:
         query = Await(ids=(call,), wait_seconds=seconds)
@@ -71,6 +84,16 @@ async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
         return pending_answer(view)
     check_success(view)
     return await _value(platform, view, view.result or Payload(format=JSON, data=b"null"))
+
+
+async def _check_call(platform: Platform, ask: Ask) -> None:
+    if ask.app:
+        ask.check_app((await platform.calls.show(ask.workspace, ask.params["call"])).call.app)
+
+
+def _checked(ask: Ask, views: CallViews) -> CallViews:
+    ask.check_app(*(view.app for view in views.calls))
+    return views
 
 
 def pending_answer(view: CallView) -> Answer:

@@ -10,12 +10,15 @@ from relight.protocol.api import Deploy
 
 async def deploy(platform: Platform, ask: Ask) -> Answer:
     """POST /v1/deploys"""
-    return frame_answer(await platform.deploys.deploy(ask.workspace, await ask.frame(Deploy)))
+    message = await ask.frame(Deploy)
+    ask.check_app(message.manifest.app)
+    return frame_answer(await platform.deploys.deploy(ask.workspace, message))
 
 
 async def apps(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/apps"""
-    return json_answer({"apps": plain(await platform.deploys.apps(ask.workspace))})
+    apps = await platform.deploys.apps(ask.workspace)
+    return json_answer({"apps": plain([one for one in apps if ask.app in ("", one.app)])})
 
 
 async def stop(platform: Platform, ask: Ask) -> Answer:

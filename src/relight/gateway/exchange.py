@@ -6,6 +6,7 @@ Plain ASGI underneath: on the path of a call, a framework's request object costs
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import msgspec
 from relight.gateway.problems import HttpProblem
 from relight.protocol.api import MEDIA_TYPE
 from relight.protocol.codec import pack, unpack
-from relight.protocol.errors import InvalidRequest
+from relight.protocol.errors import Forbidden, InvalidRequest
 from relight.protocol.manifest import Json
 from relight.protocol.views import Principal
 
@@ -32,6 +33,9 @@ Headers = NewType("Headers", list[tuple[bytes, bytes]])
 JSON_TYPE = "application/json"
 NDJSON_TYPE = "application/x-ndjson"
 BYTES_TYPE = "application/octet-stream"
+
+MAX_MOMENT = 1e11
+"""The year 5138: what is larger was meant in milliseconds."""
 
 
 class ClientGone(Exception):
@@ -85,6 +89,19 @@ class Ask:
         """The workspace the caller acts in."""
         return self.principal.workspace
 
+    @property
+    def app(self) -> str:
+        """The one app that the caller's token is for; empty for all."""
+        return self.principal.app
+
+    def check_app(self, *apps: str) -> None:
+        """Raise Forbidden when one of these is not an app that the caller's token is for."""
+        own = self.principal.app
+        if own and any(app != own for app in apps):
+            raise Forbidden(
+                f"cannot answer for another app: this token is for app {own!r} alone; use a token for all apps"
+            )
+
     def header(self, name: bytes) -> str:
         """A header's value by its name in lower case; empty when it is not there."""
         for key, value in self.scope["headers"]:
@@ -105,6 +122,17 @@ class Ask:
         if not (text.isascii() and text.isdecimal() and int(text[:20]) <= most):
             raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it must be a whole number from 0 to {most}")
         return int(text)
+
+    def moment(self, name: str) -> float:
+        """A time of the query string, in seconds since 1970; 0 when it is left out.  Raises InvalidRequest."""
+        text = self.query(name)
+        try:
+            at = float(text or "0")
+        except ValueError:
+            at = math.nan
+        if not 0 <= at < MAX_MOMENT:
+            raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it must be a time in seconds since 1970")
+        return at
 
     @property
     def speaks_frames(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from relight.gateway.exchange import Ask
 from relight.gateway.platform import Tokens
 from relight.gateway.problems import HttpProblem
+from relight.gateway.routes import Route
 from relight.protocol.errors import Forbidden, Unauthenticated
 from relight.protocol.views import Principal
 
@@ -76,6 +77,25 @@ def authenticate(ask: Ask, tokens: Tokens) -> Principal:
         return tokens.verify(token.strip() if scheme.lower() == "bearer" else "")
     except Unauthenticated as error:
         raise HttpProblem(401, error, (("www-authenticate", 'Bearer realm="relight"'),)) from error
+
+
+def authorize(ask: Ask, route: Route) -> None:
+    """Whether they may.  Raises Forbidden that says what is missing."""
+    principal = ask.principal
+    what = f"{route.method} {route.path}"
+    if not principal.scope.includes(route.scope):
+        raise Forbidden(
+            f"cannot {what}: it needs a token of scope {route.scope.value!r}, and this one is of scope "
+            f"{principal.scope.value!r}; make one with `relight token create --scope {route.scope.value}`"
+        )
+    if not principal.app or route.knows_apps:
+        return
+    if "app" not in ask.params:
+        raise Forbidden(
+            f"cannot {what}: it is about all apps, and this token is for app {principal.app!r} alone; "
+            "use a token for all apps"
+        )
+    ask.check_app(ask.params["app"])
 
 
 def peer_uid(ask: Ask) -> int | None:

@@ -18,9 +18,10 @@ MAX_ID = 2**62
 
 async def read(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     """GET /v1/logs"""
+    ask.check_app(ask.query("app") or ask.app)
     query = LogQuery(
         call=ask.query("call"),
-        app=ask.query("app"),
+        app=ask.query("app") or ask.app,
         environment=ask.query("environment"),
         function=ask.query("function"),
         worker=ask.query("worker"),
@@ -38,6 +39,7 @@ async def attach(platform: Platform, ask: Ask) -> StreamAnswer:
     """GET /v1/runs/{run}/attach"""
     run, after = ask.params["run"], ask.whole("after", 0, most=MAX_ID)
     apps = await platform.deploys.apps(ask.workspace)
+    ask.check_app(*(app.app for app in apps if app.environment == run))
     if all(app.environment != run for app in apps):  # said now: once the stream has begun, no status can say it
         raise NotFound(f"cannot find run {run[:60]!r}: it has ended, or never was; start it again")
     return StreamAnswer(parts=_run_lines(platform.runs.attach(ask.workspace, run, after)))
@@ -51,6 +53,9 @@ async def stop_run(platform: Platform, ask: Ask) -> Answer:
         raise InvalidRequest(
             'cannot stop the run: say whether to cancel its calls; send {"cancel": true} or {"cancel": false}'
         )
+    if ask.app:
+        apps = await platform.deploys.apps(ask.workspace)
+        ask.check_app(*(app.app for app in apps if app.environment == ask.params["run"]))
     return json_answer({"unfinished": await platform.runs.stop(ask.workspace, ask.params["run"], cancel=cancel)})
 
 

@@ -14,7 +14,8 @@ async def health(platform: Platform, ask: Ask) -> Answer:
 
 async def workers(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/workers"""
-    return json_answer({"workers": plain(platform.nodes.workers(ask.workspace))})
+    workers = platform.nodes.workers(ask.workspace)
+    return json_answer({"workers": plain([one for one in workers if ask.app in ("", one.app)])})
 
 
 async def nodes(platform: Platform, ask: Ask) -> Answer:

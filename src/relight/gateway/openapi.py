@@ -16,12 +16,18 @@ from relight.protocol.calls import CallView
 from relight.protocol.errors import ERRORS
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.payload import Payload
-from relight.protocol.views import AppView, LogRecord, NodeView
+from relight.protocol.views import AppView, LogRecord, NodeView, TokenView
 from relight.protocol.workers import WorkerView
 
-_SHOWN = (CallView, CallDetail, AppView, WorkerView, NodeView, FunctionSpec, LogRecord)
-_LISTS = {"list_calls": CallView, "list_apps": AppView, "list_workers": WorkerView, "list_nodes": NodeView}
-_WHOLE = {"show_call": CallDetail, "cancel_call": CallView, "show_function": FunctionSpec}
+_SHOWN = (CallView, CallDetail, AppView, WorkerView, NodeView, FunctionSpec, LogRecord, TokenView)
+_LISTS = {
+    "list_calls": CallView,
+    "list_apps": AppView,
+    "list_workers": WorkerView,
+    "list_nodes": NodeView,
+    "list_tokens": TokenView,
+}
+_WHOLE = {"show_call": CallDetail, "cancel_call": CallView, "show_function": FunctionSpec, "revoke_token": TokenView}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -64,8 +70,7 @@ def _operation(route: Route) -> dict[str, Json]:
     }
     if route.body:
         operation["requestBody"] = {"description": route.body, "content": _content(route.body)}
-    if route.is_open:
-        operation["security"] = []
+    operation["security"] = [] if route.is_open else [{"token": [route.scope.value]}]
     return operation
 
 

@@ -8,7 +8,17 @@ from typing import Protocol
 from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
-from relight.protocol.views import AppView, CallQuery, LogQuery, LogRecord, NodeView, Principal, RunEnded
+from relight.protocol.views import (
+    AppView,
+    CallQuery,
+    LogQuery,
+    LogRecord,
+    NodeView,
+    Principal,
+    RunEnded,
+    TokenRequest,
+    TokenView,
+)
 from relight.protocol.workers import WorkerView
 
 
@@ -29,6 +39,13 @@ class Calls(Protocol):
 
     async def cancel(self, workspace: str, call_id: str, /) -> CallView:
         """Cancel a call."""
+
+
+class Retries(Protocol):
+    """Calls made once more."""
+
+    async def retry(self, workspace: str, call_id: str, /) -> CallView:
+        """A new call of the same function with the same input.  Raises NotFound."""
 
 
 class Deploys(Protocol):
@@ -86,6 +103,18 @@ class Tokens(Protocol):
     def local(self) -> Principal:
         """Who comes by the local socket."""
 
+    async def create(self, workspace: str, request: TokenRequest, /) -> tuple[TokenView, str]:
+        """A new token, and its secret."""
+
+    def list(self, workspace: str, /) -> tuple[TokenView, ...]:
+        """Every token of a workspace."""
+
+    def get(self, principal: Principal, /) -> TokenView | None:
+        """The token that somebody showed; None when it was none."""
+
+    async def revoke(self, workspace: str, token: str, /) -> TokenView:
+        """Take a token back.  Raises NotFound."""
+
 
 class Blobs(Protocol):
     """Bytes by digest."""
@@ -109,6 +138,10 @@ class Platform(Protocol):
     @property
     def calls(self) -> Calls:
         """Calls."""
+
+    @property
+    def retries(self) -> Retries:
+        """Calls made once more."""
 
     @property
     def deploys(self) -> Deploys:

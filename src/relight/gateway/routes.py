@@ -10,6 +10,7 @@ from relight.gateway.exchange import Answer, Ask, StreamAnswer
 from relight.gateway.platform import Platform
 from relight.gateway.problems import HttpProblem
 from relight.protocol.errors import NotFound
+from relight.protocol.views import Scope
 
 Handler = Callable[[Platform, Ask], Awaitable[Answer | StreamAnswer]]
 
@@ -19,7 +20,8 @@ class Route:
     """What a method on a path means.
 
     `body` is what is sent and `answer` what comes back: a kind of message, or words for people; `query` are the
-    parameters with what they say.  `is_open`: needs no token;
+    parameters with what they say.  `scope` is what a token must be good for, `is_open`: needs none.  A token for one
+    app comes through where the path names that app, or where `knows_apps`: the handler looks at `Ask.app` itself.
     `waits`: may take long, so a server that stops does not wait for it.
     """
 
@@ -32,6 +34,8 @@ class Route:
     answer: str = ""
     status: int = 200
     query: tuple[tuple[str, str], ...] = ()
+    scope: Scope = Scope.ADMIN
+    knows_apps: bool = False
     is_open: bool = False
     waits: bool = False
 

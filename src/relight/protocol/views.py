@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from relight.protocol.calls import CallState
 from relight.protocol.link import GpuFact
@@ -10,7 +11,10 @@ from relight.protocol.link import GpuFact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallQuery:
-    """Which calls to list, newest first; empty fields ask for all.  `before` is the id to go on from."""
+    """Which calls to list, newest first; empty fields ask for all.
+
+    `before` is the id to go on from, `since` seconds since 1970.
+    """
 
     app: str = ""
     environment: str = ""
@@ -18,6 +22,8 @@ class CallQuery:
     state: CallState | None = None
     limit: int = 50
     before: str = ""
+    parent: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +89,54 @@ class NodeView:
     workers: int
 
 
+class Scope(str, Enum):
+    """What a token may do; each may do what those before it may."""
+
+    READ = "read"
+    CALL = "call"
+    DEPLOY = "deploy"
+    ADMIN = "admin"
+
+    def includes(self, needed: Scope) -> bool:
+        """Whether whoever has this may do what needs `needed`."""
+        return _RANKS[self] >= _RANKS[needed]
+
+
+_RANKS = {scope: rank for rank, scope in enumerate(Scope)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks: the workspace they act in, and the token they showed (empty on the local socket)."""
+    """Who asks: the workspace they act in, the token they showed (empty on the local socket), and what they may do.
+
+    `app`: they may see and call that app alone; empty for all.
+    """
 
     workspace: str
     token_id: str = ""
+    scope: Scope = Scope.ADMIN
+    app: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenView:
+    """A token, without its secret.  Times are seconds since 1970; `is_own` marks the server's own."""
+
+    id: str
+    name: str
+    scope: Scope
+    app: str
+    created_at: float
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A token that shall be made.  `expires_seconds` None: it does not expire."""
+
+    name: str
+    scope: Scope = Scope.CALL
+    app: str = ""
+    expires_seconds: float | None = None

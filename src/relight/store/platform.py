@@ -12,12 +12,13 @@ from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.manifest import Manifest
 from relight.protocol.views import AppView
 from relight.protocol.workers import WorkerInterval, WorkerState, WorkerView
+from relight.store.calls import UNHEARD_SECONDS
 from relight.store.database import Database
 from relight.store.queries import queries
 from relight.store.rows import NewVersion, TokenRow, WorkerRow
 
 _BEGINNING = 6  # requested, placing, pulling, starting, ready, and the first busy
-_TOKEN = ("workspace", "id", "hash", "at")
+_TOKEN = ("workspace", "id", "hash", "at", "name", "scope", "app", "expires_at", "last_used_at")
 
 
 class VersionTable:
@@ -106,7 +107,7 @@ class WorkerTable:
                 for name in ("put_worker", "close_interval", "open_interval"):
                     connection.execute(self._sql[name], value)
 
-        return self._database.write("worker", work)
+        return self._database.write("worker", work, UNHEARD_SECONDS)
 
     async def get(self, workspace: str, worker: str) -> WorkerView | None:
         """One worker, None when it was never recorded."""
@@ -150,8 +151,18 @@ class TokenTable:
         value = {"workspace": workspace, "id": token_id}
         return self._database.write("token", lambda connection: _run(connection, self._sql["remove_token"], value))
 
+    def use(self, used: Sequence[tuple[str, str, float]]) -> asyncio.Future[None]:
+        """Tokens were shown: the workspace, the id and the time of each."""
+        values = [{"workspace": workspace, "id": token_id, "at": at} for workspace, token_id, at in used]
+
+        def work(connection: sqlite3.Connection) -> None:
+            for value in values:
+                connection.execute(self._sql["use_token"], value)
+
+        return self._database.write("token", work)
+
     async def all(self) -> tuple[TokenRow, ...]:
-        """Every token."""
+        """Every token, oldest first."""
         rows = await self._database.read(lambda connection: connection.execute(self._sql["tokens"]).fetchall())
         return tuple(TokenRow(**dict(zip(_TOKEN, row, strict=True))) for row in rows)
 

@@ -100,9 +100,14 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
-    """A token: its hash, never itself."""
+    """A token: its hash, never itself.  `scope` is one of `protocol.views.Scope`, `app` empty for all apps."""
 
     workspace: str
     id: str
     hash: str
     at: float
+    name: str = ""
+    scope: str = "admin"
+    app: str = ""
+    expires_at: float | None = None
+    last_used_at: float | None = None

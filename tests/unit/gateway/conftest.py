@@ -25,7 +25,18 @@ from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
-from relight.protocol.views import AppView, CallQuery, LogQuery, LogRecord, NodeView, Principal, RunEnded
+from relight.protocol.views import (
+    AppView,
+    CallQuery,
+    LogQuery,
+    LogRecord,
+    NodeView,
+    Principal,
+    RunEnded,
+    Scope,
+    TokenRequest,
+    TokenView,
+)
 from relight.protocol.workers import WorkerState, WorkerView
 
 TOKEN = "rl_test"
@@ -88,6 +99,14 @@ class FakeCalls:
     def put(self, view: CallView) -> None:
         """A call as a test wants it."""
         self.views[view.id] = view
+
+
+@dataclass
+class FakeRetries:
+    """A call made once more has the id of the first and a mark."""
+
+    async def retry(self, workspace: str, call_id: str, /) -> CallView:
+        return CallView(id=f"{call_id}-again", app="a", environment="main", version="v", function="f")
 
 
 @dataclass
@@ -185,13 +204,39 @@ class FakeNodes:
         )
 
 
+def token_view(name: str, scope: Scope = Scope.READ, app: str = "") -> TokenView:
+    """A token."""
+    return TokenView(id=f"id-{name}", name=name, scope=scope, app=app, created_at=1.0)
+
+
+@dataclass
 class FakeTokens:
-    """One token."""
+    """One token for all, and `SCOPE` or `SCOPE:APP` for less."""
+
+    asked: list[TokenRequest] = field(default_factory=list)
 
     def verify(self, token: str, /) -> Principal:
-        if token != TOKEN:
+        if token == TOKEN:
+            return Principal(workspace="default", token_id="t")
+        scope, _, app = token.partition(":")
+        if scope not in {one.value for one in Scope}:
             raise Unauthenticated("cannot let you in: the token is missing or not one of this server's")
-        return Principal(workspace="default", token_id="t")
+        return Principal(workspace="default", token_id="less", scope=Scope(scope), app=app)
+
+    async def create(self, workspace: str, request: TokenRequest, /) -> tuple[TokenView, str]:
+        self.asked.append(request)
+        return token_view(request.name, request.scope, request.app), "rl_secret"
+
+    def list(self, workspace: str, /) -> tuple[TokenView, ...]:
+        return (token_view("ci"),)
+
+    def get(self, principal: Principal, /) -> TokenView | None:
+        return token_view("shown", principal.scope) if principal.token_id else None
+
+    async def revoke(self, workspace: str, token: str, /) -> TokenView:
+        if token != "id-ci":
+            raise NotFound(f"cannot find the token {token!r}")
+        return token_view("ci")
 
     def local(self) -> Principal:
         return Principal(workspace="default")
@@ -231,6 +276,7 @@ class FakePlatform:
     """All of it."""
 
     calls: FakeCalls = field(default_factory=FakeCalls)
+    retries: FakeRetries = field(default_factory=FakeRetries)
     deploys: FakeDeploys = field(default_factory=FakeDeploys)
     runs: FakeRuns = field(default_factory=FakeRuns)
     logs: FakeLogs = field(default_factory=FakeLogs)

@@ -40,6 +40,14 @@ SELECT workspace, id, app, environment, version, function, method, state, attemp
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls
 WHERE workspace = :workspace AND (:app = '' OR app = :app) AND (:environment = '' OR environment = :environment)
     AND (:function = '' OR function = :function) AND (:state = '' OR state = :state) AND (:before = '' OR id < :before)
+    AND submitted_at >= :since
+ORDER BY id DESC LIMIT :limit;
+
+-- list_children: the same, of those that one call made
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls INDEXED BY calls_by_parent
+WHERE workspace = :workspace AND parent = :parent AND parent <> '' AND (:app = '' OR app = :app)
+    AND (:environment = '' OR environment = :environment) AND (:function = '' OR function = :function)
+    AND (:state = '' OR state = :state) AND (:before = '' OR id < :before) AND submitted_at >= :since
 ORDER BY id DESC LIMIT :limit;
 
 -- group_ended: the calls of a group past an end, in the order of their ends
@@ -52,6 +60,9 @@ WHERE workspace = :workspace AND in_group = :group AND sequence = 0 ORDER BY id 
 
 -- payload: what one call was given
 SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
+
+-- request: what one call asked for
+SELECT app, environment, function, method, accept, payload FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- attempts: the tries of a call
 SELECT call, number, worker, node, started_at, ended_at, outcome, detail FROM attempts

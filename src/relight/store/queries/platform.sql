@@ -2,10 +2,14 @@
 INSERT INTO epochs (n) VALUES ((SELECT coalesce(max(n), 0) + 1 FROM epochs)) RETURNING n;
 
 -- add_token: a token is known
-INSERT INTO tokens (workspace, id, hash, at) VALUES (:workspace, :id, :hash, :at) ON CONFLICT (hash) DO NOTHING;
+INSERT INTO tokens (workspace, id, hash, at, name, scope, app, expires_at, last_used_at)
+VALUES (:workspace, :id, :hash, :at, :name, :scope, :app, :expires_at, :last_used_at) ON CONFLICT (hash) DO NOTHING;
 
--- tokens: every token
-SELECT workspace, id, hash, at FROM tokens;
+-- tokens: every token, oldest first
+SELECT workspace, id, hash, at, name, scope, app, expires_at, last_used_at FROM tokens ORDER BY workspace, id;
+
+-- use_token: when a token was shown last
+UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), :at) WHERE workspace = :workspace AND id = :id;
 
 -- remove_token: a token is not known any more
 DELETE FROM tokens WHERE workspace = :workspace AND id = :id;
