@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import mmap
 import os
@@ -16,15 +15,14 @@ from relight.protocol.channel import Ended, Run
 from relight.protocol.errors import Failure, RelightError, failure_of
 from relight.protocol.payload import INLINE_BYTES, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
+from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
 from relight.runtime.loader import Loaded
+from relight.runtime.sealed import sealed
 from relight.runtime.tracebacks import describe, summarize
 
 if TYPE_CHECKING:
     import asyncio
-
-IN_DESCRIPTOR = "descriptor"
-"""What stands for the digest of a value that is sent as a descriptor: the agent computes it."""
 
 
 class Loop:
@@ -74,6 +72,7 @@ class Attempts:
         self._loaded = loaded
         self._interrupts = interrupts
         self._loop = loop
+        self._items = Items(interrupts, loop)
         self._aliases = {"__main__": module}
 
     def run(self, order: Run, descriptor: int | None) -> Result:
@@ -99,6 +98,9 @@ class Attempts:
     def _call(self, order: Run, descriptor: int | None) -> Payload:
         args, kwargs = _arguments(order.payload, descriptor, self._aliases)
         function: Callable[..., Any] = self._loaded.find(order.method)
+        if makes_items(function):
+            self._items.send_all(order, function(*args, **kwargs))
+            return dump_result(None, order.accept)
         return dump_result(self._loop.run(function(*args, **kwargs)), order.accept)
 
     def _interrupted(self, call: str, error: BaseException | None) -> Ended:
@@ -145,18 +147,5 @@ def _arguments(
 
 
 def _succeeded(call: str, payload: Payload) -> Result:
-    if payload.data is None or len(payload.data) <= INLINE_BYTES:
-        return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=payload))
-    descriptor = _sealed(payload.data)
-    result = replace(payload, data=None, blob=IN_DESCRIPTOR)
-    return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=result), (descriptor,))
-
-
-def _sealed(data: bytes) -> int:
-    """A descriptor of a file in memory that nobody can change any more."""
-    descriptor = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return descriptor
+    result, descriptors = sealed(payload)
+    return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=result), descriptors)

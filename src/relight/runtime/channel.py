@@ -1,6 +1,7 @@
 """The worker's end of the channel: `[u32 length][message]`, with file descriptors for values too large for a message.
 
 Descriptors come with or before the message they belong to, so they wait in a queue until that message is whole.
+Grants are noted as they are read, so that one overtakes the calls that wait to be received.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Run
+from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Grant, Run
 from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
 
@@ -42,6 +43,7 @@ class Channel:
         self._input = bytearray()
         self._descriptors: deque[int] = deque()
         self._received: deque[Received] = deque()
+        self._granted: dict[str, int] = {}  # of the calls that are not over: how many items may be made
 
     def receive(self) -> Received:
         """The next message.  Raises ChannelClosed when none can come, ProtocolError when it has no meaning."""
@@ -56,6 +58,18 @@ class Channel:
                 self._read(socket.MSG_DONTWAIT)
         except (BlockingIOError, ChannelClosed):
             return tuple(self._received)
+
+    def wait(self) -> None:
+        """Return when something more has come.  Raises ChannelClosed when nothing can."""
+        self._read(0)
+
+    def granted(self, call: str) -> int:
+        """How many items a call may make."""
+        return self._granted.get(call, 1)
+
+    def forget(self, call: str) -> None:
+        """A call is over: nothing is granted to it any more."""
+        self._granted.pop(call, None)
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message whole.  Raises ChannelClosed when nobody can hear it."""
@@ -91,10 +105,21 @@ class Channel:
                 return
             message = TO_WORKER.unpack(bytes(self._input[_LENGTH.size : end]))
             del self._input[:end]
-            self._received.append(Received(message, self._descriptor_of(message)))
+            if isinstance(message, Grant):
+                self._grant(message)
+            else:
+                self._received.append(Received(message, self._descriptor_of(message)))
+
+    def _grant(self, grant: Grant) -> None:
+        known = self._granted.get(grant.call)
+        if known is not None:
+            self._granted[grant.call] = max(known, grant.items)
 
     def _descriptor_of(self, message: object) -> int | None:
-        if not isinstance(message, Run) or message.payload.data is not None:
+        if not isinstance(message, Run):
+            return None
+        self._granted[message.call] = 1
+        if message.payload.data is not None:
             return None
         if not self._descriptors:
             raise ProtocolError(f"cannot read call {message.call}: the descriptor of its arguments did not come")

@@ -4,13 +4,15 @@ The agent sends `Interrupt` on the channel and then SIGUSR1.  The handler looks 
 the call that runs is named, it raises `CallInterrupted` in the user's code, or cancels the task that runs it.  A signal
 that comes while nothing runs is nothing: `arm` looks into the channel itself before a call starts.
 
+A generator that waits for its reader blocks on the channel: an interrupt ends that wait by the message alone.
+
 SIGTERM means: finish what runs, then leave.  It raises only where the worker waits for its next message.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from relight.protocol.calls import CallEvent
@@ -62,12 +64,28 @@ class Interrupts:
 
     def disarm(self) -> None:
         """Nothing runs that may be interrupted."""
+        self._channel.forget(self._call)
         self._call = ""
         self._cancel_task = None
 
     def cancel_by(self, cancel: Callable[[], None] | None) -> None:
         """An interrupt calls this, and raises nothing: what runs is a task of an event loop."""
         self._cancel_task = cancel
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Send a message whole: an interrupt in the middle of it is raised after it."""
+        self._is_looking = True
+        try:
+            self._channel.send(message, descriptors)
+        finally:
+            self._is_looking = False
+        if self._was_rung:
+            self._look()
+
+    def wait_grant(self, call: str, items: int) -> None:
+        """Return once `call` may make so many items.  Raises CallInterrupted when it is to stop instead."""
+        while self._channel.granted(call) < items:
+            self._look(waits=True)
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         self._was_rung = True
@@ -79,11 +97,13 @@ class Interrupts:
         if self._is_waiting:
             raise Leave
 
-    def _look(self) -> None:
+    def _look(self, *, waits: bool = False) -> None:
         """Read what has come; a signal in the middle of it makes it look once more, rather than into itself."""
         self._was_rung = True
         self._is_looking = True
         try:
+            if waits:
+                self._channel.wait()
             while self._was_rung:
                 self._was_rung = False
                 waiting = self._channel.poll()
