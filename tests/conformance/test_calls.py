@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ async def test_a_call_that_is_submitted_twice_is_kept_once_and_stays_as_it_was(s
     assert (first, again) == (frozenset(), frozenset({call_id(1)}))
     assert view is not None
     assert (view.function, view.state) == ("f", CallState.QUEUED)
+
+
+async def test_a_call_keeps_which_workers_it_is_for(store: Store) -> None:
+    row = new(1)
+    bound = replace(row, request=replace(row.request, binding='{"parameters":{"size":"7b"}}'))
+    await store.calls.submit(WS, [bound])
+
+    (unfinished,) = await store.calls.unfinished()
+    view, again = await store.calls.get(WS, call_id(1)), await store.calls.request(WS, call_id(1), call_id(2))
+    assert view is not None
+    assert again is not None
+    assert {unfinished.binding, view.binding, again.binding} == {'{"parameters":{"size":"7b"}}'}
 
 
 async def test_one_call_goes_from_queued_over_running_to_succeeded(store: Store) -> None:

@@ -110,6 +110,7 @@ class CallView:
     worker: str = ""
     group: str = ""
     parent: str = ""
+    binding: str = ""
     submitted_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None

@@ -187,13 +187,14 @@ class CallTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["request"], value).fetchone())
         if row is None:
             return None
-        app, environment, function, method, accept, payload = row
+        app, environment, function, method, binding, accept, payload = row
         return CallRequest(
             id=new_call,
             app=app,
             environment=environment,
             function=function,
             method=method,
+            binding=binding,
             accept=tuple(json.loads(accept)),
             payload=unpack(payload, Payload),
         )
@@ -247,6 +248,7 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "method": request.method,
         "in_group": request.group,
         "parent": request.parent,
+        "binding": request.binding,
         "accept": json.dumps(request.accept),
         "at": row.at,
         "payload_blob": request.payload.blob,
@@ -277,7 +279,7 @@ def _end(workspace: str, row: End) -> dict[str, object]:
 
 def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
     (_, call_id, app, environment, version, function, method, state, attempts, worker, group, parent, *rest) = row
-    submitted_at, started_at, ended_at, sequence, result, failure = rest
+    binding, submitted_at, started_at, ended_at, sequence, result, failure = rest
     return CallView(
         id=str(call_id),
         app=str(app),
@@ -290,6 +292,7 @@ def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
         worker=str(worker),
         group=str(group),
         parent=str(parent),
+        binding=str(binding),
         submitted_at=_time(submitted_at) or 0.0,
         started_at=_time(started_at),
         ended_at=_time(ended_at),
@@ -300,8 +303,8 @@ def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
 
 
 def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
-    (call_id, workspace, app, environment, version, function, method, accept, state, attempts, epoch, n, *rest) = row
-    worker, node, not_before, submitted_at = rest
+    (call_id, workspace, app, environment, version, function, method, binding, *rest) = row
+    accept, state, attempts, epoch, n, worker, node, not_before, submitted_at = rest
     return Unfinished(
         id=str(call_id),
         workspace=str(workspace),
@@ -310,6 +313,7 @@ def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         version=str(version),
         function=str(function),
         method=str(method),
+        binding=str(binding),
         accept=tuple(json.loads(str(accept))),
         state=CallState(state),
         attempts=_int(attempts),

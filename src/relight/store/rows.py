@@ -67,6 +67,7 @@ class Unfinished:
     version: str
     function: str
     method: str
+    binding: str
     accept: tuple[str, ...]
     state: CallState
     attempts: int

@@ -1,6 +1,6 @@
 -- submit: keep a call; one whose id is there stays as it is
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, accept, submitted_at, payload_blob, payload)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :accept, :at, :payload_blob, :payload)
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, binding, accept, submitted_at, payload_blob, payload)
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :binding, :accept, :at, :payload_blob, :payload)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- claim: a call is in a worker's hands, unless a newer token has it or it has ended
@@ -19,7 +19,7 @@ VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :at);
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
     sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure
 WHERE workspace = :workspace AND id = :call AND state = 'running' AND token_epoch = :epoch AND token_n = :n
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, result, failure;
+RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure;
 
 -- close_attempt: a try is over
 UPDATE attempts SET ended_at = :at, outcome = :outcome, detail = :detail
@@ -28,48 +28,48 @@ WHERE workspace = :workspace AND call = :call AND token_epoch = :epoch AND token
 -- end_queued: a call ends that nobody runs; no row: somebody does, or it has ended
 UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure
 WHERE workspace = :workspace AND id = :call AND state = 'queued'
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, result, failure;
+RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure;
 
 -- last_sequence: the number of the newest end
 SELECT coalesce(max(sequence), 0) FROM calls;
 
 -- get: one call
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, result, failure FROM calls WHERE workspace = :workspace AND id = :id;
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- list: calls, newest first, without their results
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls
 WHERE workspace = :workspace AND (:app = '' OR app = :app) AND (:environment = '' OR environment = :environment)
     AND (:function = '' OR function = :function) AND (:state = '' OR state = :state) AND (:before = '' OR id < :before)
     AND submitted_at >= :since
 ORDER BY id DESC LIMIT :limit;
 
 -- list_children: the same, of those that one call made
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls INDEXED BY calls_by_parent
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls INDEXED BY calls_by_parent
 WHERE workspace = :workspace AND parent = :parent AND parent <> '' AND (:app = '' OR app = :app)
     AND (:environment = '' OR environment = :environment) AND (:function = '' OR function = :function)
     AND (:state = '' OR state = :state) AND (:before = '' OR id < :before) AND submitted_at >= :since
 ORDER BY id DESC LIMIT :limit;
 
 -- group_ended: the calls of a group past an end, in the order of their ends
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence > :after ORDER BY sequence LIMIT :limit;
 
 -- group_oldest: the call of a group that has waited longest
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence = 0 ORDER BY id LIMIT 1;
 
 -- payload: what one call was given
 SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- request: what one call asked for
-SELECT app, environment, function, method, accept, payload FROM calls WHERE workspace = :workspace AND id = :id;
+SELECT app, environment, function, method, binding, accept, payload FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- attempts: the tries of a call
 SELECT call, number, worker, node, started_at, ended_at, outcome, detail FROM attempts
 WHERE workspace = :workspace AND call = :call ORDER BY token_epoch, token_n;
 
 -- unfinished: every call that waits or runs, oldest first
-SELECT id, workspace, app, environment, version, function, method, accept, state, attempts, token_epoch, token_n,
+SELECT id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
     worker, node, not_before, submitted_at
 FROM calls WHERE sequence = 0 ORDER BY workspace, id;
 
