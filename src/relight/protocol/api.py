@@ -34,12 +34,14 @@ class Await:
     """POST /v1/calls/wait: wait until one of `ids` has ended, or one of `group` after end number `after`.
 
     The answer holds those that have: of `ids` all of them (those still waiting too, so that their reason is seen).
+    `caller` is the call inside which this is asked: while it waits, its worker lends its CPU.
     """
 
     ids: tuple[str, ...] = ()
     group: str = ""
     after: int = 0
     wait_seconds: float = 0.0
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,8 @@ class CallRequest:
     """One call, asked for.  The caller names it (`id`), so asking twice is harmless.
 
     `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together,
-    `parent` is the call that made it.  `binding` says which workers of the function may take it (`manifest.Binding`).
+    `parent` is the call that made it; where `is_awaited`, that waits for this one, which ends with it unless it succeeds.
+    `binding` says which workers of the function may take it (`manifest.Binding`).
     """
 
     id: str
@@ -88,6 +89,7 @@ class CallRequest:
     accept: tuple[str, ...] = ("pickle5",)
     group: str = ""
     parent: str = ""
+    is_awaited: bool = False
     binding: str = ""
 
 

@@ -109,13 +109,16 @@ _RANKS = {scope: rank for rank, scope in enumerate(Scope)}
 class Principal:
     """Who asks: the workspace they act in, the token they showed (empty on the local socket), and what they may do.
 
-    `app`: they may see and call that app alone; empty for all.
+    `app`: they may see and call that app alone; empty for all.  `worker` is the worker that asks, from inside its sandbox:
+    it shows no token, and sees nothing but `environment`.
     """
 
     workspace: str
     token_id: str = ""
     scope: Scope = Scope.ADMIN
     app: str = ""
+    environment: str = ""
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
