@@ -22,7 +22,7 @@ PREFIX = "RELIGHT_"
 CONFIG_FILE = "config.toml"
 MIB = 1024 * 1024
 
-CLIENT_VARIABLES = frozenset({"RELIGHT_URL", "RELIGHT_TOKEN", "RELIGHT_DEBUG"})
+CLIENT_VARIABLES = frozenset({"RELIGHT_URL", "RELIGHT_TOKEN", "RELIGHT_PROFILE", "RELIGHT_DEBUG"})
 """Variables that are the client's, not settings of a server."""
 
 OTHER_PREFIXES = ("RELIGHT_CI_", "RELIGHT_TEST_")
@@ -136,6 +136,13 @@ def rules() -> dict[str, Rule]:
 def wants_traceback() -> bool:
     """Whether an error of a command shall show where it came from (`RELIGHT_DEBUG=1`)."""
     return os.environ.get("RELIGHT_DEBUG", "") not in ("", "0")
+
+
+def choose_profile(name: str) -> None:
+    """Let this process, and those it starts, use a profile, whatever server the environment names."""
+    for variable in ("RELIGHT_URL", "RELIGHT_TOKEN"):
+        os.environ.pop(variable, None)
+    os.environ["RELIGHT_PROFILE"] = name
 
 
 def set_for_children(name: str, value: str) -> None:
