@@ -6,6 +6,7 @@ An end passes through three stages, and in all of them its call counts as held, 
                                                   ▲            │
                                                   └─ the link was cut
 
+Items of generators are told before the end of their call, and again on a new link until their reader has them.
 Lines are told once; while nobody listens a bounded number is kept, the newest, and the rest is counted.
 """
 
@@ -16,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from relight.agent.items import UntakenItems
 from relight.protocol.calls import Token
-from relight.protocol.link import CallEnd, LogLine, Reports, WorkerChange
+from relight.protocol.link import CallEnd, CallItem, LogLine, Reports, WorkerChange
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerState
 
@@ -54,6 +56,7 @@ class Outbox:
         self._held: dict[tuple[str, Token], Held] = {}
         self._ends: dict[tuple[str, Token], CallEnd] = {}
         self._untold: deque[tuple[str, Token]] = deque()
+        self._items = UntakenItems()
         self._changes: deque[WorkerChange] = deque()
         self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
         self._lines: deque[LogLine] = deque()
@@ -73,6 +76,15 @@ class Outbox:
         self._untold.append(held.key)
         self.wake()
 
+    def item(self, item: CallItem) -> None:
+        """Tell an item, until its reader has taken it."""
+        self._items.add(item)
+        self.wake()
+
+    def taken(self, key: tuple[str, Token], number: int) -> None:
+        """The items of an attempt up to `number` are with their reader."""
+        self._items.taken(key, number)
+
     def change(self, change: WorkerChange) -> None:
         """Tell that a worker's state changed."""
         self._changes.append(change)
@@ -91,6 +103,7 @@ class Outbox:
         for key in keys:
             self._ends.pop(key, None)
             self._held.pop(key, None)
+            self._items.ended(key)
         self._has_told.set()
 
     # -- out
@@ -101,17 +114,19 @@ class Outbox:
         A departure is told again too, as a worker that is not there any more cannot be seen in Hello.
         """
         self._untold = deque(self._ends)
+        self._items.rewind()
         told = [change for change in self._departures if change not in self._changes]
         self._changes = deque([*told, *self._changes])
 
     def take(self, *, with_lines: bool = True) -> Reports | None:
         """The next report; None when there is nothing to tell.  Without lines where the link is behind already."""
-        ends = self._take_ends()
+        items = self._items.take(REPORT_BYTES)
+        ends = () if self._items.has_untold else self._take_ends()
         changes = self._take_changes()
         lines, dropped = self._take_lines() if with_lines else ((), 0)
-        if not (ends or changes or lines or dropped):
+        if not (ends or changes or items or lines or dropped):
             return None
-        return Reports(ends=ends, workers=changes, logs=lines, dropped_log_lines=dropped)
+        return Reports(ends=ends, workers=changes, items=items, logs=lines, dropped_log_lines=dropped)
 
     @property
     def has_lines(self) -> bool:

@@ -20,7 +20,7 @@ from relight.clock import Clock
 from relight.protocol.calls import CallEvent
 from relight.protocol.errors import NotFound, ProtocolError, RelightError, Unavailable, failure_of
 from relight.protocol.link import CallEnd
-from relight.protocol.payload import Payload
+from relight.protocol.payload import FORMATS, INLINE_BYTES, PREVIEW_BYTES, Payload
 from relight.transport import Connection
 
 MAX_VALUE_BYTES = 16 * 1024**3
@@ -100,6 +100,14 @@ class Values:
                 refusal = error
                 tries += not connection.closed.done()
         raise refusal
+
+
+def check_payload(what: str, payload: Payload) -> None:
+    """Raises ProtocolError when a worker's word about a value is none of ours: `what` says where it stands."""
+    if payload.format not in FORMATS or len(payload.preview.encode()) > PREVIEW_BYTES:
+        raise ProtocolError(f"cannot believe {what}: its value has an unknown format, or too long a preview")
+    if payload.data is not None and (len(payload.data) > INLINE_BYTES or payload.blob):
+        raise ProtocolError(f"cannot believe {what}: its value holds {len(payload.data)} bytes inline, or names more")
 
 
 def check_value(payload: Payload, descriptor: int) -> None:
