@@ -15,6 +15,7 @@ from functools import partial
 from itertools import compress
 
 from relight.clock import Clock
+from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import Ending, judge
 from relight.control.newness import Newness
@@ -24,7 +25,6 @@ from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, 
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
 from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
-from relight.protocol.manifest import FunctionSpec
 from relight.protocol.views import CallQuery
 from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
@@ -115,7 +115,7 @@ class Calls:
         view = await self._find(workspace, call_id)
         if view.state.is_final:
             return view
-        found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function))
+        found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function, view.binding))
         if isinstance(found, WaitingCall):
             await self._end_queued(
                 [found], CallEvent.CANCELLED, Failure(code="cancelled", message="the call was cancelled")
@@ -139,31 +139,42 @@ class Calls:
         rows, waiting = [], []
         for request in requests:
             version = await self._catalog.route(workspace, request.app, request.environment)
-            function = self._check(version, request)
-            rows.append(NewCall(request=request, version=version.id, at=now))
-            waiting.append(self._waiting(version, function, request))
+            bound = self._check(version, request)
+            kept = request if request.binding == bound.text else replace(request, binding=bound.text)
+            rows.append(NewCall(request=kept, version=version.id, at=now))
+            waiting.append(self._waiting(version, bound, request))
         committed = self._store.calls.submit(workspace, rows, is_awaited=is_awaited)
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
-        self._scheduler.submit(list(compress(waiting, is_new)))
+        self._schedule(list(compress(waiting, is_new)))
         already = await committed
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:
-            self._scheduler.submit(later)
+            self._schedule(later)
         return already
 
-    def _check(self, version: Version, request: CallRequest) -> FunctionSpec:
+    def _check(self, version: Version, request: CallRequest) -> Bound:
         if not is_id(request.id, "call"):
             raise InvalidRequest(f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…")
-        function = version.function(request.function)
-        check_method(function, request.method)
-        key = key_of(version, function)
+        check_method(version.function(request.function), request.method)
+        bound = version.bind(request.function, request.binding)
+        key = key_of(version, bound)
         if not self._scheduler.knows(key):
-            self._scheduler.add_function(key, version.worker_spec(function))
-        return function
+            self._scheduler.check_room(key)
+            self._scheduler.add_function(key, version.worker_spec(bound))
+        return bound
 
-    def _waiting(self, version: Version, function: FunctionSpec, request: CallRequest) -> WaitingCall:
-        key = key_of(version, function)
-        limit = function.queue_timeout_seconds
+    def _schedule(self, calls: Sequence[WaitingCall]) -> None:
+        """Hand calls to the scheduler, which may have forgotten a binding while nothing of it waited."""
+        for call in calls:
+            if not self._scheduler.knows(call.key):
+                version = self._catalog.known(call.workspace, call.key.version)
+                bound = version.bind(call.key.function, call.key.binding)
+                self._scheduler.add_function(call.key, version.worker_spec(bound))
+        self._scheduler.submit(calls)
+
+    def _waiting(self, version: Version, bound: Bound, request: CallRequest) -> WaitingCall:
+        key = key_of(version, bound)
+        limit = bound.function.queue_timeout_seconds
         return WaitingCall(
             id=request.id,
             workspace=version.workspace,
@@ -180,9 +191,9 @@ class Calls:
         waiting = []
         for row in unfinished:
             version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
-            function = version.function(row.function)
-            self._scheduler.add_function(key_of(version, function), version.worker_spec(function))
-            call = self._recovered(row, version, function)
+            bound = version.bind(row.function, row.binding)
+            self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
+            call = self._recovered(row, version, bound)
             if row.state is CallState.RUNNING and row.token is not None:
                 call.attempts = row.attempts
                 claim = Claimed(token=row.token, worker=row.worker, node=row.node, attempt=row.attempts + 1)
@@ -192,9 +203,9 @@ class Calls:
         self._scheduler.submit(waiting)
         return len(unfinished)
 
-    def _recovered(self, row: Unfinished, version: Version, function: FunctionSpec) -> WaitingCall:
-        key = key_of(version, function)
-        now, limit = self._clock.monotonic(), function.queue_timeout_seconds
+    def _recovered(self, row: Unfinished, version: Version, bound: Bound) -> WaitingCall:
+        key = key_of(version, bound)
+        now, limit = self._clock.monotonic(), bound.function.queue_timeout_seconds
         age = max(0.0, self._clock.now() - row.submitted_at)
         return WaitingCall(
             id=row.id,
@@ -241,8 +252,8 @@ class Calls:
             self._keep_ends("", workspace, rows)
 
     def _judge(self, lease: Lease, end: CallEnd) -> End:
-        version = lease.call.key.version
-        function = self._catalog.known(lease.call.workspace, version).function(lease.call.key.function)
+        key = lease.call.key
+        function = self._catalog.known(lease.call.workspace, key.version).bind(key.function, key.binding).function
         attempt = lease.attempt if end.is_charged else lease.attempt - 1
         verdict = judge(
             Ending(event=end.outcome, attempt=attempt, failure=end.failure, is_cancelled=lease.call.is_cancelled),
@@ -265,7 +276,7 @@ class Calls:
             self._again(lease, row) for lease, _, row in rows if row.event in (CallEvent.LEASE_LOST, CallEvent.RETRIED)
         ]
         if again:
-            self._scheduler.submit(again)
+            self._schedule(again)
 
     def _write_ends(self, node: str, workspace: str, rows: Judged) -> None:
         kept = self._store.calls.end(workspace, [row for _, _, row in rows])
@@ -405,7 +416,7 @@ class Calls:
     def _explained(self, view: CallView) -> CallView:
         if view.state is not CallState.QUEUED:
             return view
-        reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function))
+        reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function, view.binding))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from relight.control.bindings import Bound, bind, unbound
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import FunctionSpec, Manifest
 from relight.scheduler.queue import FunctionKey
 from relight.store.store import Store
 
+BOUNDS_IN_MEMORY = 4096
+"""How many bindings of a version are remembered as read; they are read again when they come again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One immutable deploy of an app, and where it is deployed."""
+    """One immutable deploy of an app, where it is deployed, and what was worked out of it."""
 
     workspace: str
     id: str
     app: str
     environment: str
     manifest: Manifest
+    _bounds: dict[tuple[str, str], Bound] = field(default_factory=dict, compare=False, repr=False)
 
     def function(self, name: str) -> FunctionSpec:
         """The function of that name.  Raises NotFound with the nearest right name."""
@@ -33,21 +38,37 @@ class Version:
             )
         return function
 
-    def worker_spec(self, function: FunctionSpec) -> WorkerSpec:
+    def bind(self, name: str, text: str = "") -> Bound:
+        """The function of that name as a binding has it.  Raises NotFound, or InvalidRequest for a binding that cannot be."""
+        known = self._bounds.get((name, text))
+        if known is None:
+            known = bind(self.function(name), text)
+            if len(self._bounds) >= BOUNDS_IN_MEMORY:
+                self._bounds.clear()
+            self._bounds[(name, text)] = known
+        return known
+
+    def all_unbound(self) -> tuple[Bound, ...]:
+        """Every function, as whoever says nothing more has it."""
+        return tuple(unbound(function) for function in self.manifest.functions)
+
+    def worker_spec(self, bound: Bound) -> WorkerSpec:
         """What a node needs to start a worker of one of its functions."""
         return WorkerSpec(
             workspace=self.workspace,
             app=self.app,
             environment=self.environment,
             version=self.id,
-            function=function,
+            function=bound.function,
             code=self.manifest.code,
+            parameters=bound.parameters,
+            binding=bound.text,
         )
 
 
-def key_of(version: Version, function: FunctionSpec) -> FunctionKey:
+def key_of(version: Version, bound: Bound) -> FunctionKey:
     """The scheduler's name for a function of a version."""
-    return FunctionKey(version.id, function.name)
+    return FunctionKey(version.id, bound.function.name, bound.text)
 
 
 def check_method(function: FunctionSpec, method: str) -> None:

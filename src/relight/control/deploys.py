@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from relight.blobs.store import BlobStore
 from relight.clock import Clock, now_ms
+from relight.control.bindings import check_parameters
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog, Version, key_of
+from relight.control.limits import check_limits
 from relight.protocol.api import Deploy, Deployed
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.manifest import FunctionSpec, Manifest
 from relight.protocol.views import AppView
+from relight.protocol.workers import WorkerState
 from relight.scheduler.loop import Scheduler
+from relight.scheduler.queue import FunctionKey
+from relight.scheduler.state import Worker
 from relight.store.rows import NewVersion
 from relight.store.store import Store
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-_NETWORKS = ("none", "host")
 
 
 class Deploys:
@@ -63,7 +70,19 @@ class Deploys:
 
     async def apps(self, workspace: str) -> tuple[AppView, ...]:
         """What is deployed where, runs included."""
-        return tuple(await self._store.versions.list(workspace))
+        views = await self._store.versions.list(workspace)
+        present = [worker for worker in self._scheduler.workers() if worker.state is not WorkerState.GONE]
+        return tuple(self._counted(view, present) for view in views)
+
+    def _counted(self, view: AppView, present: Sequence[Worker]) -> AppView:
+        mine = [worker for worker in present if worker.key.version == view.version]
+        keys = [FunctionKey(view.version, name) for name in view.functions]
+        return replace(
+            view,
+            workers=len(mine),
+            queued=sum(self._scheduler.waiting(key) for key in keys if self._scheduler.knows(key)),
+            running=sum(len(worker.calls) for worker in mine),
+        )
 
     async def function(self, workspace: str, app: str, environment: str, name: str) -> FunctionSpec:
         """What was deployed under that name.  Raises NotFound with the nearest right one."""
@@ -86,8 +105,8 @@ class Deploys:
 
     def _activate(self, version: Version) -> None:
         self._catalog.switch(version)
-        for function in version.manifest.functions:
-            self._scheduler.add_function(key_of(version, function), version.worker_spec(function))
+        for bound in version.all_unbound():
+            self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
 
     def _check(self, deploy: Deploy) -> None:
         manifest = deploy.manifest
@@ -116,30 +135,5 @@ def _check_functions(manifest: Manifest) -> None:
     if double:
         raise InvalidRequest(f"cannot deploy {manifest.app!r}: it has two functions named {min(double)!r}; rename one")
     for function in manifest.functions:
-        _check_function(function)
-
-
-def _check_function(function: FunctionSpec) -> None:
-    resources, scaling = function.resources, function.scaling
-    ranges = (
-        ("cpu", resources.cpu, 0.01, 1024),
-        ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
-        ("timeout", function.timeout_seconds, 0.001, 30 * 86400),
-        ("startup_timeout", function.startup_timeout_seconds, 0.1, 86400),
-        ("min_workers", scaling.min_workers, 0, 10_000),
-        ("max_workers", scaling.max_workers, 1, 10_000),
-        ("retries", function.retries.count, 0, 100),
-    )
-    for name, value, least, most in ranges:
-        if value is not None and not least <= value <= most:
-            raise InvalidRequest(
-                f"cannot deploy {function.name!r}: {name}={value:g} is not between {least:g} and {most:g}"
-            )
-    if scaling.max_workers is not None and scaling.max_workers < scaling.min_workers:
-        raise InvalidRequest(
-            f"cannot deploy {function.name!r}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}"
-        )
-    if function.network not in _NETWORKS:
-        raise InvalidRequest(
-            f"cannot deploy {function.name!r}: network={function.network!r} is none of {', '.join(map(repr, _NETWORKS))}"
-        )
+        check_limits(function, f"cannot deploy {function.name!r}")
+        check_parameters(function)

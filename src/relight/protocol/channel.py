@@ -28,7 +28,8 @@ MESSAGE_BYTES = 4 * 1024 * 1024
 class Load:
     """Become a worker of this function.  `paths` go in front of `sys.path`, `mark` begins each note in the output.
 
-    `parameters` are the values of the class's parameters.  `platform` is the path, inside the sandbox, of the socket that
+    `serialized` is the file below the paths that holds it by value.  `parameters` are the values of the class's
+    parameters.  `platform` is the path, inside the sandbox, of the socket that
     leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.
     """
 
@@ -37,6 +38,7 @@ class Load:
     is_class: bool
     paths: tuple[str, ...]
     mark: str
+    serialized: str = ""
     parameters: tuple[tuple[str, Json], ...] = ()
     app: str = ""
     environment: str = ""

@@ -26,7 +26,7 @@ LEASE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """All a node needs to start a worker."""
+    """All a node needs to start a worker.  `function` has the options of `binding`, `parameters` are its values."""
 
     workspace: str
     app: str
@@ -37,6 +37,7 @@ class WorkerSpec:
     kind: WorkerKind = WorkerKind.FLEX
     gpus: tuple[str, ...] = ()
     parameters: tuple[tuple[str, Json], ...] = ()
+    binding: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,10 +116,21 @@ class MethodSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassParameter:
+    """A value that objects of a class are made with.  `type` is one of `binding.TYPES`, `default` as its JSON."""
+
+    name: str
+    type: str
+    required: bool = True
+    default: Json = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
     """All that is known of a function or a class before it runs: what its workers load, need and may do.
 
     `module` and `qualname` say where it is; `is_class` that workers make one object of it and calls name a method.
+    `serialized` is the file of the bundle that holds it by value, for what no module has ("" when one has).
     `timeout_seconds` bounds an attempt, `startup_timeout_seconds` a worker's start, `queue_timeout_seconds` the
     wait before (None: no bound); `grace_seconds` is what a cancelled attempt gets before its worker is killed.
     """
@@ -139,6 +150,8 @@ class FunctionSpec:
     grace_seconds: float = 5.0
     network: str = "none"
     env: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[ClassParameter, ...] = ()
+    serialized: str = ""
 
     def method(self, name: str) -> MethodSpec | None:
         """The method of that name, None when there is none."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from relight.clock import Clock, now_ms
 from relight.protocol.calls import Token
-from relight.protocol.errors import Failure
+from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
 from relight.protocol.link import HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
 from relight.protocol.payload import Payload
@@ -30,6 +30,9 @@ START_ATTEMPTS = 3
 
 CRASH_ATTEMPTS = 10
 """The same for starts whose process was killed: that may be the machine's fault, so it is given more time."""
+
+MAX_BINDINGS = 1000
+"""So many values of parameters and options may be in use at once; each has workers of its own."""
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -86,6 +89,14 @@ class Scheduler:
         if key not in self._functions:
             self._functions[key] = Function(key=key, spec=spec)
             self._scale(self._functions[key])
+
+    def check_room(self, key: FunctionKey) -> None:
+        """Raise LimitExceeded when so many bindings are in use that no other can be taken."""
+        if key.binding and sum(bool(one.binding) for one in self._functions) >= MAX_BINDINGS:
+            raise LimitExceeded(
+                f"cannot call {key.function}: {MAX_BINDINGS:,} different values of parameters or options are in use; "
+                "wait until some of them have no calls and workers left, or pass what differs as an argument"
+            )
 
     def knows(self, key: FunctionKey) -> bool:
         """Whether calls of this function can be submitted."""
@@ -224,7 +235,7 @@ class Scheduler:
         return tuple(unknown)
 
     def _adopt(self, node: Node, held: HeldWorker, now: float) -> bool:
-        key = FunctionKey(held.spec.version, held.spec.function.name)
+        key = FunctionKey(held.spec.version, held.spec.function.name, held.spec.binding)
         function = self._functions.get(key)
         if function is None or function.is_stopped:
             return False
@@ -351,9 +362,18 @@ class Scheduler:
             self._pump(function)
             self._stop_idle(function, now)
         for key in [
-            key for key, one in self._functions.items() if one.is_stopped and not one.workers and not len(one.queue)
+            key
+            for key, one in self._functions.items()
+            if not one.workers and not len(one.queue) and (one.is_stopped or self._is_forgettable(one, now))
         ]:
             del self._functions[key]
+
+    def _is_forgettable(self, function: Function, now: float) -> bool:
+        """Whether nothing is lost with a binding that has neither calls nor workers: it comes again with its next call."""
+        is_bound = bool(function.key.binding) and not function.floor()
+        return (
+            is_bound and function.blocked_until <= now and all(lease.call.key != function.key for lease in self._leases)
+        )
 
     def _give_up(self, lease: Lease) -> None:
         worker = self._workers.get(lease.worker)

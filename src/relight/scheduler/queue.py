@@ -12,10 +12,11 @@ from relight.protocol.payload import Payload
 
 
 class FunctionKey(NamedTuple):
-    """One function of one version: what workers are started for."""
+    """One function of one version, as one binding has it ("" for what was deployed): what workers are started for."""
 
     version: str
     function: str
+    binding: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
