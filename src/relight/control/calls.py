@@ -19,8 +19,9 @@ from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import Ending, judge
 from relight.control.newness import Newness
+from relight.control.streams import Streams
 from relight.control.waiters import Waiters
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Submit
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Items, ReadItems, Submit
 from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
 from relight.protocol.ids import is_id
@@ -47,6 +48,8 @@ Judged = list[tuple[Lease, CallEnd, End]]
 Claims = list[Claim]
 QueuedEnds = list[EndQueued]
 
+_AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
+
 PAYLOADS_IN_MEMORY = 2000
 """How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
 
@@ -54,10 +57,11 @@ PAYLOADS_IN_MEMORY = 2000
 class Calls:
     """Every call of every workspace."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams) -> None:
         self._store = store
         self._catalog = catalog
         self._clock = clock
+        self._streams = streams
         self._waiters = Waiters()
         self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
@@ -94,6 +98,10 @@ class Calls:
             return await self._wait_group(workspace, query, seconds)
         await self._waiters.wait_any(query.ids, seconds, partial(self._recall, workspace))
         return CallViews(calls=await self._views(workspace, query.ids))
+
+    async def items(self, workspace: str, query: ReadItems) -> Items:
+        """The items of a generator after number `taken`; waits for one.  Raises NotFound, Conflict."""
+        return await self._streams.read(workspace, query, partial(self._find, workspace))
 
     async def show(self, workspace: str, call_id: str) -> CallDetail:
         """All that is known of a call.  Raises NotFound."""
@@ -256,7 +264,13 @@ class Calls:
         function = self._catalog.known(lease.call.workspace, key.version).bind(key.function, key.binding).function
         attempt = lease.attempt if end.is_charged else lease.attempt - 1
         verdict = judge(
-            Ending(event=end.outcome, attempt=attempt, failure=end.failure, is_cancelled=lease.call.is_cancelled),
+            Ending(
+                event=end.outcome,
+                attempt=attempt,
+                failure=end.failure,
+                is_cancelled=lease.call.is_cancelled,
+                delivered=self._streams.delivered(end.call),
+            ),
             function.retries,
         )
         return End(
@@ -272,10 +286,9 @@ class Calls:
 
     def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
         self._write_ends(node, workspace, rows)
-        again = [
-            self._again(lease, row) for lease, _, row in rows if row.event in (CallEvent.LEASE_LOST, CallEvent.RETRIED)
-        ]
+        again = [self._again(lease, row) for lease, _, row in rows if row.event in _AGAIN]
         if again:
+            self._streams.restart([lease for lease, _, row in rows if row.event in _AGAIN])
             self._schedule(again)
 
     def _write_ends(self, node: str, workspace: str, rows: Judged) -> None:
@@ -310,7 +323,11 @@ class Calls:
                 self._scheduler.acknowledge(lease.node, end.call, end.token)
         for view in kept.result():
             if view is not None and view.state.is_final:
-                self._waiters.publish(view)
+                self._publish(view)
+
+    def _publish(self, view: CallView) -> None:
+        self._waiters.publish(view)
+        self._streams.ended(view)
 
     # -- what the scheduler tells
 
@@ -361,7 +378,7 @@ class Calls:
         for workspace, rows in by_workspace.items():
             for view in await self._store.calls.end_queued(workspace, rows):
                 if view is not None:
-                    self._waiters.publish(view)
+                    self._publish(view)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="control.calls")

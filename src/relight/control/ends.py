@@ -2,6 +2,8 @@
 
 succeeded, cancelled, timed_out ──▶ final        failed ──▶ tried again while `retries` last, then final
 lease_lost ──▶ tried again up to LOST_RETRIES times, then failed: worker_lost
+
+A generator's call of which a reader was handed items is not run again, unless `retries` ask for it.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ LOST_RETRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """One attempt's end.  `attempt` counts from 1, the one that ended included."""
+    """One attempt's end.  `attempt` counts from 1, the one that ended included; `delivered` items are with a reader."""
 
     event: CallEvent
     attempt: int
     failure: Failure | None = None
     is_cancelled: bool = False
+    delivered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +53,15 @@ def judge(ending: Ending, retries: Retries) -> Verdict:
 
 
 def _judge_lost(ending: Ending, retries: Retries) -> Verdict:
+    why = ending.failure.message if ending.failure is not None else "its worker was lost"
+    if ending.delivered and not retries.count:
+        message = (
+            f"cannot finish the call: its worker was lost after {ending.delivered} of its items were delivered, and it is "
+            f"not run again from the first unless retries= says so; how it was lost: {why}"
+        )
+        return Verdict(event=CallEvent.FAILED, failure=Failure(code="worker_lost", message=message))
     if ending.attempt <= max(LOST_RETRIES, retries.count):
         return Verdict(event=CallEvent.LEASE_LOST, failure=ending.failure)
-    why = ending.failure.message if ending.failure is not None else "its worker was lost"
     message = f"cannot finish the call: it was tried {ending.attempt} times and its worker was lost each time; the last: {why}"
     return Verdict(event=CallEvent.FAILED, failure=Failure(code="worker_lost", message=message))
 

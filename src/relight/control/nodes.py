@@ -1,7 +1,7 @@
 """Nodes: what agents say is passed to whom it concerns, and orders find their way back.
 
-A report is taken in its own order of importance: workers' changes, then their output, then the ends of calls, so that
-whoever sees a result can also read what was printed on the way to it.
+A report is taken in its own order of importance: workers' changes, then their output, then the items and the ends of
+calls, so that whoever sees a result can also read what was printed on the way to it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from relight.clock import Clock
 from relight.control.calls import Calls
 from relight.control.logs import Logs
+from relight.control.streams import Streams
 from relight.protocol import PROTOCOL
 from relight.protocol.errors import Failure, InvalidRequest
 from relight.protocol.link import Hello, LogLine, Orders, Reports, Welcome
@@ -29,9 +30,10 @@ SendOrders = Callable[[Orders], None]
 class Nodes:
     """The machines that are, or were, linked to this server."""
 
-    def __init__(self, store: Store, calls: Calls, logs: Logs, clock: Clock) -> None:
+    def __init__(self, store: Store, calls: Calls, streams: Streams, logs: Logs, clock: Clock) -> None:
         self._store = store
         self._calls = calls
+        self._streams = streams
         self._logs = logs
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
@@ -52,6 +54,7 @@ class Nodes:
             )
         self._links[hello.node] = send
         unknown = self._scheduler.connect(hello)
+        self._streams.connected(hello.node)
         return Welcome(epoch=self._scheduler.epoch, protocol=PROTOCOL, unknown_workers=unknown)
 
     def report(self, node: str, reports: Reports) -> None:
@@ -63,6 +66,8 @@ class Nodes:
             self._logs.keep(workspace, records[workspace])
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
+        if reports.items:
+            self._streams.told(node, reports.items)
         if reports.ends:
             self._calls.ended(node, reports.ends)
 
@@ -104,6 +109,7 @@ class Nodes:
     def claimed(self, leases: Sequence[Lease]) -> None:
         """Calls were given to workers."""
         self._calls.claimed(leases)
+        self._streams.claimed(leases)
 
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """Calls lost their worker."""

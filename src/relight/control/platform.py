@@ -15,6 +15,7 @@ from relight.control.nodes import Nodes
 from relight.control.retention import Keeping, Retention
 from relight.control.retries import Retries
 from relight.control.runs import Runs
+from relight.control.streams import Streams
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import OrderBook
@@ -60,14 +61,15 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     """Begin a new epoch over what the store holds: deploys first, then the calls that were left."""
     epoch = await store.epochs.begin()
     catalog = Catalog(store)
-    calls = Calls(store, catalog, clock)
+    streams = Streams(clock)
+    calls = Calls(store, catalog, clock, streams)
     logs = Logs(store)
-    nodes = Nodes(store, calls, logs, clock)
+    nodes = Nodes(store, calls, streams, logs, clock)
     deploys = Deploys(store, blobs, catalog, calls, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     orders = OrderBook(nodes.send, asyncio.get_running_loop().call_soon)
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
-    for room in (calls, deploys, runs, nodes):
+    for room in (calls, streams, deploys, runs, nodes):
         room.use(scheduler)
     tokens = Tokens(store, clock)
     await tokens.load()

@@ -15,7 +15,7 @@ from relight.clock import Clock, now_ms
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
-from relight.protocol.link import HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
+from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
 from relight.protocol.payload import Payload
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
@@ -171,6 +171,14 @@ class Scheduler:
             function.measure(self._clock.monotonic() - lease.granted_at)
             self._pump(function)
         return lease
+
+    def lease(self, call_id: str) -> Lease | None:
+        """Who has a call now; None when nobody does."""
+        return self._leases.get(call_id)
+
+    def grant_items(self, node: str, order: GrantItems) -> None:
+        """Let a generator on a node go on."""
+        self._orders.grant(node, order)
 
     def acknowledge(self, node: str, call_id: str, token: Token) -> None:
         """Tell a node that an end it reported is kept."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relight.protocol.calls import Token
-from relight.protocol.link import CancelCall, Orders, RunCall, StartWorker, StopWorker
+from relight.protocol.link import CancelCall, GrantItems, Orders, RunCall, StartWorker, StopWorker
 
 Send = Callable[[str, Orders], None]
 """Gives a node its orders; does nothing when it is away."""
@@ -21,6 +21,7 @@ class _Pending:
     stop: list[StopWorker] = field(default_factory=list)
     run: list[RunCall] = field(default_factory=list)
     cancel: list[CancelCall] = field(default_factory=list)
+    grant: list[GrantItems] = field(default_factory=list)
     acknowledged: list[tuple[str, Token]] = field(default_factory=list)
 
 
@@ -48,6 +49,10 @@ class OrderBook:
         """Cancel a running call."""
         self._of(node).cancel.append(CancelCall(call=call, token=token))
 
+    def grant(self, node: str, order: GrantItems) -> None:
+        """Let a generator go on."""
+        self._of(node).grant.append(order)
+
     def acknowledge(self, node: str, call: str, token: Token) -> None:
         """An end is kept."""
         self._of(node).acknowledged.append((call, token))
@@ -67,6 +72,7 @@ class OrderBook:
                     stop=tuple(pending.stop),
                     run=tuple(pending.run),
                     cancel=tuple(pending.cancel),
+                    grant=tuple(pending.grant),
                     acknowledged=tuple(pending.acknowledged),
                 ),
             )
