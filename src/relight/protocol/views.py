@@ -64,13 +64,31 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppView:
-    """An app where it is deployed."""
+    """An app where it is deployed, its workers, and how many of its calls wait and run."""
 
     app: str
     environment: str
     version: str
     functions: tuple[str, ...]
     deployed_at: float
+    workers: int = 0
+    queued: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStats:
+    """GET /v1/apps/{app}/functions/{function}/stats: how many of its calls wait and run, and its workers that can run
+    them."""
+
+    backlog: int = 0
+    running: int = 0
+    workers: int = 0
+
+    @property
+    def num_total_runners(self) -> int:
+        """Another word for `workers`."""
+        return self.workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
