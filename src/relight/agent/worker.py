@@ -224,6 +224,8 @@ class Worker:
                 is_class=function.is_class,
                 paths=layout.module_paths,
                 mark=mark,
+                serialized=function.serialized,
+                parameters=self.spec.parameters,
             )
         )
         return self._sandbox

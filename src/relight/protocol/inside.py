@@ -12,6 +12,9 @@ RAW = "__relight_raw__"
 HOOK = "__relight_hook__"
 """The attribute that marks a method as one to run at a worker's start or end: `ENTER` or `EXIT`."""
 
+PARAMETERS = "__relight_parameters__"
+"""The attribute under which a decorated class keeps its parameters: a tuple of `manifest.ClassParameter`."""
+
 ENTER = "enter"
 EXIT = "exit"
 

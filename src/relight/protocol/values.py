@@ -104,6 +104,19 @@ def load_exception(payload: Payload, aliases: Mapping[str, str] = _NO_ALIASES) -
     return error
 
 
+def dump_function(thing: object) -> bytes:
+    """A function or a class by value, for workers that cannot import it; what it uses goes by name where a name leads to it.
+
+    Raises ValueNotPortable when something it uses cannot be pickled.
+    """
+    return _pickle_by_value(thing)
+
+
+def load_function(data: bytes, aliases: Mapping[str, str] = _NO_ALIASES) -> Any:
+    """What `dump_function` dumped.  Raises what an import of what it uses raises."""
+    return _Unpickler(io.BytesIO(data), aliases).load()
+
+
 def preview(value: object) -> str:
     """A glimpse of a value: its JSON when it is small and JSON can say it, else its repr, shortened."""
     if is_json(value, _GLIMPSE_NODES):
@@ -162,9 +175,19 @@ class _Unpickler(pickle.Unpickler):
 def _pickle(value: object) -> tuple[bytes, str]:
     """The bytes, and the minor version that must open them ("" for any)."""
     try:
-        return pickle.dumps(value, protocol=5), ""
+        data = pickle.dumps(value, protocol=5)
     except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything; cloudpickle may still do better
         return _pickle_by_value(value), PYTHON
+    if b"__main__" in data and not main_is_importable():
+        return _pickle_by_value(value), PYTHON
+    return data, ""
+
+
+def main_is_importable() -> bool:
+    """Whether `__main__` is a file that others can import: not a notebook, the REPL or `python -c`."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    return getattr(main, "__spec__", None) is not None or (isinstance(file, str) and file.endswith(".py"))
 
 
 def _pickle_by_value(value: object) -> bytes:
@@ -188,7 +211,7 @@ def _pickle_by_value(value: object) -> bytes:
 
 def _is_in_main(thing: type | FunctionType) -> bool:
     found: object = sys.modules.get("__main__")
-    if thing.__module__ != "__main__":
+    if thing.__module__ != "__main__" or not main_is_importable():
         return False
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)

@@ -73,7 +73,7 @@ class Attempts:
         self._interrupts = interrupts
         self._loop = loop
         self._items = Items(interrupts, loop)
-        self._aliases = {"__main__": module}
+        self._aliases = {"__main__": module} if module else {}
 
     def run(self, order: Run, descriptor: int | None) -> Result:
         """Run it to its end."""

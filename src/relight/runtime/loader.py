@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from relight.protocol.channel import Load
 from relight.protocol.errors import Failure, NotFound
-from relight.protocol.inside import ENTER, EXIT, HOOK, RAW, LoadingStopped, inside
+from relight.protocol.inside import ENTER, EXIT, HOOK, PARAMETERS, RAW, LoadingStopped, inside
+from relight.protocol.values import load_function
 from relight.runtime.tracebacks import describe, summarize
 
 RunAwaitable = Callable[[Any], Any]
@@ -70,12 +72,11 @@ def load(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     sys.path[0:0] = [path for path in order.paths if path not in sys.path]
     inside.is_loading = True
     try:
-        module = _import(order.module, order.paths)
+        target = _target(order)
     finally:
         inside.is_loading = False
-    target = _find(module, order.qualname)
     imported = time.perf_counter()
-    loaded = Loaded(target, target() if order.is_class else None, run_awaitable)
+    loaded = Loaded(target, target(**_parameters(target, order)) if order.is_class else None, run_awaitable)
     loaded.enter()
     loaded.import_seconds = imported - began
     loaded.enter_seconds = time.perf_counter() - imported
@@ -86,10 +87,37 @@ def load_failure(order: Load, error: BaseException) -> Failure:
     """Why it could not be loaded, for the user to read."""
     return Failure(
         code="start_failed",
-        message=f"cannot load {order.module}.{order.qualname}: {summarize(error)}",
+        message=f"cannot load {f'{order.module}.' * bool(order.module)}{order.qualname}: {summarize(error)}",
         type_name=type(error).__qualname__,
         traceback=describe(error),
     )
+
+
+def _target(order: Load) -> Any:
+    """What stands in the user's module by that name; or what came by value, for which that module is imported too."""
+    module = _import(order.module, order.paths) if order.module else None
+    if order.serialized or module is None:
+        found = load_function(_read(order), {"__main__": order.module} if order.module else {})
+    else:
+        found = _find(module, order.qualname)
+    return getattr(found, RAW, found)
+
+
+def _read(order: Load) -> bytes:
+    files = [Path(path, order.serialized) for path in order.paths]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"{order.serialized or 'its file'} is not in the app's code; deploy it again")
+    return file.read_bytes()
+
+
+def _parameters(target: Any, order: Load) -> dict[str, Any]:
+    """The values of the class's parameters that are not its defaults."""
+    if not order.parameters:
+        return {}
+    from relight.protocol.binding import values_of  # a millisecond that few workers need
+
+    return dict(values_of(getattr(target, PARAMETERS, ()), order.parameters))
 
 
 def _import(name: str, paths: tuple[str, ...]) -> ModuleType:
@@ -125,7 +153,7 @@ def _find(module: ModuleType, qualname: str) -> Any:
         raise AttributeError(
             f"{module.__name__} has no {qualname!r}: it must stand at the module's top, above `with app.run()`"
         ) from error
-    return getattr(found, RAW, found)
+    return found
 
 
 def _lookup(kind: type, name: str) -> object:

@@ -21,10 +21,12 @@ from relight.protocol.payload import JSON, PICKLE, PREVIEW_BYTES, RAW, Payload
 from relight.protocol.values import (
     PYTHON,
     dump_exception,
+    dump_function,
     dump_input,
     dump_result,
     is_json,
     load_exception,
+    load_function,
     load_input,
     load_result,
     preview,
@@ -62,10 +64,39 @@ def twin(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     modules = []
     for name in ("__main__", "script"):
         module = ModuleType(name)
+        module.__file__ = "script.py"
         exec("class Lamp:\n    pass\ndef light():\n    return 'lit'\n", vars(module))
         monkeypatch.setitem(sys.modules, name, module)
         modules.append(module)
     return modules[0], modules[1]
+
+
+def test_what_stands_in_no_file_goes_by_value(
+    twin: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, _ = twin
+    monkeypatch.delattr(main, "__file__")
+    payload = dump_input((main.Lamp(),), {})
+    monkeypatch.delattr(main, "Lamp")
+
+    (lamp,), _ = load_input(payload)
+
+    assert payload.python == PYTHON
+    assert type(lamp).__name__ == "Lamp"
+
+
+def test_a_function_by_value_needs_no_module(
+    twin: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, _ = twin
+    monkeypatch.delattr(main, "__file__")
+    data = dump_function(main.light)
+    monkeypatch.delattr(main, "light")
+
+    assert load_function(data)() == "lit"
+    lock = threading.Lock()
+    with pytest.raises(ValueNotPortable, match="cannot pickle"):
+        dump_function(lambda: lock)
 
 
 @given(JSON_VALUES)
