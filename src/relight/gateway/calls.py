@@ -126,6 +126,16 @@ def python_only(view: CallView, payload: Payload) -> Answer:
     return Answer(status=error.status, body=json_answer(said).body, type=PROBLEM_TYPE)
 
 
+async def inlined(platform: Platform, payload: Payload, limit: int) -> Payload:
+    """A JSON value with its bytes in it, where they are no more than `limit`; any other as it is."""
+    if not payload.blob or payload.format != JSON:
+        return payload
+    if platform.blobs.size(payload.blob) > limit:
+        return payload
+    data = b"".join([part async for part in platform.blobs.read(payload.blob)])
+    return Payload(format=JSON, data=data, size=len(data), preview=payload.preview)
+
+
 async def _value(platform: Platform, view: CallView, payload: Payload) -> Answer | StreamAnswer:
     if payload.format not in (JSON, RAW):
         return python_only(view, payload)

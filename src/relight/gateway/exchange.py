@@ -74,13 +74,14 @@ class StreamAnswer:
 class Ask:
     """A request: its head at once, its body when somebody reads it."""
 
-    __slots__ = ("_query", "_receive", "limits", "params", "principal", "scope")
+    __slots__ = ("_query", "_receive", "is_gone", "limits", "params", "principal", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
         self.scope = scope
         self.limits = limits
         self.principal = Principal(workspace="")
         self.params: dict[str, str] = {}
+        self.is_gone = False
         self._receive = receive
         self._query: dict[str, str] | None = None
 
@@ -202,6 +203,7 @@ class Ask:
         """Return when the caller has hung up."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self.is_gone = True
 
     async def _parts(self, message: Message) -> AsyncIterator[bytes]:
         while message["type"] == "http.request":

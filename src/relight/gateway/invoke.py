@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from relight.clock import now_ms
-from relight.gateway.calls import check_success, pending_answer, python_only
-from relight.gateway.exchange import Answer, Ask, json_answer
+from relight.gateway import items
+from relight.gateway.calls import check_success, inlined, pending_answer, python_only
+from relight.gateway.exchange import Answer, Ask, StreamAnswer, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import json_value, plain
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
@@ -17,15 +18,17 @@ from relight.protocol.ids import new_id
 from relight.protocol.payload import INLINE_BYTES, JSON, Payload
 
 
-async def call(platform: Platform, ask: Ask) -> Answer:
+async def call(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     """POST /v1/apps/{app}/functions/{function}/call"""
     patience = _preferred_wait(ask.header(b"prefer"))
     view = await _submit(platform, ask)
+    if patience != 0 and await _makes_items(platform, ask):
+        return await items.stream(platform, ask, view)
     view = await ask.unless_gone(_wait(platform, ask.workspace, view, patience))
     if not view.state.is_final:
         return pending_answer(view)
     check_success(view)
-    payload = await _inline(platform, view.result or Payload(format=JSON, data=b"null"), ask.limits.json_bytes)
+    payload = await inlined(platform, view.result or Payload(format=JSON, data=b"null"), ask.limits.json_bytes)
     is_value, value = json_value(payload)
     if not is_value:
         return python_only(view, payload)
@@ -85,13 +88,11 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _inline(platform: Platform, payload: Payload, limit: int) -> Payload:
-    if not payload.blob or payload.format != JSON:
-        return payload
-    if platform.blobs.size(payload.blob) > limit:
-        return payload
-    data = b"".join([part async for part in platform.blobs.read(payload.blob)])
-    return Payload(format=JSON, data=data, size=len(data), preview=payload.preview)
+async def _makes_items(platform: Platform, ask: Ask) -> bool:
+    function, _, name = ask.params["function"].partition(".")
+    spec = await platform.deploys.function(ask.workspace, ask.params["app"], _environment(ask), function)
+    method = spec.method(name)
+    return method is not None and method.is_generator
 
 
 async def _wait(platform: Platform, workspace: str, view: CallView, patience: float | None) -> CallView:

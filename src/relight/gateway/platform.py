@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
-from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Submit
+from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.views import (
@@ -30,6 +30,9 @@ class Calls(Protocol):
 
     async def wait(self, workspace: str, query: Await, /) -> CallViews:
         """Wait for one of the calls named."""
+
+    async def items(self, workspace: str, query: ReadItems, /) -> Items:
+        """The items of a generator past those that were taken; waits for one."""
 
     async def show(self, workspace: str, call_id: str, /) -> CallDetail:
         """All that is known of a call."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from relight.gateway import blobs, calls, deploys, invoke, logs, nodes, tokens
+from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, tokens
 from relight.gateway.routes import Route
 from relight.protocol.views import Scope
 
@@ -65,6 +65,19 @@ ROUTES: tuple[Route, ...] = (
         summary="Wait until one of some calls has ended",
         body="Await",
         answer="CallViews",
+        waits=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/calls/items",
+        name="read_items",
+        scope=Scope.READ,
+        knows_apps=True,
+        for_workers=True,
+        handler=items.read,
+        summary="The items of a generator, as soon as there are some; those before them are dropped",
+        body="ReadItems",
+        answer="Items",
         waits=True,
     ),
     Route(
@@ -180,7 +193,7 @@ ROUTES: tuple[Route, ...] = (
         name="call_function",
         scope=Scope.CALL,
         handler=invoke.call,
-        summary="Call a function, and wait for its result",
+        summary="Call a function, and wait for its result; the items of a generator come as they are made",
         body="arguments",
         answer='{"id", "state", "result"}',
         query=_ENVIRONMENT,
