@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -18,18 +18,23 @@ from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.sdk import bundle, classes, function, options
 from relight.sdk.connection import Connection, connect
-from relight.sdk.function import AsyncFunction, Function
+from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, Function, GeneratorFunction
 from relight.sdk.image import Image
 from relight.sdk.options import FunctionOptions, Place
 from relight.sdk.run import running
-from relight.sdk.session import Callee, Session
+from relight.sdk.session import Callee, Session, session_inside
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 C = TypeVar("C", bound=type)
+
+AnyFunction = (
+    Function[..., Any] | AsyncFunction[..., Any] | GeneratorFunction[..., Any] | AsyncGeneratorFunction[..., Any]
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -49,7 +54,7 @@ class App:
             raise InvalidRequest(f"cannot name an app {self.name!r}: use up to 64 letters, digits, '.', '_' and '-'")
         self._include = tuple(include)
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
-        self._functions: dict[str, Function[..., Any] | AsyncFunction[..., Any]] = {}
+        self._functions: dict[str, AnyFunction] = {}
         self._classes: dict[str, type] = {}
         self._entrypoints: dict[str, Callable[..., Any]] = {}
         self._session: Session | None = None
@@ -57,7 +62,7 @@ class App:
     # -- what it has
 
     @property
-    def functions(self) -> Mapping[str, Function[..., Any] | AsyncFunction[..., Any]]:
+    def functions(self) -> Mapping[str, AnyFunction]:
         """Its functions, by name."""
         return MappingProxyType(self._functions)
 
@@ -75,6 +80,10 @@ class App:
 
     @overload
     def function(self, raw: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...  # type: ignore[overload-overlap]  # a coroutine function is a function too; the first that fits is meant
+    @overload
+    def function(self, raw: Callable[P, AsyncIterator[Y]], /) -> AsyncGeneratorFunction[P, Y]: ...  # type: ignore[overload-overlap]  # as above
+    @overload
+    def function(self, raw: Callable[P, Iterator[Y]], /) -> GeneratorFunction[P, Y]: ...  # type: ignore[overload-overlap]  # as above
     @overload
     def function(self, raw: Callable[P, R], /) -> Function[P, R]: ...
     @overload
@@ -107,16 +116,13 @@ class App:
 
         return decorate if raw is None else decorate(raw)
 
-    def add_function(
-        self, raw: Callable[..., Any], given: FunctionOptions
-    ) -> Function[..., Any] | AsyncFunction[..., Any]:
+    def add_function(self, raw: Callable[..., Any], given: FunctionOptions) -> AnyFunction:
         """Make `raw` one of this app's functions.  Raises InvalidRequest when it cannot be."""
         if not inspect.isfunction(raw):
             raise InvalidRequest(
                 f"cannot decorate {raw!r}: it is not a plain function; put @app.function() above `def`"
             )
         function.refuse_local(raw.__name__, raw.__qualname__)
-        function.refuse_generator(raw.__name__, raw)
         name = self._take_name(raw.__name__, given, (raw.__module__, raw.__qualname__))
 
         def place() -> Place:
@@ -129,8 +135,7 @@ class App:
             )
 
         self._places[name] = (place, given)
-        kind = AsyncFunction if inspect.iscoroutinefunction(raw) else Function
-        made: Function[..., Any] | AsyncFunction[..., Any] = kind(raw, Callee(function=name), self)
+        made: AnyFunction = function.kind_of(raw)(raw, Callee(function=name), self)
         self._functions[name] = made
         return made
 
@@ -208,6 +213,8 @@ class App:
 
     def session(self, what: str) -> Session:
         """Where calls go now.  Raises InvalidRequest when the app neither runs nor was deployed here."""
+        if self._session is None and inside.is_worker:
+            self._session = session_inside(what)
         return self._session or function.not_running(what)
 
     def _send(self, connection: Connection) -> Manifest:
@@ -243,6 +250,10 @@ class _FunctionDecorator:
 
     @overload
     def __call__(self, raw: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...  # type: ignore[overload-overlap]  # as above
+    @overload
+    def __call__(self, raw: Callable[P, AsyncIterator[Y]], /) -> AsyncGeneratorFunction[P, Y]: ...  # type: ignore[overload-overlap]  # as above
+    @overload
+    def __call__(self, raw: Callable[P, Iterator[Y]], /) -> GeneratorFunction[P, Y]: ...  # type: ignore[overload-overlap]  # as above
     @overload
     def __call__(self, raw: Callable[P, R], /) -> Function[P, R]: ...
     def __call__(self, raw: Callable[..., Any], /) -> Any:

@@ -1,17 +1,39 @@
-"""A call that was spawned: its id, and the result it will have."""
+"""Calls that were spawned: one, with the result it will have, and many."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Mapping as Keywords
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Generic, TypeVar, overload
 
-from relight.protocol.calls import CallState
-from relight.protocol.errors import InvalidRequest
-from relight.protocol.ids import is_id
+from relight.clock import now_ms
+from relight.protocol.api import Await, Cancel
+from relight.protocol.calls import CallState, CallView
+from relight.protocol.errors import InvalidRequest, ProtocolError
+from relight.protocol.ids import is_id, new_id
 from relight.protocol.inside import inside
-from relight.sdk.connection import connect
-from relight.sdk.session import Session
+from relight.protocol.manifest import Json
+from relight.sdk.connection import Connection, connect
+from relight.sdk.mapping import MapOptions, Mapping, results, results_aio
+from relight.sdk.session import BATCH, FIRST_WAIT_SECONDS, Callee, Session, session_inside
+from relight.sdk.shells import asked
+from relight.sdk.steps import Steps
 
 R = TypeVar("R")
+
+_CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallNode:
+    """A call, and those that it made while it ran."""
+
+    id: str
+    function: str
+    state: CallState
+    children: tuple[CallNode, ...] = ()
 
 
 class Call(Generic[R]):
@@ -21,28 +43,120 @@ class Call(Generic[R]):
         self.id = id
         self._session = session
 
+    @property
+    def connection(self) -> Connection:
+        """The way to its server."""
+        return self._session.connection
+
+    @property
+    def object_id(self) -> str:
+        """The same as `id`."""
+        return self.id
+
     @staticmethod
     def from_id(id: str) -> Call[Any]:  # noqa: A002 - as above
         """The call of that id, on the server that is found from here."""
         if not is_id(id, "call"):
             raise InvalidRequest(f"cannot find a call by {id!r}: it is not the id of one; they look like call-01jd2m…")
-        return Call(id, Session(connect(), "", ""))
+        return Call(id, _session_from_here(id))
 
-    def get(self, timeout: float | None = None) -> R:
+    @staticmethod
+    def gather(*calls: Call[R]) -> list[R]:
+        """The results of several calls, in their order; raises what the first to fail raised."""
+        if not calls:
+            return []
+        session = calls[0]._session
+        return session.connection.do(_gather(session, [call.id for call in calls], None))
+
+    @staticmethod
+    async def gather_aio(*calls: Call[R]) -> list[R]:
+        """`gather` on the caller's event loop."""
+        if not calls:
+            return []
+        session = calls[0]._session
+        return await session.connection.pool().do(_gather(session, [call.id for call in calls], None))
+
+    @asked
+    def get(self, timeout: float | None = None) -> Steps[R]:
         """The result; raises what the function raised, TimeoutError when it has not ended after `timeout` seconds."""
-        result: R = self._session.get(self.id, timeout)
-        return result
+        return self._session.get(self.id, timeout)
 
-    def status(self) -> CallState:
+    @asked
+    def status(self) -> Steps[CallState]:
         """Where it stands."""
         return self._session.status(self.id)
 
-    def cancel(self) -> None:
+    @asked
+    def cancel(self) -> Steps[None]:
         """Stop it; what has ended stays as it ended."""
-        self._session.connection.cancel(self.id)
+        return self._session.connection.server.cancel(self.id)
+
+    @asked
+    def tree(self) -> Steps[CallNode]:
+        """It, and below it the calls that it made, and so on."""
+        return _tree(self._session, self.id)
 
     def __repr__(self) -> str:
         return f"Call({self.id!r})"
+
+
+class CallGroup(Generic[R], Sequence[Call[R]]):
+    """Many calls, made by one `spawn_map`: a sequence of them, in the order of their inputs."""
+
+    def __init__(self, session: Session) -> None:
+        self.id = new_id("group", now_ms())
+        self._session = session
+        self._calls: list[str] = []
+
+    @property
+    def connection(self) -> Connection:
+        """The way to their server."""
+        return self._session.connection
+
+    def submit_some(
+        self, callee: Callee, rows: Iterator[tuple[Any, ...]], kwargs: Keywords[str, Any]
+    ) -> Steps[None] | None:
+        """Let a call be kept for each of the next rows; None when there are no more."""
+        requests = [self._session.request(callee, row, kwargs, self.id) for row in islice(rows, BATCH)]
+        self._calls += [request.id for request in requests]
+        return self._session.spawn(requests) if requests else None
+
+    @asked
+    def get(self, timeout: float | None = None) -> Steps[list[R]]:
+        """All results, in the order of the inputs; raises what the first to fail raised, TimeoutError after `timeout`."""
+        return _gather(self._session, self._calls, timeout)
+
+    @asked
+    def cancel(self) -> Steps[None]:
+        """Stop all that have not ended."""
+        return self._session.connection.server.cancel_all(Cancel(group=self.id))
+
+    def results(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> Iterator[R]:
+        """The results as they come, as `.map` gives them; nothing is cancelled by whoever stops reading."""
+        return results(self._mapping(order_outputs, return_exceptions), ())
+
+    def results_aio(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> AsyncGenerator[R, None]:
+        """`results` on the caller's event loop."""
+        return results_aio(self._mapping(order_outputs, return_exceptions), ())
+
+    def _mapping(self, order_outputs: bool, return_exceptions: bool) -> Mapping:
+        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
+        return Mapping.of_submitted(self._session, self.id, self._calls, options)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @overload
+    def __getitem__(self, index: int) -> Call[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Call[R]]: ...
+    def __getitem__(self, index: int | slice) -> Call[R] | list[Call[R]]:
+        if isinstance(index, slice):
+            return [Call(one, self._session) for one in self._calls[index]]
+        return Call(self._calls[index], self._session)
+
+    def __repr__(self) -> str:
+        return f"<relight calls {self.id}: {len(self)} of them>"
 
 
 def is_remote() -> bool:
@@ -50,6 +164,69 @@ def is_remote() -> bool:
     return inside.is_worker
 
 
+def is_local() -> bool:
+    """Whether this code runs anywhere else than in a worker."""
+    return not inside.is_worker
+
+
 def current_call() -> str | None:
     """The id of the call that runs here, None outside of one."""
     return inside.call or None
+
+
+def _session_from_here(what: str) -> Session:
+    return session_inside(what) if inside.is_worker else Session(connect(), "", "")
+
+
+def _gather(session: Session, calls: Sequence[str], timeout: float | None) -> Steps[list[Any]]:
+    """The results of calls in their order; raises as soon as one is known to have failed."""
+    clock = session.clock
+    deadline = None if timeout is None else clock.monotonic() + timeout
+    gathered: dict[str, Any] = {}
+    for start in range(0, len(calls), _CHUNK):
+        missing = [call for call in calls[start : start + _CHUNK] if call not in gathered]
+        wait = FIRST_WAIT_SECONDS
+        while missing:
+            left = wait if deadline is None else max(0.0, min(wait, deadline - clock.monotonic()))
+            views = (yield from session.connection.server.wait(Await(ids=tuple(missing), wait_seconds=left))).calls
+            for view in views:
+                if view.state.is_final:
+                    gathered[view.id] = yield from session.take(view)
+            missing = [call for call in missing if call not in gathered]
+            if missing and deadline is not None and clock.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"cannot give {len(calls)} results: {len(calls) - len(gathered)} of the calls have not ended "
+                    f"after {timeout:g} s; ask again"
+                )
+            wait = min(wait * 2, 10.0)
+    return [gathered[call] for call in calls]
+
+
+def _tree(session: Session, call: str) -> Steps[CallNode]:
+    view: CallView = (yield from session.connection.server.show(call)).call
+    name = f"{view.function}.{view.method}" if view.method else view.function
+    return (yield from _below(session, CallNode(id=view.id, function=name, state=view.state)))
+
+
+def _below(session: Session, node: CallNode) -> Steps[CallNode]:
+    children: list[CallNode] = []
+    page = _read_page((yield from session.connection.server.children(node.id)))
+    while page:
+        children += page
+        page = _read_page((yield from session.connection.server.children(node.id, page[-1].id)))
+    for at, child in enumerate(children):
+        children[at] = yield from _below(session, child)
+    return replace(node, children=tuple(reversed(children)))
+
+
+def _read_page(answer: Json) -> list[CallNode]:
+    calls = answer.get("calls") if isinstance(answer, dict) else None
+    if not isinstance(calls, list):
+        raise ProtocolError("cannot read the calls below a call: the answer has none; is this a relight server?")
+    return [_read_node(one) for one in calls if isinstance(one, dict)]
+
+
+def _read_node(said: dict[str, Json]) -> CallNode:
+    function, method = str(said.get("function", "")), str(said.get("method") or "")
+    name = f"{function}.{method}" if method else function
+    return CallNode(id=str(said.get("id", "")), function=name, state=CallState(str(said.get("state", ""))))

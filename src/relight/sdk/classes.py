@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import ENTER, EXIT, HOOK, RAW
 from relight.protocol.manifest import MethodSpec
-from relight.sdk.function import HasSession, Remote, refuse_generator
+from relight.sdk.function import HasSession, Remote
 from relight.sdk.options import method_of
 from relight.sdk.session import Callee
 
@@ -87,7 +87,6 @@ def method() -> Callable[[Callable[Concatenate[S, P], R]], Method[S, P, R]]:
     """Make a method of an `@app.cls` callable from elsewhere."""
 
     def decorate(raw: Callable[Concatenate[S, P], R]) -> Method[S, P, R]:
-        refuse_generator(getattr(raw, "__qualname__", str(raw)), raw)
         return Method(raw)
 
     return decorate

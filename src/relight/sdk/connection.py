@@ -1,7 +1,7 @@
 """The way to a server: finds one, speaks to it from any thread, and asks again when it was away for a moment.
 
-The one reader of the environment here.  A server is found in this order: `RELIGHT_URL` with `RELIGHT_TOKEN`; the local
-socket in the data folder; for a run, one of its own.  A port is never probed.
+The one reader of the environment here.  A server is found in this order: `RELIGHT_URL` with `RELIGHT_TOKEN`; the
+profile in use; the local socket in the data folder; for a run, one of its own.  A port is never probed.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from relight.clock import Clock, SystemClock
 from relight.protocol.api import Await, CallViews, Deploy, Deployed, Submit
 from relight.protocol.errors import Forbidden, Unavailable
 from relight.protocol.manifest import Json
-from relight.protocol.payload import INLINE_BYTES, Payload
+from relight.protocol.payload import Payload
 from relight.sdk import requests
 from relight.sdk.embedded import Embedded, start
 from relight.sdk.http import Address, BadAnswer, Http, Unreachable, address_of
 from relight.sdk.requests import Reply, Request
+from relight.sdk.steps import NO_REPLY, Pause, Server, Step, Steps, after
 
-PATIENCE_SECONDS = 30.0
-"""How long a server may be away before a request is given up."""
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
-_DELAYS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+    from relight.sdk.aio import OpenLine, Pool
+    from relight.sdk.profiles import Profile
 
+T = TypeVar("T")
 M = TypeVar("M")
 
 
@@ -38,6 +41,12 @@ class Transport(Protocol):
 
     def exchange(self, request: Request) -> Reply:
         """Send it and read the answer.  Raises Unreachable."""
+
+    def send(self, request: Request) -> None:
+        """Send it; `receive` must follow.  Raises Unreachable."""
+
+    def receive(self) -> Reply:
+        """The answer to what was sent.  Raises Unreachable."""
 
     def lines(self, request: Request) -> Iterator[bytes]:
         """Send it and give the answer line by line, as it comes.  Raises Unreachable, and BadAnswer when refused."""
@@ -50,7 +59,7 @@ class Transport(Protocol):
 
 
 class Connection:
-    """A server.  Each thread has its own HTTP connection; all may use this at once."""
+    """A server, spoken to by blocking.  Each thread has its own HTTP connection; all may use this at once."""
 
     def __init__(
         self,
@@ -59,69 +68,99 @@ class Connection:
         clock: Clock | None = None,
         pause: Callable[[float], None] = time.sleep,
         open_http: Callable[[Address], Transport] = Http,
+        open_line: OpenLine | None = None,
     ) -> None:
         self._open_http = open_http
+        self._open_line = open_line
         self.address = address
         self.embedded = embedded
-        self._clock: Clock = clock or SystemClock()
+        self.server = Server(where=str(address), clock=clock or SystemClock(), check=self._check)
         self._pause = pause
         self._local = threading.local()
+        self._pools: dict[AbstractEventLoop, Pool] = {}
+
+    def do(self, steps: Steps[T]) -> T:
+        """Take the steps, here and now; what comes of them."""
+        http = self._http()
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    self._pause(step.seconds)
+                    step = steps.send(NO_REPLY)
+                    continue
+                try:
+                    reply = http.exchange(step)
+                except Unreachable as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def begin(self, steps: Steps[T]) -> Begun[T]:
+        """Take the first step as far as it goes without waiting, on a connection beside this thread's own."""
+        http: Transport | None = getattr(self._local, "second", None)
+        if http is None:
+            http = self._local.second = self._open_http(self.address)
+        return Begun(self, http, steps)
+
+    def pool(self) -> Pool:
+        """The way there of the event loop that runs now.  Raises RuntimeError when none does."""
+        from asyncio import get_running_loop  # 30 ms that a caller without a loop need not pay
+
+        from relight.sdk.aio import Pool
+
+        loop = get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            for ended in [one for one in self._pools if one.is_closed()]:
+                del self._pools[ended]
+            pool = self._pools[loop] = Pool(self.address, self.server.clock.sleep, self._open_line)
+        return pool
 
     # -- what may be asked
 
     def submit(self, message: Submit) -> CallViews:
         """Keep these calls; when this returns, they are kept."""
-        again = replace(message, is_again=True)
-        return requests.read_views(self.exchange(requests.submit(message), requests.submit(again)))
+        return self.do(self.server.submit(message))
 
     def wait(self, message: Await) -> CallViews:
         """Wait until one has ended, or as long as it says."""
-        return requests.read_views(self.exchange(requests.wait(message)))
+        return self.do(self.server.wait(message))
 
     def deploy(self, message: Deploy) -> Deployed:
         """Make this version what the environment leads to."""
-        return requests.read_deployed(self.exchange(requests.deploy(message)))
+        return self.do(self.server.deploy(message))
 
     def cancel(self, call: str) -> None:
         """Cancel a call; one that has ended stays as it ended."""
-        requests.check(self.exchange(requests.cancel(call)))
+        self.do(self.server.cancel(call))
 
     def stop_run(self, run: str, *, cancel: bool) -> int:
         """End a run; how many of its calls had not ended."""
-        answer = requests.read_json(self.exchange(requests.stop_run(run, cancel=cancel)))
-        count = answer.get("unfinished", 0) if isinstance(answer, dict) else 0
-        return count if isinstance(count, int) else 0
+        return self.do(self.server.stop_run(run, cancel=cancel))
 
     def upload(self, data: bytes) -> str:
         """Keep these bytes, unless they are there; their digest."""
-        from hashlib import sha256  # it loads OpenSSL, which a worker need not pay for `import relight`
-
-        digest = sha256(data).hexdigest()
-        if self.exchange(requests.has_blob(digest)).status >= 400:
-            requests.check(self.exchange(requests.put_blob(digest, data)))
-        return digest
+        return self.do(self.server.upload(data))
 
     def download(self, digest: str) -> bytes:
         """The bytes with this digest.  Raises NotFound."""
-        return requests.check(self.exchange(requests.get_blob(digest))).body
-
-    def shrink(self, payload: Payload) -> Payload:
-        """The payload fit for a message: a large value is kept as a blob first."""
-        if payload.data is None or len(payload.data) <= INLINE_BYTES:
-            return payload
-        return replace(payload, data=None, blob=self.upload(payload.data))
+        return self.do(self.server.download(digest))
 
     def fetch(self, payload: Payload) -> Payload:
         """The payload with its bytes."""
-        return payload if payload.data is not None else replace(payload, data=self.download(payload.blob))
+        return self.do(self.server.fetch(payload))
 
     def json(self, method: str, path: str, body: Json = None) -> Json:
         """Ask in JSON, answered in JSON."""
-        return requests.read_json(self.exchange(requests.plain(method, path, body)))
+        return self.do(self.server.json(method, path, body))
 
     def frame(self, method: str, path: str, message: object, kind: type[M]) -> M:
         """Ask by a message of the codec, answered by one."""
-        return requests.read_frame(self.exchange(requests.frame(method, path, message)), kind)
+        return self.do(self.server.frame(method, path, message, kind))
 
     def lines(self, path: str) -> Iterator[Json]:
         """A stream of JSON lines, on a connection of its own.  Raises Unavailable when it breaks off."""
@@ -135,46 +174,73 @@ class Connection:
     def close(self) -> None:
         """Hang up this thread's connection, and let an embedded server leave."""
         self._http().close()
+        self._close_pool()
         if self.embedded is not None:
             self.embedded.close()
 
     # -- how
 
-    def exchange(self, request: Request, again: Request | None = None) -> Reply:
-        """Ask until there is an answer.  From the second time on `again` is asked instead: the first may have been heard.
+    def _close_pool(self) -> None:
+        if self._pools:
+            from asyncio import get_running_loop
 
-        Raises Unavailable when the server is away for longer than PATIENCE_SECONDS, or cannot come back.
-        """
-        began = self._clock.monotonic()
-        tries = 0
-        while True:
-            try:
-                reply = self._http().exchange(request)
-                if reply.status != 503:
-                    return reply
-                why = str(requests.error_from(reply))
-            except Unreachable as error:
-                why = str(error)
-            request = again or request
-            self._give_up_or_pause(why, began, tries)
-            tries += 1
+            with suppress(RuntimeError, KeyError):  # no loop runs here: those that did have hung up as they ended
+                self._pools[get_running_loop()].close()
 
-    def _give_up_or_pause(self, why: str, began: float, tries: int) -> None:
+    def _check(self) -> None:
         if self.embedded is not None and not self.embedded.is_alive():
             raise Unavailable(
                 f"cannot go on: the server of this run has ended; {self.embedded.folder}/server.out may say why"
             )
-        if self._clock.monotonic() - began > PATIENCE_SECONDS:
-            raise Unavailable(
-                f"cannot reach the server at {self.address} for {PATIENCE_SECONDS:g} s: {why}; start it with `relight up`"
-            )
-        self._pause(_DELAYS[min(tries, len(_DELAYS) - 1)])
 
     def _http(self) -> Transport:
         http: Transport | None = getattr(self._local, "http", None)
         if http is None:
             http = self._local.http = self._open_http(self.address)
         return http
+
+
+class Begun(Generic[T]):
+    """Steps of which the first was sent, and not answered yet: there is something else to do meanwhile."""
+
+    def __init__(self, connection: Connection, http: Transport, steps: Steps[T]) -> None:
+        self._connection = connection
+        self._http = http
+        self._steps = steps
+        self._error: Unreachable | None = None
+        first = next(steps)
+        assert isinstance(first, Request), "there is nothing to send"
+        try:
+            http.send(first)
+        except Unreachable as error:
+            self._error = error
+
+    def finish(self) -> T:
+        """What came of it."""
+        return self._connection.do(self._rest())
+
+    def settle(self) -> None:
+        """Hear the answer, whatever it is; nothing is asked again."""
+        if self._error is None:
+            with suppress(Unreachable):
+                self._http.receive()
+
+    def _rest(self) -> Steps[T]:
+        try:
+            step = self._after_first()
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        return (yield from after(step, self._steps))
+
+    def _after_first(self) -> Step:
+        try:
+            if self._error is not None:
+                raise self._error
+            reply = self._http.receive()
+        except Unreachable as error:
+            return self._steps.throw(error)
+        return self._steps.send(reply)
 
 
 class Stream:
@@ -212,6 +278,9 @@ def connect(*, embed: bool = False) -> Connection:
     if url := os.environ.get("RELIGHT_URL", ""):
         return Connection(address_of(url, os.environ.get("RELIGHT_TOKEN", "")))
     folder = data_folder()
+    profile = _profile(folder)
+    if profile is not None:
+        return Connection(address_of(profile.url, profile.token, profile.ca))
     address = Address(path=str(folder / "run" / "relight.sock"))
     if _is_served(address):
         return Connection(address)
@@ -222,6 +291,16 @@ def connect(*, embed: bool = False) -> Connection:
         f"cannot find a server: nobody listens at {address.path}; start one with `relight up`, "
         "or set RELIGHT_URL and RELIGHT_TOKEN"
     )
+
+
+def _profile(folder: Path) -> Profile | None:
+    """The profile in use, or the one that `RELIGHT_PROFILE` names."""
+    chosen = os.environ.get("RELIGHT_PROFILE", "")
+    if not chosen and not (folder / "profiles.json").exists():
+        return None
+    from relight.sdk import profiles
+
+    return profiles.active(folder, chosen)
 
 
 def data_folder() -> Path:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Mapping as Keywords
 from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
+from relight.protocol.codec import from_plain
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import RAW, inside
-from relight.sdk.call import Call
-from relight.sdk.mapping import MapOptions, Mapping
-from relight.sdk.session import Callee, Session
+from relight.protocol.views import FunctionStats
+from relight.sdk.connection import Connection
+from relight.sdk.session import Callee, Session, session_inside
+from relight.sdk.shells import asked
+from relight.sdk.steps import Steps
+from relight.sdk.verbs import ForEach, Iterate, Map, Run, Spawn, SpawnMap, Starmap
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 
 
 class HasSession(Protocol):
@@ -27,163 +34,261 @@ class HasSession(Protocol):
         """Where calls go now.  Raises InvalidRequest naming `what` when there is no such place."""
 
 
-class Remote(Generic[P, R]):
-    """Something that can be called elsewhere.  `check` takes the arguments and raises TypeError when they do not fit."""
+class Place:
+    """Something that runs elsewhere.  `check` takes the arguments and raises TypeError when they do not fit."""
 
     def __init__(self, callee: Callee, sessions: HasSession, check: Callable[..., object] | None = None) -> None:
-        self._callee = callee
+        self.callee = callee
         self._sessions = sessions
         self._check = check
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it elsewhere and wait: what it returns, or raises."""
-        self._fit(args, kwargs)
-        result: R = self._session().run(self._callee, args, kwargs)
-        return result
+    @property
+    def connection(self) -> Connection:
+        """The way to its server."""
+        return self.session().connection
 
-    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """Run it elsewhere; returns at once with the call, which is kept by then."""
-        self._fit(args, kwargs)
-        session = self._session()
-        return Call(session.spawn(self._callee, args, kwargs), session)
+    @asked
+    def stats(self) -> Steps[FunctionStats]:
+        """How much of it waits and runs, and on how many workers."""
+        session = self.session()
+        said = yield from session.connection.server.stats(session.app, self.callee.function, session.environment)
+        return from_plain(dict(said), FunctionStats)
 
-    def map(
-        self, iterable: Iterable[Any], *more: Iterable[Any], order_outputs: bool = True, return_exceptions: bool = False
-    ) -> Iterator[R]:
-        """Run it for each item (or each row of several iterables), on as many workers as there is room for.
+    get_current_stats = stats
 
-        The input is read as the output is, so it may be endless; results come in the order of the input.
-        """
-        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
-        return self._map(zip(iterable, *more, strict=False), options)
-
-    def starmap(
-        self, iterable: Iterable[Iterable[Any]], *, order_outputs: bool = True, return_exceptions: bool = False
-    ) -> Iterator[R]:
-        """As `map`, each item being the arguments of one call."""
-        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
-        return self._map((tuple(item) for item in iterable), options)
-
-    def for_each(self, iterable: Iterable[Any], *more: Iterable[Any], ignore_exceptions: bool = False) -> None:
-        """As `map`, for what the calls do rather than for what they return."""
-        for _ in self.map(iterable, *more, order_outputs=False, return_exceptions=ignore_exceptions):
-            pass
-
-    def _map(self, rows: Iterable[tuple[Any, ...]], options: MapOptions) -> Iterator[R]:
-        return Mapping(self._session(), self._callee, self._fitting(rows), options).results()
-
-    def _fitting(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        for row in rows:
-            self._fit(row, {})
-            yield row
-
-    def _fit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def fit(self, args: tuple[Any, ...], kwargs: Keywords[str, Any]) -> None:
+        """Raises TypeError when these are not arguments of it."""
         if self._check is None:
             return
         try:
             self._check(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self._callee}() {error}") from None
+            raise TypeError(f"{self.callee}() {error}") from None
 
-    def _session(self) -> Session:
-        if inside.is_worker:
+    def session(self) -> Session:
+        """Where calls go now.  Raises InvalidRequest when there is no such place."""
+        return self._sessions.session(str(self.callee))
+
+
+class Remote(Place, Generic[P, R]):
+    """Something that returns, and can be called elsewhere."""
+
+    @property
+    def remote(self) -> Run[P, R]:
+        """Run it elsewhere and wait: what it returns, or raises."""
+        return Run(self)
+
+    @property
+    def spawn(self) -> Spawn[P, R]:
+        """Run it elsewhere; returns at once with the call, which is kept by then."""
+        return Spawn(self)
+
+    @property
+    def map(self) -> Map[R]:
+        """Run it for each item of an input, on as many workers as there is room for."""
+        return Map(self)
+
+    @property
+    def starmap(self) -> Starmap[R]:
+        """As `map`, each item being the positional arguments of one call."""
+        return Starmap(self)
+
+    @property
+    def for_each(self) -> ForEach:
+        """As `map`, for what the calls do rather than for what they return."""
+        return ForEach(self)
+
+    @property
+    def spawn_map(self) -> SpawnMap[R]:
+        """Submit a call for each item and return at once with all of them."""
+        return SpawnMap(self)
+
+
+class RemoteGenerator(Place, Generic[P, Y]):
+    """Something that yields, and can be iterated over from elsewhere."""
+
+    @property
+    def remote(self) -> Iterate[P, Y]:
+        """Run it elsewhere: what it yields, as it yields it."""
+        return Iterate(self)
+
+    remote_gen = remote
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("spawn", "map", "starmap", "for_each", "spawn_map"):
             raise InvalidRequest(
-                f"cannot call {self._callee} elsewhere from inside a worker: that is not supported yet; "
-                "call it as a plain function, which runs it here"
+                f"cannot {name} {self.callee}: it yields; iterate over {self.callee}.remote(…), or return a list"
             )
-        return self._sessions.session(str(self._callee))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class Function(Remote[P, R]):
+class Deployed(Remote[..., Any]):
+    """A function that is deployed, known by its name only."""
+
+    @property
+    def remote_gen(self) -> Iterate[..., Any]:
+        """Run a generator elsewhere: what it yields, as it yields it."""
+        return Iterate(self)
+
+
+class _Decorated:
+    """What the function of an app has of its own."""
+
+    callee: Callee
+
+    def _decorate(self, raw: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, raw)  # type: ignore[arg-type]  # an object with a __dict__, as any wrapper is
+        setattr(self, RAW, raw)
+
+    def __reduce__(self) -> str:
+        """By name: whoever gets it imports it."""
+        return str(self.__qualname__)  # type: ignore[attr-defined]  # set by update_wrapper
+
+    def __repr__(self) -> str:
+        return f"<relight function {self.callee}>"
+
+
+class Function(_Decorated, Remote[P, R]):
     """A function of an app."""
 
     def __init__(self, raw: Callable[P, R], callee: Callee, sessions: HasSession) -> None:
-        super().__init__(callee, sessions, _lazy_check(raw))
-        functools.update_wrapper(self, raw)
+        super().__init__(callee, sessions, Fit(raw))
+        self._decorate(raw)
         self.raw = raw
-        setattr(self, RAW, raw)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here."""
         return self.raw(*args, **kwargs)
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it here."""
-        return self.raw(*args, **kwargs)
+    local = __call__
 
     @staticmethod
-    def from_name(app: str, name: str, environment: str = "main") -> Remote[..., Any]:
-        """A function that is deployed, by its name (`square`, or `Reader.read`), on the server found from here."""
+    def from_name(app: str, name: str, environment: str = "", *, environment_name: str = "") -> Deployed:
+        """A function that is deployed, by its name (`square`, or `Reader.read`), on the server found from here.
+
+        The environment is `main`; in a worker, the worker's own.  `environment_name` is another word for it.
+        """
         function, _, method = name.partition(".")
-        return Remote(Callee(function=function, method=method), _Deployed(app, environment))
-
-    def __reduce__(self) -> str:
-        """By name: whoever gets it imports it."""
-        return str(self.__qualname__)  # type: ignore[attr-defined]  # set by update_wrapper
-
-    def __repr__(self) -> str:
-        return f"<relight function {self._callee}>"
+        return Deployed(Callee(function=function, method=method), DeployedApp(app, environment or environment_name))
 
 
-class AsyncFunction(Remote[P, R]):
+class AsyncFunction(_Decorated, Remote[P, R]):
     """An `async def` of an app: called here it gives its coroutine, `.remote` waits."""
 
     def __init__(self, raw: Callable[P, Coroutine[Any, Any, R]], callee: Callee, sessions: HasSession) -> None:
-        super().__init__(callee, sessions, _lazy_check(raw))
-        functools.update_wrapper(self, raw)
+        super().__init__(callee, sessions, Fit(raw))
+        self._decorate(raw)
         self.raw = raw
-        setattr(self, RAW, raw)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run it here."""
         return self.raw(*args, **kwargs)
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    local = __call__
+
+
+class GeneratorFunction(_Decorated, RemoteGenerator[P, Y]):
+    """A generator of an app: called here it yields here, `.remote` gives what it yields there."""
+
+    def __init__(self, raw: Callable[P, Iterator[Y]], callee: Callee, sessions: HasSession) -> None:
+        super().__init__(callee, sessions, Fit(raw))
+        self._decorate(raw)
+        self.raw = raw
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Y]:
         """Run it here."""
         return self.raw(*args, **kwargs)
 
-    def __reduce__(self) -> str:
-        """By name: whoever gets it imports it."""
-        return str(self.__qualname__)  # type: ignore[attr-defined]  # set by update_wrapper
-
-    def __repr__(self) -> str:
-        return f"<relight function {self._callee}>"
+    local = __call__
 
 
-def _lazy_check(raw: Callable[..., Any]) -> Callable[..., object]:
-    """Binds arguments to the signature, which is read when first needed: workers never need it."""
-    bind: list[Callable[..., object]] = []
+class AsyncGeneratorFunction(_Decorated, RemoteGenerator[P, Y]):
+    """An async generator of an app: called here it yields here, `.remote` gives what it yields there."""
 
-    def check(*args: Any, **kwargs: Any) -> object:
-        if not bind:
-            bind.append(inspect.signature(raw).bind)
-        return bind[0](*args, **kwargs)
+    def __init__(self, raw: Callable[P, AsyncIterator[Y]], callee: Callee, sessions: HasSession) -> None:
+        super().__init__(callee, sessions, Fit(raw))
+        self._decorate(raw)
+        self.raw = raw
 
-    return check
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Y]:
+        """Run it here."""
+        return self.raw(*args, **kwargs)
+
+    local = __call__
 
 
-class _Deployed:
+def kind_of(raw: Callable[..., Any]) -> type[Any]:
+    """What a function becomes when it is decorated."""
+    if inspect.isasyncgenfunction(raw):
+        return AsyncGeneratorFunction
+    if inspect.isgeneratorfunction(raw):
+        return GeneratorFunction
+    return AsyncFunction if inspect.iscoroutinefunction(raw) else Function
+
+
+class Fit:
+    """Whether arguments fit a signature, which is read when first needed: workers never need it.
+
+    Positional arguments in the right number fit without a look at what they are called.
+    """
+
+    __slots__ = ("_bind", "_is_bound", "_least", "_most", "_raw")
+
+    def __init__(self, raw: Callable[..., Any], *, is_bound: bool = False) -> None:
+        self._raw = raw
+        self._is_bound = is_bound
+        self._bind: Callable[..., object] | None = None
+        self._least = self._most = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        bind = self._bind or self._read()
+        if kwargs or not self._least <= len(args) <= self._most:
+            bind(*args, **kwargs)
+
+    def _read(self) -> Callable[..., object]:
+        read = inspect.signature(self._raw)
+        parameters = list(read.parameters.values())[1 if self._is_bound else 0 :]
+        positional = [
+            one
+            for one in parameters
+            if one.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        self._least = sum(one.default is inspect.Parameter.empty for one in positional)
+        self._most = len(positional)
+        if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):
+            self._most = sys.maxsize
+        if any(
+            one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty for one in parameters
+        ):
+            self._least = sys.maxsize  # they must be named, so there is something to bind each time
+        self._bind = read.replace(parameters=parameters).bind
+        return self._bind
+
+
+class DeployedApp:
     """Sessions of something deployed, on the server found when first needed."""
 
-    def __init__(self, app: str, environment: str) -> None:
+    def __init__(self, app: str, environment: str = "") -> None:
         self._app = app
         self._environment = environment
         self._session: Session | None = None
 
     def session(self, what: str) -> Session:
-        from relight.sdk.connection import connect
-
+        """Where its calls go.  Raises Unavailable when there is no server."""
         if self._session is None:
-            self._session = Session(connect(), self._app, self._environment)
+            self._session = self._inside(what) if inside.is_worker else self._outside()
         return self._session
 
+    def _outside(self) -> Session:
+        from relight.sdk.connection import connect
 
-def refuse_generator(name: str, raw: Callable[..., Any]) -> None:
-    """Raises InvalidRequest when `raw` is a generator."""
-    if inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw):
-        raise InvalidRequest(
-            f"cannot decorate {name}: it yields, and results that come in parts are not supported yet; return a list"
-        )
+        return Session(connect(), self._app, self._environment or "main")
+
+    def _inside(self, what: str) -> Session:
+        session = session_inside(what)
+        session.app = self._app
+        session.environment = self._environment or session.environment
+        return session
 
 
 def refuse_local(name: str, qualname: str) -> None:

@@ -109,4 +109,4 @@ def _finish_spawned(session: Session) -> None:
     left = session.connection.stop_run(session.environment, cancel=False)
     if left:
         session.say(f"relight: waiting for {left} spawned call{'s' * (left != 1)} to end; Ctrl-C cancels\n")
-        session.wait_spawned()
+        session.connection.do(session.wait_spawned())

@@ -5,20 +5,34 @@ It speaks through the same requests and replies as a server; what it lacks is ev
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import queue
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from relight.protocol.api import MEDIA_TYPE, Await, CallViews, Deploy, Deployed, Submit
+from relight.protocol.api import (
+    MEDIA_TYPE,
+    Await,
+    CallDetail,
+    CallViews,
+    Cancel,
+    Deploy,
+    Deployed,
+    Items,
+    ReadItems,
+    Submit,
+)
 from relight.protocol.calls import CallRequest, CallState, CallView
 from relight.protocol.codec import pack, to_plain, unpack
 from relight.protocol.errors import Failure, NotFound, RelightError
-from relight.protocol.payload import INLINE_BYTES
+from relight.protocol.payload import INLINE_BYTES, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
 from relight.protocol.views import LogRecord
 from relight.sdk.connection import Connection
@@ -43,9 +57,26 @@ class Platform:
     seconds: float = 0.0
     streams: dict[str, queue.Queue[bytes]] = field(default_factory=dict)
     most_unfinished: int = 0
+    lines_opened: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    hearing: asyncio.Event = field(default_factory=asyncio.Event)
+    cancels: list[Cancel] = field(default_factory=list)
+    given: dict[str, list[Payload]] = field(default_factory=dict)
+    generators: dict[str, Iterator[Payload]] = field(default_factory=dict)
 
     def connection(self) -> Connection:
-        return Connection(Address(path="/nowhere"), clock=self, pause=self.pause, open_http=lambda _: Wire(self))
+        return Connection(
+            Address(path="/nowhere"),
+            clock=self,
+            pause=self.pause,
+            open_http=lambda _: Wire(self),
+            open_line=self.open_line,
+        )
+
+    async def open_line(self, _address: Address) -> AsyncWire:
+        self.lines_opened += 1
+        return AsyncWire(self)
 
     # -- the clock
 
@@ -57,6 +88,7 @@ class Platform:
 
     async def sleep(self, seconds: float) -> None:
         self.seconds += seconds
+        await asyncio.sleep(0)
 
     def pause(self, seconds: float) -> None:
         self.seconds += seconds
@@ -86,9 +118,21 @@ class Platform:
             return self._submit(unpack(request.body, Submit))
         if (request.method, parts) == ("POST", ["calls", "wait"]):
             return self._wait(unpack(request.body, Await))
+        if parts == ["calls", "cancel"]:
+            return self._cancel_all(unpack(request.body, Cancel))
+        if parts == ["calls", "items"]:
+            return self._items(unpack(request.body, ReadItems))
         if parts[0] == "calls" and parts[-1] == "cancel":
             self._cancel(parts[1])
             return Reply(status=200, body=b"{}")
+        if parts == ["calls"]:
+            return self._list(parse_qs(urlsplit(request.path).query))
+        if parts[0] == "calls":
+            return frame(CallDetail(call=self._known(parts[1])))
+        if parts[0] == "apps" and parts[-1] == "stats":
+            return Reply(
+                status=200, body=json.dumps({"backlog": len(self.waiting), "running": 0, "workers": 2}).encode()
+            )
         if parts == ["deploys"]:
             deploy = unpack(request.body, Deploy)
             self.deploys.append(deploy)
@@ -112,6 +156,7 @@ class Platform:
                 version="v1",
                 function=call.function,
                 group=call.group,
+                parent=call.parent,
                 pending_reason=self.reason,
             )
         self.most_unfinished = max(self.most_unfinished, len(self.waiting))
@@ -145,14 +190,7 @@ class Platform:
             name = f"{call.function}.{call.method}" if call.method else call.function
             result = dump_result(self.functions[name](*args, **kwargs), call.accept)
         except Exception as error:  # noqa: BLE001 - whatever a call raises is its end
-            failure = Failure(
-                code="function_failed",
-                message=f"{type(error).__name__}: {error}",
-                type_name=type(error).__qualname__,
-                traceback="Traceback: there",
-                exception=dump_exception(error, INLINE_BYTES),
-            )
-            return replace(view, state=CallState.FAILED, failure=failure)
+            return replace(view, state=CallState.FAILED, failure=failure_of_user(error))
         if result.data is not None and len(result.data) > INLINE_BYTES:
             digest = hashlib.sha256(result.data).hexdigest()
             self.blobs[digest] = result.data
@@ -163,6 +201,59 @@ class Platform:
         if not self.calls[call].state.is_final:
             self.waiting.pop(call, None)
             self.calls[call] = replace(self.calls[call], state=CallState.CANCELLED)
+
+    def _cancel_all(self, message: Cancel) -> Reply:
+        self.cancels.append(message)
+        named = [
+            *message.ids,
+            *(view.id for view in self.calls.values() if message.group and view.group == message.group),
+        ]
+        before = sum(view.state.is_final for view in self.calls.values())
+        for call in named:
+            self._known(call)
+            self._cancel(call)
+        return Reply(
+            status=200,
+            body=json.dumps({"cancelled": sum(v.state.is_final for v in self.calls.values()) - before}).encode(),
+        )
+
+    def _known(self, call: str) -> CallView:
+        if call not in self.calls:
+            raise NotFound(f"cannot find call {call!r}")
+        return self.calls[call]
+
+    def _list(self, query: dict[str, list[str]]) -> Reply:
+        before = query.get("before", [""])[0]
+        found = [view for view in self.calls.values() if view.parent == query["parent"][0]]
+        page = sorted((view for view in found if not before or view.id < before), key=lambda v: v.id, reverse=True)[:2]
+        said = [{"id": v.id, "function": v.function, "method": v.method, "state": v.state.value} for v in page]
+        return Reply(status=200, body=json.dumps({"calls": said}).encode())
+
+    def _items(self, query: ReadItems) -> Reply:
+        """One item for each question, as long as there are any; a generator that is stuck gives none."""
+        call = query.call
+        if self.is_stuck:
+            self.seconds += query.wait_seconds
+            return frame(Items(call=self.calls[call]))
+        if call not in self.generators:
+            self.generators[call] = self._yielding(self.waiting.pop(call))
+        return frame(self._next_item(call, query.taken))
+
+    def _next_item(self, call: str, taken: int) -> Items:
+        given = self.given.setdefault(call, [])
+        if len(given) <= taken and not self.calls[call].state.is_final:
+            try:
+                given.append(next(self.generators[call]))
+            except StopIteration:
+                self.calls[call] = replace(self.calls[call], state=CallState.SUCCEEDED)
+            except LookupError as error:
+                self.calls[call] = replace(self.calls[call], state=CallState.FAILED, failure=failure_of_user(error))
+        return Items(call=self.calls[call], items=tuple(given[taken : taken + 1]))
+
+    def _yielding(self, call: CallRequest) -> Iterator[Payload]:
+        args, kwargs = load_input(call.payload, None)
+        for item in self.functions[call.function](*args, **kwargs):
+            yield dump_result(item, call.accept)
 
     def _blob(self, request: Request, digest: str) -> Reply:
         if request.method == "PUT":
@@ -188,6 +279,7 @@ class Wire:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._sent: deque[Request] = deque()
         self._queue: queue.Queue[bytes] = queue.Queue()
 
     def exchange(self, request: Request) -> Reply:
@@ -201,6 +293,13 @@ class Wire:
             raise Unreachable("the connection broke")
         return reply
 
+    def send(self, request: Request) -> None:
+        """Heard at once, told when it is asked for: or cut off, which is seen only then."""
+        self._sent = deque([request])
+
+    def receive(self) -> Reply:
+        return self.exchange(self._sent.popleft())
+
     def lines(self, request: Request) -> Iterator[bytes]:
         self._queue = self._platform.stream(request.path.split("/")[3])
         while line := self._queue.get(timeout=20):
@@ -213,10 +312,47 @@ class Wire:
         self._queue.put(b"")
 
 
+class AsyncWire:
+    """The same on an event loop.  It answers a turn later, and when the platform is `is_deaf` only once that ends."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._wire = Wire(platform)
+        self.is_open = True
+
+    async def exchange(self, request: Request) -> Reply:
+        try:
+            self._platform.at_once += 1
+            self._platform.most_at_once = max(self._platform.most_at_once, self._platform.at_once)
+            await asyncio.sleep(0)
+            await self._platform.hearing.wait()
+            return self._wire.exchange(request)
+        except BaseException:
+            self.is_open = False
+            raise
+        finally:
+            self._platform.at_once -= 1
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def failure_of_user(error: Exception) -> Failure:
+    return Failure(
+        code="function_failed",
+        message=f"{type(error).__name__}: {error}",
+        type_name=type(error).__qualname__,
+        traceback="Traceback: there",
+        exception=dump_exception(error, INLINE_BYTES),
+    )
+
+
 def frame(message: object) -> Reply:
     return Reply(status=200, content_type=MEDIA_TYPE, body=pack(message))
 
 
 @pytest.fixture
 def platform() -> Platform:
-    return Platform()
+    platform = Platform()
+    platform.hearing.set()
+    return platform

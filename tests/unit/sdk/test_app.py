@@ -178,7 +178,7 @@ def test_a_run_stops_the_loading_of_a_worker(sample: ModuleType, monkeypatch: py
         pass
 
 
-def test_a_worker_cannot_call_elsewhere_yet(sample: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_a_way_to_the_server_says_so(sample: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inside, "is_worker", True)
 
     assert relight.is_remote()
@@ -198,10 +198,6 @@ def one(x: int = 1) -> int:
 
 
 def two() -> None: ...
-
-
-def many() -> Iterator[int]:
-    yield 1
 
 
 class NoMethod:
@@ -240,7 +236,6 @@ def test_what_no_worker_could_run_is_refused() -> None:
     app: Any = App("x")
 
     for thing, message in (
-        (many, "it yields"),
         (lambda: 1, "is inside|workers cannot find it"),
         (print, "not a plain function"),
     ):

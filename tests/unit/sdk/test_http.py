@@ -142,5 +142,5 @@ def test_an_address_is_read_from_a_url(url: str, host: str, port: int, is_tls: b
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8700", "ftp://x", "http://x/path", ""])
 def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="cannot use RELIGHT_URL"):
+    with pytest.raises(InvalidRequest, match="cannot use the URL"):
         address_of(url, "")

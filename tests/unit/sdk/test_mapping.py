@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relight.protocol.calls import CallState
-from relight.sdk.mapping import WINDOW, MapOptions, Mapping
+from relight.sdk.mapping import WINDOW, MapOptions, Mapping, results
 from relight.sdk.session import Callee, Session
 
 F = Callee(function="f")
@@ -22,7 +22,7 @@ def session(platform: Any) -> Session:
 
 
 def mapped(session: Session, inputs: Any, **options: bool) -> Iterator[Any]:
-    return Mapping(session, F, ((item,) for item in inputs), MapOptions(**options)).results()
+    return results(Mapping(session, F, MapOptions(**options)), ((item,) for item in inputs))
 
 
 def test_results_come_in_the_order_of_the_input(session: Session) -> None:

@@ -38,6 +38,16 @@ def refuse(error: Exception) -> Callable[..., Any]:
     return function
 
 
+def run(session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return session.connection.do(session.run(session.request(F, args, kwargs)))
+
+
+def spawn(session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    request = session.request(F, args, kwargs)
+    session.connection.do(session.spawn((request,)))
+    return request.id
+
+
 @pytest.fixture
 def said() -> list[str]:
     return []
@@ -51,13 +61,13 @@ def session(platform: Any, said: list[str]) -> Session:
 def test_a_call_returns_what_its_function_returns(platform: Any, session: Session) -> None:
     platform.functions["f"] = lambda x, *, y: (x, y)
 
-    assert session.run(F, (1,), {"y": {"a"}}) == (1, {"a"})
+    assert run(session, (1,), {"y": {"a"}}) == (1, {"a"})
 
 
 def test_large_values_travel_as_blobs_both_ways(platform: Any, session: Session) -> None:
     platform.functions["f"] = lambda data: data + b"!"
 
-    assert session.run(F, (b"x" * 300_000,), {}) == b"x" * 300_000 + b"!"
+    assert run(session, (b"x" * 300_000,), {}) == b"x" * 300_000 + b"!"
     assert sorted(len(blob) // 1000 for blob in platform.blobs.values()) == [300, 300]
 
 
@@ -65,7 +75,7 @@ def test_a_blob_that_is_there_is_not_sent_again(platform: Any, session: Session)
     platform.functions["f"] = len
 
     for _ in range(2):
-        session.run(F, (b"x" * 300_000,), {})
+        run(session, (b"x" * 300_000,), {})
 
     assert [request.method for request in platform.requests if "blobs" in request.path] == ["HEAD", "PUT", "HEAD"]
 
@@ -74,7 +84,7 @@ def test_an_exception_is_raised_as_it_was_with_its_traceback_as_the_cause(platfo
     platform.functions["f"] = refuse(KeyError("lamp"))
 
     with pytest.raises(KeyError, match="lamp") as caught:
-        session.run(F, (), {})
+        run(session, (), {})
 
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     assert caught.value.__cause__.text == "Traceback: there"
@@ -84,12 +94,12 @@ def test_an_exception_that_cannot_be_rebuilt_says_what_it_was(platform: Any, ses
     platform.functions["f"] = refuse(Unbuildable("lamp", "hall"))
 
     with pytest.raises(RemoteError, match=r"Unbuildable: lamp .*cannot be rebuilt here"):
-        session.run(F, (), {})
+        run(session, (), {})
 
 
 def test_an_argument_that_cannot_be_sent_is_named(session: Session) -> None:
     with pytest.raises(ValueNotPortable, match=r"cannot send argument 'y' \(a generator\)"):
-        session.run(F, (1,), {"y": (n for n in ())})
+        run(session, (1,), {"y": (n for n in ())})
 
 
 @pytest.mark.parametrize("faults", [["refused"], ["cut"], ["refused", "cut", "refused"], ["busy", "busy"], ["cut"] * 9])
@@ -98,7 +108,7 @@ def test_a_server_that_comes_back_loses_and_doubles_nothing(platform: Any, sessi
     platform.functions["f"] = ran.append
     platform.faults = list(faults)
 
-    session.run(F, (1,), {})
+    run(session, (1,), {})
 
     assert ran == [1]
 
@@ -106,7 +116,7 @@ def test_a_server_that_comes_back_loses_and_doubles_nothing(platform: Any, sessi
 def test_a_submit_that_got_no_answer_says_that_it_is_asked_again(platform: Any, session: Session) -> None:
     platform.faults = ["cut", "busy", ""]
 
-    session.spawn(F, (), {})
+    spawn(session, (), {})
 
     assert [unpack(request.body, Submit).is_again for request in platform.requests] == [False, True]
 
@@ -115,24 +125,24 @@ def test_a_server_that_stays_away_is_given_up(platform: Any, session: Session) -
     platform.faults = ["refused"] * 1000
 
     with pytest.raises(Unavailable, match=r"cannot reach the server at /nowhere for 30 s: it does not answer"):
-        session.run(F, (), {})
+        run(session, (), {})
 
     assert 30 < platform.seconds < 32
 
 
 def test_why_a_call_waits_is_said_once_for_each_reason(platform: Any, session: Session, said: list[str]) -> None:
     platform.is_stuck, platform.reason = True, "no_capacity:gpu: no node has an A100"
-    call = session.spawn(F, (), {})
+    call = spawn(session, (), {})
 
     with pytest.raises(TimeoutError, match=f"cannot give the result of {call}: it is queued after 20 s"):
-        session.get(call, timeout=20)
+        session.connection.do(session.get(call, timeout=20))
 
     assert said == [f"relight: {call} is waiting: no_capacity:gpu: no node has an A100\n"]
 
 
 def test_a_spawned_call_is_found_again_by_its_id(platform: Any, session: Session) -> None:
     platform.functions["f"] = lambda x: x * 2
-    call: Call[int] = Call(session.spawn(F, (4,), {}), session)
+    call: Call[int] = Call(spawn(session, (4,), {}), session)
 
     assert call.status() in (CallState.QUEUED, CallState.SUCCEEDED)
     assert call.get() == 8
@@ -141,7 +151,7 @@ def test_a_spawned_call_is_found_again_by_its_id(platform: Any, session: Session
 
 def test_a_cancelled_call_raises_that_it_was(platform: Any, session: Session) -> None:
     platform.is_stuck = True
-    call: Call[None] = Call(session.spawn(F, (), {}), session)
+    call: Call[None] = Call(spawn(session, (), {}), session)
 
     call.cancel()
 
@@ -151,4 +161,4 @@ def test_a_cancelled_call_raises_that_it_was(platform: Any, session: Session) ->
 
 def test_a_call_the_server_does_not_know_is_not_waited_for(session: Session) -> None:
     with pytest.raises(NotFound, match="does not know it"):
-        session.get("call-01jd2m0000000000000000000000")
+        session.connection.do(session.get("call-01jd2m0000000000000000000000"))
