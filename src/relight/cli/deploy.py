@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from relight.cli import failures
 from relight.cli.files import apps_of, load, outline_of, split_target
+from relight.cli.options import json_option
+from relight.cli.tables import show_json
+from relight.protocol.manifest import Json
 
 
 @click.command()
 @click.argument("file")
 @click.option("--environment", "-e", default="main", show_default=True, help="Where to deploy it.")
-def deploy(file: str, environment: str) -> int:
-    """Deploy the app in FILE.  The version before it finishes the calls it has."""
+@json_option
+def deploy(*, file: str, environment: str, as_json: bool) -> int:
+    """Deploy the app in FILE.  The version before it finishes the calls it has.
+
+    \b
+    Example:
+      relight deploy shop.py --environment staging
+    """
     path, _ = split_target(file)
     outline = outline_of(path)
     with failures.of_user_code(path) as outcome:
         module = load(path, stops_at_run=outline.is_script)
     if outcome.has_failed:
         return outcome.code
+    made: list[Json] = []
     for app in apps_of(module):
         deployed = app.deploy(environment)
+        made.append({**asdict(deployed), "functions": [spec.name for spec in app.specs()]})
+        if as_json:
+            continue
         was = f", in place of {deployed.replaced}" if deployed.replaced else ""
         click.echo(f"deployed {deployed.app} to {deployed.environment} as {deployed.version}{was}")
         for spec in app.specs():
@@ -30,4 +45,6 @@ def deploy(file: str, environment: str) -> int:
                     f"  relight call {deployed.app}/{name}"
                     + "".join(f" --{one.name.replace('_', '-')} …" for one in method.parameters if one.required)
                 )
+    if as_json:
+        show_json({"apps": made})
     return 0

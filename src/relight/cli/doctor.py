@@ -8,25 +8,36 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from relight.cli.options import json_option
 from relight.cli.tables import show_json
-from relight.cli.up import OLDEST_PYTHON
+from relight.cli.up import OLDEST_PYTHON, check_linux
 from relight.protocol.errors import RelightError
-from relight.sandbox.facts import Fact, explain, gather
 from relight.sdk.connection import connect, data_folder
+
+if TYPE_CHECKING:
+    from relight.sandbox.facts import Fact
 
 _ROOM_BYTES = 1024**3
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def doctor(*, as_json: bool) -> int:
     """Look at this machine, and say what works and what to do about what does not.
 
     Exit code 0 when sandboxes are real ones, 3 when they would be plain processes.
+
+    \b
+    Example:
+      relight doctor
     """
+    check_linux("look at what this machine permits")
+    from relight.sandbox.facts import explain, gather  # here: it asks the kernel as only Linux can be asked
+
     facts = (*explain(gather()), _python(), _folder(data_folder()), _server())
     if as_json:
         show_json([asdict(fact) for fact in facts])
@@ -39,6 +50,8 @@ def doctor(*, as_json: bool) -> int:
 
 
 def _python() -> Fact:
+    from relight.sandbox.facts import Fact
+
     holds = sys.version_info >= OLDEST_PYTHON
     least = ".".join(map(str, OLDEST_PYTHON))
     return Fact(
@@ -52,6 +65,8 @@ def _python() -> Fact:
 
 
 def _folder(folder: Path) -> Fact:
+    from relight.sandbox.facts import Fact
+
     near = folder
     while not near.exists():
         near = near.parent
@@ -66,6 +81,8 @@ def _folder(folder: Path) -> Fact:
 
 
 def _server() -> Fact:
+    from relight.sandbox.facts import Fact
+
     try:
         connection = connect()
         connection.json("GET", "/v1/health")

@@ -27,7 +27,12 @@ _PAGE = 1000
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--run", "run_id", help="The finished run to look into, on a server of its own (run-…).")
 def logs(*, follow: bool, as_json: bool, run_id: str | None, **fields: str | int) -> None:
-    """Show what workers wrote, oldest first; what they wrote to stderr goes to stderr."""
+    """Show what workers wrote, oldest first; what they wrote to stderr goes to stderr.
+
+    \b
+    Example:
+      relight logs --function square --follow
+    """
     with connect_to(run_id) as connection:
         for line in _lines(connection, fields, follow=follow):
             if as_json:

@@ -6,13 +6,19 @@ Exit codes: 0 it worked · 1 the user's code failed · 2 the command was written
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import json
 import sys
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from relight.protocol.errors import RelightError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 USER_CODE_FAILED = 1
 NOT_DONE = 3
@@ -28,13 +34,39 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show what workers wrote"),
     "apps": ("apps", "Show what is deployed"),
     "stop": ("apps", "Stop an app"),
+    "init": ("init", "Begin an app: write a file that runs"),
+    "login": ("login", "Use a server elsewhere"),
+    "profile": ("profile", "List, choose and forget the servers that were logged in to"),
+    "token": ("token", "Show, make, list and revoke tokens"),
     "doctor": ("doctor", "Say what this machine permits, and what to do about it"),
-    "token": ("token", "Print the server's URL and token"),
+    "completion": ("completion", "Print what a shell needs to complete commands"),
 }
 """Each command: the module it is in, and what it does."""
 
 
-class Commands(click.Group):
+@dataclass(slots=True)
+class Wishes:
+    """What the command line asked for that concerns its errors too."""
+
+    as_json: bool = False
+
+
+class Suggesting(click.Group):
+    """A group that names the nearest right command when one is written wrongly."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            names = self.list_commands(ctx)
+            near = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Commands(Suggesting):
     """The table above as a click group; a command's module is imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -54,19 +86,33 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, says) for name, (_, says) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The names that begin so, without importing anything."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=says) for name, (_, says) in COMMANDS.items() if name.startswith(incomplete)]
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="relight", message="relight %(version)s")
-def cli() -> None:
+@click.option("--profile", help="The server to speak to: a profile of `relight login`, or local.")
+def cli(profile: str | None) -> None:
     """relight: decorate a function, and it becomes a remote call."""
+    if profile:
+        from relight.settings import choose_profile
+
+        choose_profile(profile)
 
 
 def main() -> NoReturn:
     """Run the command of this process, and leave with its exit code."""
+    wishes = Wishes()
     try:
-        code = cli.main(prog_name="relight", standalone_mode=False)
+        code = cli.main(prog_name="relight", standalone_mode=False, obj=wishes)
     except click.ClickException as error:
-        error.show()
+        _tell("usage" if isinstance(error, click.UsageError) else "internal", _usage(error), wishes)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("relight: interrupted", err=True)
@@ -75,15 +121,34 @@ def main() -> NoReturn:
         sys.stderr.close()  # whoever read our output has left, as `head` does
         sys.exit(NOT_DONE)
     except (RelightError, OSError) as error:  # an OSError names what the machine refused, and where
-        _tell(error)
+        _raise_for_debugging(error)
+        if isinstance(error, RelightError):
+            _tell(error.code, str(error), wishes)
+        else:
+            _tell("internal", f"cannot go on: {error}", wishes)
         sys.exit(NOT_DONE)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: RelightError | OSError) -> None:
+def _raise_for_debugging(error: RelightError | OSError) -> None:
     from relight.settings import wants_traceback
 
     if wants_traceback():
         raise error
-    said = str(error) if isinstance(error, RelightError) else f"cannot go on: {error}"
-    click.echo(f"relight: {said}", err=True)
+
+
+def _tell(code: str, message: str, wishes: Wishes) -> None:
+    """Say an error in one line; as JSON when the command was to speak JSON."""
+    if wishes.as_json:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"relight: {message}", err=True)
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click has to say, in our form."""
+    said = error.format_message().strip().rstrip(".").replace("\n", " ")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = context.command_path if context is not None else "relight"
+    end = " " if said.endswith("?") else "; "
+    return f"cannot read the command: {said[:1].lower()}{said[1:]}{end}`{where} --help` says how it is written"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from relight.cli.options import json_option
 from relight.cli.tables import number, objects, show_age, show_json, show_table
 from relight.clock import SystemClock
 from relight.protocol.manifest import Json
@@ -12,9 +13,14 @@ from relight.sdk.connection import connect
 
 @click.command()
 @click.option("--all", "-a", "with_gone", is_flag=True, help="Those that are gone too, as long as they are remembered.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 def ps(*, with_gone: bool, as_json: bool) -> None:
-    """Workers: what each runs, its state and how long it has been in it, and its calls."""
+    """Show workers: what each runs, its state and how long it has been in it, and its calls.
+
+    \b
+    Example:
+      relight ps --all
+    """
     answer = connect().json("GET", "/v1/workers")
     if as_json:
         return show_json(answer)

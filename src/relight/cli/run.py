@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import runpy
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from relight.cli import failures, parameters
 from relight.cli.files import Target, find, load, outline_of, split_target
-from relight.cli.main import INTERRUPTED
+from relight.cli.interrupts import leave_at_second_interrupt
 from relight.settings import set_for_children
 
 
@@ -34,6 +31,10 @@ def run(context: click.Context, target: str | None, words: tuple[str, ...], decl
     The function's parameters are options: `relight run FILE --help` shows them.  What it returns is printed.
 
     It runs on the server that is up, or else on one of its own, for which --declare-gpu declares simulated GPUs.
+
+    \b
+    Example:
+      relight run hello.py::square --x 7
     """
     if target is None or target in ("-h", "--help"):
         click.echo(context.get_help())
@@ -78,16 +79,3 @@ def show_result(result: Any) -> None:
     """Text as it is, nothing for None, the repr of all else."""
     if result is not None:
         click.echo(result if isinstance(result, str) else repr(result))
-
-
-def leave_at_second_interrupt() -> None:
-    """Ctrl-C cancels what was started and waits until it is; a second one does not wait."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        os._exit(INTERRUPTED)
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, leave)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)

@@ -31,7 +31,12 @@ def up(*, no_agent: bool, embedded: bool, ready_fd: int | None, parent_fd: int |
 
     It listens on a socket in its data folder and on 127.0.0.1, and prints its URL and token.  Ctrl-C stops it; calls
     that are running go on when it is started again.
+
+    \b
+    Example:
+      relight up --port 9000
     """
+    check_linux("start a server")
     _check_python()
     if embedded and (ready_fd is None or parent_fd is None):
         raise click.UsageError("--embedded needs --ready-fd and --parent-fd")
@@ -54,6 +59,15 @@ def _serve(options: dict[str, object], ready_fd: int | None, parent_fd: int | No
         run_server(read_settings(options), on_ready=say_ready)
     else:
         run_server(read_settings(options), embedded=Embedded(ready_fd=ready_fd, parent_fd=parent_fd))
+
+
+def check_linux(what: str) -> None:
+    """Raise Unavailable where this is not Linux: `what` needs it."""
+    if sys.platform != "linux":
+        raise Unavailable(
+            f"cannot {what}: it needs Linux, and this is {sys.platform}; "
+            "start `relight up` on a Linux machine, and log in to it with `relight login`"
+        )
 
 
 def _check_python() -> None:

@@ -56,6 +56,11 @@ class Embedded:
 
 def start(runs: Path) -> Embedded:
     """Start one below `runs`.  Raises Unavailable saying why it did not start."""
+    if sys.platform != "linux":
+        raise Unavailable(
+            f"cannot start a server: it needs Linux, and this is {sys.platform}; "
+            "start `relight up` on a Linux machine, and log in to it with `relight login`"
+        )
     if sys.version_info < OLDEST_PYTHON:
         raise Unavailable(
             f"cannot start a server: it needs Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}, and this is "

@@ -70,6 +70,107 @@ def test_a_command_written_wrongly_is_exit_code_2(tmp_path: Path) -> None:
     assert relight(tmp_path, "up", "--embedded").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("depoy",), "there is no command 'depoy'; did you mean 'deploy'? `relight --help`"),
+        (("calls", "lst"), "there is no command 'lst'; did you mean 'list'? `relight calls --help`"),
+        (("token", "zzz"), "there is no command 'zzz'; there are create, list, revoke, show; `relight token --help`"),
+        (("calls", "cancel"), "name the calls to cancel, or say --all; `relight calls cancel --help`"),
+        (("calls", "list", "--since", "soon"), "'soon' is no time; write 15m, 2h or 3d (ago)"),
+    ],
+)
+def test_a_wrong_word_is_one_line_with_the_nearest_right_one(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    found = relight(tmp_path, *words)
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("relight: cannot read the command: ")
+    assert says in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("words", "code", "kind"), [(("ps",), 3, "unavailable"), (("calls", "cancel"), 2, "usage")])
+def test_an_error_of_a_command_that_speaks_json_is_json(
+    tmp_path: Path, words: tuple[str, ...], code: int, kind: str
+) -> None:
+    found = relight(tmp_path, *words, "--json")
+
+    said = json.loads(found.stderr)
+    assert (found.returncode, found.stdout) == (code, "")
+    assert said["error"]["code"] == kind
+    assert said["error"]["message"].startswith("cannot ")
+
+
+def test_debugging_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "relight", "ps"]
+    environ = {"RELIGHT_DATA_DIR": str(tmp_path), "RELIGHT_DEBUG": "1"}
+
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "Traceback (most recent call last)" in found.stderr
+    assert found.stderr.rstrip().splitlines()[-1].startswith("relight.protocol.errors.Unavailable: cannot find")
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    """Each command and each one below it, by the words that lead to it."""
+    found = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {word}", below) for word, below in command.commands.items()]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
+def test_the_help_of_every_command_has_an_example_of_it(name: str, command: click.Command) -> None:
+    example = (command.help or "").partition("Example:")[2]
+
+    assert f"relight {name.split()[0]}" in example
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_given_what_it_needs_to_complete(tmp_path: Path, shell: str) -> None:
+    found = relight(tmp_path, "completion", shell)
+
+    assert found.returncode == 0
+    assert f"_RELIGHT_COMPLETE={shell}_complete" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("relight de", ["deploy"]),
+        ("relight calls re", ["retry"]),
+        ("relight token create --sc", ["--scope"]),
+        ("relight stop s", []),
+    ],
+)
+def test_words_are_completed_even_where_no_server_answers(tmp_path: Path, words: str, completed: list[str]) -> None:
+    environ = {
+        "RELIGHT_DATA_DIR": str(tmp_path),
+        "_RELIGHT_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    command = [sys.executable, "-c", "from relight.cli.main import main; main()"]
+
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert [line.partition(",")[2] for line in found.stdout.splitlines() if line] == completed
+
+
+def test_an_app_is_begun_with_a_file_named_as_its_folder(tmp_path: Path) -> None:
+    begun = relight(tmp_path, "init", str(tmp_path / "my shop"), "--template", "map")
+    again = relight(tmp_path, "init", str(tmp_path / "my shop"))
+
+    assert begun.returncode == 0
+    assert 'relight.App("my-shop")' in (tmp_path / "my shop" / "app.py").read_text()
+    assert again.returncode == 3
+    assert "it is there already" in again.stderr
+
+
 def test_a_setting_out_of_range_stops_the_server_before_it_starts(tmp_path: Path) -> None:
     found = relight(tmp_path, "up", "--port", "70000")
 
@@ -90,7 +191,7 @@ def test_what_the_machine_refuses_is_one_line_too(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_does_not_wait_for_what_the_first_began() -> None:
     code = """
         import signal
-        from relight.cli.run import leave_at_second_interrupt
+        from relight.cli.interrupts import leave_at_second_interrupt
 
         leave_at_second_interrupt()
         try:

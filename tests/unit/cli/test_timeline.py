@@ -1,0 +1,102 @@
+"""What happened to a call, step by step."""
+
+from __future__ import annotations
+
+from relight.cli.timeline import Row, Step, timeline
+
+
+def call(state: str, *, ended: float | None = None, reason: str = "", failure: Row | None = None) -> Row:
+    return {
+        "state": state,
+        "submitted_at": 100.0,
+        "ended_at": ended,
+        "pending_reason": reason,
+        "failure": failure,
+    }
+
+
+def attempt(number: int, started: float, ended: float | None = None, outcome: str = "", detail: str = "") -> Row:
+    return {
+        "number": number,
+        "worker": f"w{number}",
+        "node": "here",
+        "started_at": started,
+        "ended_at": ended,
+        "outcome": outcome,
+        "detail": detail,
+    }
+
+
+def interval(state: str, since: float, until: float | None, detail: str = "") -> Row:
+    return {"worker": "w1", "state": state, "since": since, "until": until, "detail": detail}
+
+
+def told(steps: list[Step]) -> list[tuple[int, str, float | None]]:
+    return [(step.level, step.what, step.seconds) for step in steps]
+
+
+def test_a_call_that_waits_is_one_step_with_its_reason() -> None:
+    (step,) = timeline(call("queued", reason="no_capacity:gpu"), [], [])
+
+    assert (step.what, step.detail, step.seconds) == ("queued", "no_capacity:gpu", None)
+
+
+def test_the_start_of_its_worker_is_part_of_its_wait() -> None:
+    intervals = [
+        interval("requested", 100.0, 100.5),
+        interval("placing", 100.5, 101.0),
+        interval("starting", 101.0, 103.0, "imports"),
+        interval("ready", 103.0, 104.0),
+        interval("busy", 104.0, 106.0),
+    ]
+
+    steps = timeline(call("succeeded", ended=106.0), [attempt(1, 104.0, 106.0, "succeeded")], intervals)
+
+    assert told(steps) == [
+        (0, "queued", 4.0),
+        (1, "requested", 0.5),
+        (1, "placing", 0.5),
+        (1, "starting", 2.0),
+        (0, "attempt 1", 2.0),
+        (0, "succeeded", 0.0),
+    ]
+    assert [step.detail for step in steps if step.detail] == ["imports", "w1 on here: succeeded"]
+
+
+def test_a_worker_that_was_there_before_adds_nothing() -> None:
+    intervals = [interval("starting", 10.0, 12.0), interval("idle", 12.0, 100.1), interval("busy", 100.1, 101.0)]
+
+    steps = timeline(call("succeeded", ended=101.0), [attempt(1, 100.1, 101.0, "succeeded")], intervals)
+
+    assert [step.what for step in steps] == ["queued", "attempt 1", "succeeded"]
+
+
+def test_each_attempt_is_told_with_how_it_ended_and_what_was_waited_between() -> None:
+    attempts = [attempt(1, 101.0, 102.0, "lease_lost", "the node is gone\nlong ago"), attempt(2, 105.0, None)]
+
+    steps = timeline(call("running"), attempts, [interval("starting", 102.0, 104.0)])
+
+    assert told(steps) == [
+        (0, "queued", 1.0),
+        (0, "attempt 1", 1.0),
+        (0, "queued", 3.0),
+        (1, "starting", 2.0),
+        (0, "attempt 2", None),
+    ]
+    assert steps[1].detail == "w1 on here: lease_lost, the node is gone"
+    assert steps[-1].detail == "w2 on here: runs"
+
+
+def test_a_call_that_was_never_begun_ends_out_of_its_queue() -> None:
+    failure: Row = {"code": "cancelled", "message": "its app was stopped", "exception": "", "traceback": ""}
+
+    steps = timeline(call("cancelled", ended=107.0, failure=failure), [], [])
+
+    assert told(steps) == [(0, "queued", 7.0), (0, "cancelled", 0.0)]
+    assert steps[-1].detail == "its app was stopped"
+
+
+def test_an_attempt_nobody_closed_ends_with_its_call() -> None:
+    steps = timeline(call("failed", ended=103.0), [attempt(1, 101.0, None)], [])
+
+    assert steps[1].seconds == 2.0
