@@ -6,11 +6,13 @@ fetching (a large input) ─▶ running ─▶ over
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.outbox import Held
+from relight.agent.values import check_payload
 from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Ended
 from relight.protocol.errors import (
@@ -23,7 +25,7 @@ from relight.protocol.errors import (
     failure_of,
 )
 from relight.protocol.link import CallEnd, RunCall
-from relight.protocol.payload import FORMATS, INLINE_BYTES, PREVIEW_BYTES, Payload
+from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerExit
 from relight.sandbox.spec import SandboxExit
 
@@ -39,13 +41,19 @@ class Cancels(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """`timers` are what must not outlive it; `interrupted` says for what reason it was told to stop."""
+    """`timers` are what must not outlive it; `interrupted` says for what reason it was told to stop.
+
+    `began` is when its worker came to it, in monotonic seconds; None while it waits behind another.  `descriptors` hold
+    a large input until the worker is given it.
+    """
 
     order: RunCall
     is_fetching: bool = False
     interrupted: CallEvent | None = None
     has_outlived_grace: bool = False
     timers: tuple[Cancels, ...] = ()
+    began: float | None = None
+    descriptors: tuple[int, ...] = ()
 
     @property
     def held(self) -> Held:
@@ -57,19 +65,24 @@ class Attempt:
         for timer in self.timers:
             timer.cancel()
         self.timers = ()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors = ()
 
 
-def end_as_told(attempt: Attempt, ended: Ended) -> CallEnd:
-    """The end that a worker tells.  Raises ProtocolError when it has no meaning."""
+def end_as_told(attempt: Attempt, ended: Ended, now: float) -> CallEnd:
+    """The end that a worker tells, at `now`.  Raises ProtocolError when it has no meaning."""
     _check(ended)
     outcome, failure = ended.outcome, ended.failure
     if attempt.interrupted is not None and outcome is CallEvent.FAILED:
         outcome = attempt.interrupted  # what the function raised on its way out is how it obeyed
     if attempt.interrupted is None and outcome in (CallEvent.CANCELLED, CallEvent.TIMED_OUT):
         outcome = CallEvent.FAILED  # nobody asked for that: the function raised it itself
+    seconds = 0.0 if attempt.began is None else max(0.0, now - attempt.began)
     if outcome is CallEvent.SUCCEEDED:
-        return _end(attempt, outcome, result=ended.result)
-    return _end(attempt, outcome, failure=failure or failure_of(_error_of(outcome, "the function was interrupted")))
+        return _end(attempt, outcome, result=ended.result, seconds=seconds)
+    failure = failure or failure_of(_error_of(outcome, "the function was interrupted"))
+    return _end(attempt, outcome, failure=failure, seconds=seconds)
 
 
 def end_before_start(attempt: Attempt, outcome: CallEvent) -> CallEnd:
@@ -129,6 +142,7 @@ def _end(
     result: Payload | None = None,
     failure: Failure | None = None,
     is_charged: bool = True,
+    seconds: float = 0.0,
 ) -> CallEnd:
     order = attempt.order
     return CallEnd(
@@ -139,6 +153,7 @@ def _end(
         result=result,
         failure=failure,
         is_charged=is_charged,
+        seconds=seconds,
     )
 
 
@@ -155,14 +170,8 @@ def _check(ended: Ended) -> None:
         raise ProtocolError(f"cannot believe an end: {ended.outcome.value!r} is not an outcome")
     exception = ended.failure.exception if ended.failure is not None else None
     for payload in (ended.result, exception):
-        if payload is None:
-            continue
-        if payload.format not in FORMATS or len(payload.preview.encode()) > PREVIEW_BYTES:
-            raise ProtocolError("cannot believe an end: its value has an unknown format, or too long a preview")
-        if payload.data is not None and (len(payload.data) > INLINE_BYTES or payload.blob):
-            raise ProtocolError(
-                f"cannot believe an end: its value holds {len(payload.data)} bytes inline, or names more"
-            )
+        if payload is not None:
+            check_payload("an end", payload)
     if ended.outcome is CallEvent.SUCCEEDED and ended.result is None:
         raise ProtocolError("cannot believe an end: it succeeded without a result")
 

@@ -14,8 +14,9 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 
-from relight.protocol.channel import MESSAGE_BYTES, TO_AGENT, Ended
+from relight.protocol.channel import MESSAGE_BYTES, TO_AGENT, Ended, Item
 from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
 from relight.protocol.payload import Payload
@@ -24,6 +25,7 @@ MAX_DESCRIPTORS = 8
 """More than these in one message, or waiting for theirs, are an attack: an end speaks of two at most."""
 
 _READ_BYTES = 256 * 1024
+_MAX_PARTS = 64
 _LENGTH = struct.Struct("!I")
 _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
@@ -46,16 +48,27 @@ class Channel:
         self._descriptors: deque[int] = deque()
         self._output: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._is_open = True
+        self._is_blocked = False
+        self.reads = 0
+        """How often something was read: what was heard in one go has the same number."""
         self._loop.add_reader(end.fileno(), self._read_some)
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message and, with it, descriptors, which are closed here once they are on their way."""
+        self.queue(message, descriptors)
+        self.flush()
+
+    def queue(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """As `send`, but the message waits for `flush`."""
         data = pack(message)
         if not self._is_open:
             _close_all(descriptors)
             return
         self._output.append((memoryview(_LENGTH.pack(len(data)) + data), tuple(descriptors)))
-        if len(self._output) == 1:
+
+    def flush(self) -> None:
+        """Send what was queued."""
+        if self._output and not self._is_blocked:
             self._write_some()
 
     def drain(self) -> None:
@@ -102,6 +115,7 @@ class Channel:
             if flags & socket.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
                 raise ProtocolError(f"cannot read a message: more than {MAX_DESCRIPTORS} descriptors came with it")
             self._input += data
+            self.reads += 1
             self._hear()
         except ProtocolError as error:
             self._end(str(error))
@@ -125,7 +139,7 @@ class Channel:
     def _descriptors_of(self, message: object) -> list[int]:
         count = sum(payload.data is None for payload in payloads_of(message))
         if count > len(self._descriptors):
-            raise ProtocolError(f"cannot read an end: it speaks of {count} descriptors that did not come")
+            raise ProtocolError(f"cannot read a message: it speaks of {count} descriptors that did not come")
         return [self._descriptors.popleft() for _ in range(count)]
 
     def _end(self, reason: str) -> None:
@@ -137,25 +151,46 @@ class Channel:
 
     def _write_some(self) -> None:
         while self._output:
-            data, descriptors = self._output[0]
+            parts, descriptors = self._next_parts()
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
             try:
-                sent = self._socket.sendmsg([data], rights)
+                sent = self._socket.sendmsg(parts, rights)
             except (BlockingIOError, InterruptedError):
+                self._is_blocked = True
                 self._loop.add_writer(self._socket.fileno(), self._write_some)
                 return
             except OSError:
                 break  # it is gone; the reader tells
             _close_all(descriptors)
+            self._drop_sent(sent)
+        if self._is_blocked:
+            self._is_blocked = False
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _next_parts(self) -> tuple[list[memoryview], tuple[int, ...]]:
+        """As many messages as can go at once: a message with descriptors begins a new lot."""
+        first, descriptors = self._output[0]
+        parts = [first]
+        for data, others in islice(self._output, 1, _MAX_PARTS):
+            if others:
+                break
+            parts.append(data)
+        return parts, descriptors
+
+    def _drop_sent(self, sent: int) -> None:
+        while sent:
+            data = self._output[0][0]
             if sent < len(data):
                 self._output[0] = (data[sent:], ())
-            else:
-                self._output.popleft()
-        self._loop.remove_writer(self._socket.fileno())
+                return
+            sent -= len(data)
+            self._output.popleft()
 
 
 def payloads_of(message: object) -> list[Payload]:
     """The values that a message holds, in the order in which their descriptors come."""
+    if isinstance(message, Item):
+        return [message.payload]
     if not isinstance(message, Ended):
         return []
     exception = message.failure.exception if message.failure is not None else None

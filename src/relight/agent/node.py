@@ -67,12 +67,15 @@ class Node:
             self._workers.stop(StopWorker(worker=worker, now=True))
 
     def obey(self, orders: Orders) -> None:
-        """Carry out orders.  Acknowledgements come first: they make room; cancels last: they may be for these runs."""
+        """Carry out orders.  Acknowledgements come first: they make room; what is about calls after the runs."""
         self._outbox.acknowledge(orders.acknowledged)
+        self._outbox.lines_kept(orders.logs_kept)
         for start in orders.start:
             self._workers.start(start)
-        for run in orders.run:
-            self._workers.run(run)
+        self._workers.run(orders.run)
+        for grant in orders.grant:
+            self._outbox.taken((grant.call, grant.token), grant.taken)
+            self._workers.grant(grant)
         for cancel in orders.cancel:
             self._workers.cancel(cancel)
         for stop in orders.stop:

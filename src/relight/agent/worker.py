@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Protocol
 
 from relight.agent.attempts import (
@@ -36,20 +37,25 @@ from relight.agent.attempts import (
     exit_of,
 )
 from relight.agent.channel import Channel, payloads_of
+from relight.agent.deliveries import Deliveries, KeepsValues
 from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output
 from relight.agent.outbox import Held, Outbox
+from relight.agent.turns import Turns
 from relight.agent.values import check_value
 from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Ended, Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.channel import Ended, Grant, Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
-from relight.protocol.link import CallEnd, LogLine, RunCall, WorkerChange, WorkerSpec
+from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
 from relight.protocol.workers import STATES, WorkerExit, WorkerState
 from relight.sandbox.spec import SandboxExit, SandboxSpec
 
-CREDIT = 1
-"""How many calls a worker takes at once."""
+CREDIT = 128
+"""How many calls may be with a worker at once, one of which runs."""
+
+STALL_SECONDS = 0.05
+"""When the one that runs takes longer, those behind it are given back: another worker may be free."""
 
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
@@ -84,15 +90,15 @@ class Provides(Protocol):
     async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
         """Its sandbox, all of whose parts are in place.  Raises RelightError."""
 
+    def release(self, worker: str) -> None:
+        """Take away what was for that worker alone."""
 
-class MovesValues(Protocol):
+
+class MovesValues(KeepsValues, Protocol):
     """Brings large values to workers, and from them."""
 
     async def fetch(self, digest: str) -> int:
         """A read-only descriptor of the bytes with this digest.  Raises RelightError."""
-
-    async def deliver(self, end: CallEnd, descriptors: Sequence[int]) -> CallEnd:
-        """The end, with the values that came as descriptors kept by the server."""
 
 
 Later = Callable[[float, Callable[[], None]], Cancels]
@@ -122,19 +128,23 @@ class Worker:
         self.since = around.clock.now()
         self.isolation = ""
         self._around = around
+        self._deliveries = Deliveries(around.outbox, around.values, around.tasks, self._stop_undeliverable)
         self._attempts: dict[str, Attempt] = {}
+        self._turns = Turns()
+        self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
         self._output: Output | None = None
+        self._drained_at = 0
         self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
         self._failure: Failure | None = None
         self._is_leaving = False
 
     # -- orders
 
-    def run(self, order: RunCall) -> None:
-        """Run a call; one it cannot take ends at once, uncharged."""
+    def take(self, order: RunCall) -> None:
+        """A call to run, after those before it; `feed` lets it begin.  One that cannot be taken ends, uncharged."""
         attempt = Attempt(order=order)
         known = self._attempts.get(order.call)
         if known is not None and known.order.token == order.token:
@@ -150,7 +160,30 @@ class Worker:
             attempt.is_fetching = True
             attempt.timers = (self._around.tasks.create_task(self._fetch(attempt), name=f"{self.id}.fetch"),)
         else:
-            self._begin(attempt, ())
+            self._turns.add(attempt)
+
+    def feed(self) -> None:
+        """Give the worker what it has room for, all at once."""
+        if self._channel is None:
+            return
+        while (attempt := self._turns.next()) is not None:
+            order = attempt.order
+            run = Run(
+                call=order.call,
+                attempt=order.attempt,
+                payload=order.payload,
+                method=order.method,
+                accept=order.accept,
+            )
+            self._channel.queue(run, attempt.descriptors)
+            attempt.descriptors = ()
+            granted = self._deliveries.granted(attempt)
+            if granted > 1:
+                self._channel.queue(Grant(call=order.call, items=granted))
+            if self._turns.head is attempt:
+                self._begin(attempt)
+        self._channel.flush()
+        self._watch()
 
     def cancel(self, call: str, token: Token) -> bool:
         """Interrupt an attempt; false when it is not here."""
@@ -158,6 +191,15 @@ class Worker:
         if attempt is None or attempt.order.token != token:
             return False
         self._interrupt(attempt, CallEvent.CANCELLED)
+        return True
+
+    def grant(self, order: GrantItems) -> bool:
+        """Let a generator make more items; false when it is not here."""
+        attempt = self._attempts.get(order.call)
+        if attempt is None or attempt.order.token != order.token:
+            return False
+        if self._deliveries.grant(attempt, order.items):
+            self._send(Grant(call=order.call, items=order.items))  # lost on a worker that has not got it: see `feed`
         return True
 
     def stop(self, *, now: bool = False) -> None:
@@ -171,6 +213,7 @@ class Worker:
         elif not self._is_leaving:
             self._is_leaving = True
             self._enter(WorkerState.DRAINING)
+            self._refuse(self._turns.take_waiting(), f"worker {self.id} is leaving")
             self._send(Stop())
             self._limit_leaving()
 
@@ -182,6 +225,12 @@ class Worker:
 
     async def live(self) -> None:
         """Returns when nothing of it is left and all of that has been told."""
+        try:
+            await self._live()
+        finally:
+            self._around.provider.release(self.id)
+
+    async def _live(self) -> None:
         try:
             if not self._around.provider.has(self.spec):
                 self._enter(WorkerState.PULLING)
@@ -226,6 +275,9 @@ class Worker:
                 mark=mark,
                 serialized=function.serialized,
                 parameters=self.spec.parameters,
+                app=self.spec.app,
+                environment=self.spec.environment,
+                platform=layout.platform,
             )
         )
         return self._sandbox
@@ -251,8 +303,8 @@ class Worker:
         is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault)
-            self._around.outbox.end(attempt.held, end)
+            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)
+            self._deliveries.end(attempt, end)
         self._attempts.clear()
         for timer in self._timers:
             timer.cancel()
@@ -272,22 +324,38 @@ class Worker:
             self._finish(attempt, end_without_input(attempt, refusal))
             return
         attempt.is_fetching = False
-        self._begin(attempt, (descriptor,))
+        attempt.descriptors = (descriptor,)
+        self._turns.add(attempt)
+        self.feed()
 
-    def _begin(self, attempt: Attempt, descriptors: Sequence[int]) -> None:
-        order = attempt.order
-        self._send(
-            Run(
-                call=order.call,
-                attempt=order.attempt,
-                payload=order.payload,
-                method=order.method,
-                accept=order.accept,
-            ),
-            descriptors,
-        )
+    def _begin(self, attempt: Attempt) -> None:
+        """The worker has come to it: its time runs from here."""
+        attempt.began = self._around.clock.monotonic()
+        if attempt.interrupted is not None:
+            self._limit_grace(attempt)
+            return
         seconds = self.spec.function.timeout_seconds
         attempt.timers = (self._around.later(seconds, partial(self._interrupt, attempt, CallEvent.TIMED_OUT)),)
+
+    def _watch(self) -> None:
+        """See after a while whether it has gone on."""
+        head = self._turns.head
+        if self._stall is None and head is not None and self._turns.has_others:
+            self._stall = self._around.later(STALL_SECONDS, partial(self._look, head))
+
+    def _look(self, head: Attempt) -> None:
+        self._stall = None
+        if self._turns.head is not head:
+            self._watch()
+            return
+        self._refuse(self._turns.take_waiting(), "the call before it takes long")
+        if self._turns.behind:
+            self._send(Recall(calls=self._turns.behind))
+            self._signal(signal.SIGUSR1)
+
+    def _refuse(self, attempts: Iterable[Attempt], why: str) -> None:
+        for attempt in attempts:
+            self._finish(attempt, end_refused(attempt, why))
 
     def _interrupt(self, attempt: Attempt, reason: CallEvent) -> None:
         """Ask the function to stop, and kill its worker if it does not."""
@@ -295,11 +363,17 @@ class Worker:
             return
         attempt.interrupted = reason
         attempt.disarm()
-        if attempt.is_fetching:
+        if attempt.is_fetching or self._turns.leave(attempt):
             self._finish(attempt, end_before_start(attempt, reason))
             return
         self._send(Interrupt(call=attempt.order.call, reason=reason))
+        if attempt is self._turns.head:
+            self._limit_grace(attempt)
+        else:
+            self._send(Recall(calls=(attempt.order.call,)))
         self._signal(signal.SIGUSR1)
+
+    def _limit_grace(self, attempt: Attempt) -> None:
         attempt.timers = (self._around.later(self.spec.function.grace_seconds, partial(self._outlive, attempt)),)
 
     def _outlive(self, attempt: Attempt) -> None:
@@ -310,25 +384,26 @@ class Worker:
     def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         attempt.disarm()
         del self._attempts[attempt.order.call]
-        if descriptors:
-            self._around.outbox.promise(attempt.held)
-            self._around.tasks.create_task(self._deliver(attempt.held, end, descriptors), name=f"{self.id}.deliver")
-        else:
-            self._around.outbox.end(attempt.held, end)
+        self._deliveries.end(attempt, end, descriptors)
         if self._attempts or self._verdict:
             return
         if self.state is WorkerState.BUSY:
             self._enter(WorkerState.IDLE)
         self._limit_leaving()
 
-    async def _deliver(self, held: Held, end: CallEnd, descriptors: Sequence[int]) -> None:
-        self._around.outbox.end(held, await self._around.values.deliver(end, descriptors))
+    def _stop_undeliverable(self, attempt: Attempt) -> None:
+        if self._attempts.get(attempt.order.call) is attempt:
+            self._interrupt(attempt, CallEvent.CANCELLED)
 
     # -- the worker speaks
 
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, Ended):
             self._hear_end(message, descriptors)
+        elif isinstance(message, Item):
+            self._hear_item(message, descriptors)
+        elif isinstance(message, Recalled):
+            self._hear_recalled(message)
         elif isinstance(message, Ready):
             self._hear_ready(message)
         elif isinstance(message, LoadFailed):
@@ -336,20 +411,46 @@ class Worker:
 
     def _hear_end(self, ended: Ended, descriptors: Sequence[int]) -> None:
         try:
-            attempt = self._attempts.get(ended.call)
-            if attempt is None or attempt.is_fetching:
-                raise ProtocolError(f"cannot believe an end: {ended.call[:40]!r} is not a call of this worker")
-            end = end_as_told(attempt, ended)
-            large = [payload for payload in payloads_of(ended) if payload.data is None]
-            for payload, descriptor in zip(large, descriptors, strict=True):
-                check_value(payload, descriptor)
+            attempt = self._turns.running(ended.call)
+            end = end_as_told(attempt, ended, self._around.clock.monotonic())
+            _check_values(ended, descriptors)
         except ProtocolError:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close_all(descriptors)
             raise
-        if self._output is not None:
-            self._output.drain()  # so that what it wrote is told before its end
+        self._drain_output()
+        self._turns.end(attempt)
         self._finish(attempt, end, descriptors)
+        following = self._turns.head
+        if following is not None:
+            self._begin(following)
+        if self._turns.has_waiting:
+            self.feed()
+
+    def _hear_item(self, item: Item, descriptors: Sequence[int]) -> None:
+        attempt = self._turns.head
+        try:
+            if attempt is None or attempt.order.call != item.call:
+                raise ProtocolError(f"cannot believe an item: {item.call[:40]!r} is not the call that this worker runs")
+            self._deliveries.check_item(attempt, item)
+            _check_values(item, descriptors)
+        except ProtocolError:
+            _close_all(descriptors)
+            raise
+        self._deliveries.item(attempt, item, descriptors)
+
+    def _drain_output(self) -> None:
+        """So that what a call wrote is told before its end; once for all the ends that came together."""
+        if self._output is not None and self._channel is not None and self._drained_at != self._channel.reads:
+            self._drained_at = self._channel.reads
+            self._output.drain()
+
+    def _hear_recalled(self, message: Recalled) -> None:
+        for call in message.calls:
+            attempt = self._turns.give_back(call)
+            if attempt.interrupted is not None:
+                self._finish(attempt, end_before_start(attempt, attempt.interrupted))
+            else:
+                self._refuse((attempt,), "the call before it takes long")
 
     def _hear_ready(self, ready: Ready) -> None:
         if self.state is not WorkerState.STARTING or self._verdict:
@@ -386,6 +487,8 @@ class Worker:
         assert state in STATES[self.state].may_become, f"a worker cannot become {state} from {self.state}"
         self.since = max(self._around.clock.now(), self.since)
         self.state = state
+        if state in (WorkerState.BUSY, WorkerState.IDLE):
+            return  # the server knows by the calls
         change = WorkerChange(
             worker=self.id,
             state=state,
@@ -431,14 +534,30 @@ class Worker:
 
     def _tell_lines(self, source: str, lines: list[Line]) -> None:
         at = self._around.clock.now()
-        self._around.outbox.lines(
-            [LogLine(worker=self.id, at=at, source=source, text=line.text, call=line.call) for line in lines]
-        )
+        groups = [
+            LogLines(worker=self.id, at=at, source=source, texts=tuple(line.text for line in some), call=call)
+            for call, some in groupby(lines, key=lambda line: line.call)
+        ]
+        self._around.outbox.lines(groups, self._output)
 
     def _tell_system(self, text: str) -> None:
         _log.info(text, extra={"worker": self.id, "version": self.spec.version})
         calls = list(self._attempts) or [""]
         at = self._around.clock.now()
         self._around.outbox.lines(
-            [LogLine(worker=self.id, at=at, source="system", text=text, call=call) for call in calls]
+            [
+                LogLines(worker=self.id, at=at, source="system", texts=tuple(text.split("\n")), call=call)
+                for call in calls
+            ]
         )
+
+
+def _check_values(message: Ended | Item, descriptors: Sequence[int]) -> None:
+    large = [payload for payload in payloads_of(message) if payload.data is None]
+    for payload, descriptor in zip(large, descriptors, strict=True):
+        check_value(payload, descriptor)
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -9,7 +9,7 @@ from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
 from relight.agent.worker import CREDIT, Surroundings, Worker
 from relight.protocol.errors import Unavailable, failure_of
-from relight.protocol.link import CancelCall, HeldWorker, RunCall, StartWorker, StopWorker, WorkerChange
+from relight.protocol.link import CancelCall, GrantItems, HeldWorker, RunCall, StartWorker, StopWorker, WorkerChange
 from relight.protocol.workers import WorkerExit, WorkerState
 
 
@@ -40,14 +40,23 @@ class Workers:
         if worker is not None:
             worker.stop(now=order.now)
 
-    def run(self, order: RunCall) -> None:
-        """Give a call to its worker; a call for one that is not here ends at once, uncharged."""
-        worker = self._workers.get(order.worker)
-        if worker is not None:
-            worker.run(order)
-            return
-        attempt = Attempt(order=order)
-        self._around.outbox.end(attempt.held, end_refused(attempt, f"worker {order.worker} is not on this node"))
+    def run(self, orders: Iterable[RunCall]) -> None:
+        """Give calls to their workers; a call for one that is not here ends at once, uncharged."""
+        given: dict[str, Worker] = {}
+        for order in orders:
+            worker = self._workers.get(order.worker)
+            if worker is not None:
+                worker.take(order)
+                given[worker.id] = worker
+                continue
+            attempt = Attempt(order=order)
+            self._around.outbox.end(attempt.held, end_refused(attempt, f"worker {order.worker} is not on this node"))
+        for worker in given.values():
+            worker.feed()
+
+    def grant(self, order: GrantItems) -> None:
+        """Let a generator go on; without effect when it has ended."""
+        any(worker.grant(order) for worker in self._workers.values())
 
     def cancel(self, order: CancelCall) -> None:
         """Interrupt a call; without effect when it has ended, as its end is on the way."""
@@ -107,7 +116,7 @@ class Workers:
         yield from self._around.outbox.held()
 
     def _forget_gone(self) -> None:
-        needed = {held.worker for held in self._around.outbox.held()}
+        needed = {held.worker for held in self._around.outbox.held()} | self._around.outbox.writers()
         for worker in tuple(self._workers.values()):
             if worker.state is WorkerState.GONE and worker.id not in needed:
                 del self._workers[worker.id]

@@ -65,6 +65,13 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Give back those of these calls that have not begun: the one before them takes long."""
+
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """A generator may make its items up to number `items` (the first is 1); it waits before the next."""
 
@@ -106,6 +113,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """These calls were given back: they have not begun, and will not."""
+
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
 
@@ -115,5 +129,5 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER = Kinds(Load, Run, Interrupt, Grant, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Item, Ended)
+TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
+TO_AGENT = Kinds(Ready, LoadFailed, Item, Recalled, Ended)

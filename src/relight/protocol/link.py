@@ -101,7 +101,7 @@ class CallItem:
 class CallEnd:
     """How an attempt ended.  `worker_exit` is there when the worker died under it.
 
-    `is_charged` is false for a neighbour of the call for whose sake a worker was killed.
+    `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran.
     """
 
     call: str
@@ -111,13 +111,14 @@ class CallEnd:
     result: Payload | None = None
     failure: Failure | None = None
     is_charged: bool = True
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerChange:
     """A worker entered `state` at `at` (seconds since 1970, the node's clock).
 
-    `credit` is how many calls it takes at once; `failure` says why a start failed; `detail` is for people.
+    `credit` is how many calls may be with it, one of which runs; `failure` says why a start failed; `detail` is for people.
     """
 
     worker: str
@@ -131,13 +132,16 @@ class WorkerChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
-    """One line that a worker wrote.  `source` is `stdout`, `stderr` or `system` (relight's own words about it)."""
+class LogLines:
+    """Lines that a worker wrote one after another, read from it at `at`.
+
+    `source` is `stdout`, `stderr` or `system` (relight's own words about it); `call` is empty for what no call wrote.
+    """
 
     worker: str
     at: float
     source: str
-    text: str
+    texts: tuple[str, ...]
     call: str = ""
 
 
@@ -183,13 +187,16 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
-    """What happened on a node since its last word, in order within each list.  `held` are the calls it has now."""
+    """What happened on a node since its last word, in order within each list.  `held` are the calls it has now.
+
+    `logs` are told again, under the same `log_batch`, until that is acknowledged; it grows from 1 for each incarnation.
+    """
 
     ends: tuple[CallEnd, ...] = ()
     workers: tuple[WorkerChange, ...] = ()
     items: tuple[CallItem, ...] = ()
-    logs: tuple[LogLine, ...] = ()
-    dropped_log_lines: int = 0
+    logs: tuple[LogLines, ...] = ()
+    log_batch: int = 0
     held: tuple[str, ...] | None = None
 
 
@@ -207,7 +214,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a node shall do.  `acknowledged` names (call, token) whose ends are kept and need not be told again."""
+    """What a node shall do.  `acknowledged` names (call, token) whose ends are kept and need not be told again.
+
+    `logs_kept` is the last batch of lines that is kept.
+    """
 
     start: tuple[StartWorker, ...] = ()
     stop: tuple[StopWorker, ...] = ()
@@ -215,6 +225,7 @@ class Orders:
     cancel: tuple[CancelCall, ...] = ()
     grant: tuple[GrantItems, ...] = ()
     acknowledged: tuple[tuple[str, Token], ...] = ()
+    logs_kept: int = 0
 
 
 TO_SERVER = Kinds(Hello, Reports)

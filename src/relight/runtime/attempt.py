@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import mmap
 import os
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Ended, Run
 from relight.protocol.errors import Failure, RelightError, failure_of
-from relight.protocol.payload import INLINE_BYTES, Payload
+from relight.protocol.inside import inside
+from relight.protocol.payload import INLINE_BYTES, JSON, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
 from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
@@ -23,6 +25,8 @@ from relight.runtime.tracebacks import describe, summarize
 
 if TYPE_CHECKING:
     import asyncio
+
+    from relight.runtime.inputs import Inputs
 
 
 class Loop:
@@ -74,9 +78,17 @@ class Attempts:
         self._loop = loop
         self._items = Items(interrupts, loop)
         self._aliases = {"__main__": module} if module else {}
+        self._inputs: Inputs | None = None
 
     def run(self, order: Run, descriptor: int | None) -> Result:
-        """Run it to its end."""
+        """Run it to its end; the files that came with it go then."""
+        try:
+            return self._run(order, descriptor)
+        finally:
+            if inside.folder:
+                self._speak_json().forget_files()
+
+    def _run(self, order: Run, descriptor: int | None) -> Result:
         try:
             try:
                 # Between `arm` and `disarm` an interrupt may come at any instruction, the last one included.
@@ -98,10 +110,22 @@ class Attempts:
     def _call(self, order: Run, descriptor: int | None) -> Payload:
         args, kwargs = _arguments(order.payload, descriptor, self._aliases)
         function: Callable[..., Any] = self._loaded.find(order.method)
+        say: Callable[[Any], Any] = _as_it_is
+        if order.payload.format == JSON:
+            args, kwargs = self._speak_json().arguments(function, args, kwargs)
+        if order.accept[:1] == (JSON,):
+            say = functools.partial(self._speak_json().result, function)
         if makes_items(function):
-            self._items.send_all(order, function(*args, **kwargs))
+            self._items.send_all(order, function(*args, **kwargs), say)
             return dump_result(None, order.accept)
-        return dump_result(self._loop.run(function(*args, **kwargs)), order.accept)
+        return dump_result(say(self._loop.run(function(*args, **kwargs))), order.accept)
+
+    def _speak_json(self) -> Inputs:
+        if self._inputs is None:
+            from relight.runtime.inputs import Inputs  # 10 ms that no call from Python needs
+
+            self._inputs = Inputs()
+        return self._inputs
 
     def _interrupted(self, call: str, error: BaseException | None) -> Ended:
         outcome = self._interrupts.reason or CallEvent.CANCELLED
@@ -130,7 +154,11 @@ def failure_from(error: BaseException) -> Failure:
 
 
 def _is_of_values(error: RelightError) -> bool:
-    return error.code in ("value_not_portable", "invalid_request", "not_found")
+    return error.code in ("value_not_portable", "invalid_request", "invalid_input", "not_found")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _arguments(

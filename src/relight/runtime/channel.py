@@ -7,13 +7,14 @@ Grants are noted as they are read, so that one overtakes the calls that wait to 
 from __future__ import annotations
 
 import array
+import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Grant, Run
+from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Grant, Recall, Run
 from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
 
@@ -51,13 +52,41 @@ class Channel:
             self._read(0)
         return self._received.popleft()
 
-    def poll(self) -> Sequence[Received]:
-        """What has come and was not received yet; it stays to be received."""
+    def poll(self) -> None:
+        """Read what has come; it stays to be received."""
         try:
             while True:
                 self._read(socket.MSG_DONTWAIT)
         except (BlockingIOError, ChannelClosed):
-            return tuple(self._received)
+            return
+
+    @property
+    def waiting(self) -> Sequence[Received]:
+        """What was read and is to be received."""
+        return tuple(self._received)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a message has come that was not received yet."""
+        return bool(self._received)
+
+    def take_recalled(self) -> tuple[str, ...]:
+        """Drop the calls that are to be given back and were not received yet; which they are."""
+        recalled = {call for one in self._received if isinstance(one.message, Recall) for call in one.message.calls}
+        if not recalled:
+            return ()
+        kept: deque[Received] = deque()
+        dropped: list[str] = []
+        for one in self._received:
+            if isinstance(one.message, Run) and one.message.call in recalled:
+                dropped.append(one.message.call)
+                self.forget(one.message.call)
+                if one.descriptor is not None:
+                    os.close(one.descriptor)
+            elif not isinstance(one.message, Recall):
+                kept.append(one)
+        self._received = kept
+        return tuple(dropped)
 
     def wait(self) -> None:
         """Return when something more has come.  Raises ChannelClosed when nothing can."""

@@ -49,15 +49,15 @@ class Items:
         self._interrupts = interrupts
         self._loop = loop
 
-    def send_all(self, order: Run, made: Any) -> None:
-        """Send the items of the generator `made` until there is none left, or the call is interrupted."""
+    def send_all(self, order: Run, made: Any, say: Callable[[Any], Any]) -> None:
+        """Send what `say` makes of the items of the generator `made`, until none is left or the call is interrupted."""
         maker: Makes = _Plain(made) if isinstance(made, Generator) else _Asynchronous(made, self._loop)
         number = 1
         try:
             while (value := maker.next()) is not NO_MORE:
                 if self._interrupts.reason is not None:
                     raise CallInterrupted(order.call)  # it was told to stop, and made another item all the same
-                self._send(order, number, value)
+                self._send(order, number, say(value))
                 number += 1
                 self._interrupts.wait_grant(order.call, number)
         finally:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from relight.protocol.calls import CallEvent
-from relight.protocol.channel import Interrupt
+from relight.protocol.channel import Interrupt, Recalled
 from relight.runtime.channel import Channel, Received
 
 
@@ -57,10 +57,14 @@ class Interrupts:
             self._is_waiting = False
 
     def arm(self, call: str) -> None:
-        """`call` runs from here on; raises CallInterrupted when it has been interrupted already."""
+        """`call` runs from here on; raises CallInterrupted when it has been interrupted already.
+
+        The signal comes after the message: without it, a message that is still in the socket will be looked for later.
+        """
         self.reason = None
         self._call = call
-        self._look()
+        if self._was_rung or self._channel.has_waiting:
+            self._look(polls=self._was_rung)
 
     def disarm(self) -> None:
         """Nothing runs that may be interrupted."""
@@ -97,19 +101,22 @@ class Interrupts:
         if self._is_waiting:
             raise Leave
 
-    def _look(self, *, waits: bool = False) -> None:
+    def _look(self, *, polls: bool = True, waits: bool = False) -> None:
         """Read what has come; a signal in the middle of it makes it look once more, rather than into itself."""
-        self._was_rung = True
+        self._was_rung = self._was_rung or polls
         self._is_looking = True
         try:
             if waits:
                 self._channel.wait()
             while self._was_rung:
                 self._was_rung = False
-                waiting = self._channel.poll()
+                self._channel.poll()
+                recalled = self._channel.take_recalled()
+                if recalled:
+                    self._channel.send(Recalled(calls=recalled))
         finally:
             self._is_looking = False
-        for received in waiting:
+        for received in self._channel.waiting:
             message = received.message
             if isinstance(message, Interrupt) and message.call == self._call and self.reason is None:
                 self.reason = message.reason

@@ -15,7 +15,7 @@ import sys
 import traceback
 from contextlib import suppress
 
-from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Recall, Run, Stop
 from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime.attempt import Attempts, Loop
@@ -58,6 +58,7 @@ class Worker:
             return 0
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
+        inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
         output = Output(order.mark)
         try:
             loaded = load(order, self._loop.run)
@@ -84,15 +85,18 @@ class Worker:
             message = received.message
             if isinstance(message, Stop):
                 return
-            if isinstance(message, Interrupt):
-                continue  # for a call that has ended meanwhile
+            if isinstance(message, (Interrupt, Recall)):
+                continue  # for calls that have begun, or ended, meanwhile
             if not isinstance(message, Run):
                 raise ProtocolError(f"cannot go on: a {type(message).__name__} came where a call was expected")
             output.begin(message.call)
             inside.call = message.call
             result = attempts.run(message, received.descriptor)
             inside.call = ""
-            output.end(message.call)
+            if self._channel.has_waiting:
+                output.flush()  # the note of the next call's beginning ends this one
+            else:
+                output.end(message.call)
             self._channel.send(result.ended, result.descriptors)
             for descriptor in result.descriptors:
                 os.close(descriptor)

@@ -13,26 +13,26 @@ DRAIN_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """A function at one moment.  `mean_seconds` of a call is None until one has ended; `credit` is calls per worker."""
+    """A function at one moment.  `mean_seconds` of a call is None until one has ended.
+
+    `stuck` are workers that have been at one call for longer than DRAIN_SECONDS; `moving` the calls with all others.
+    """
 
     waiting: int
-    running: int
-    credit: int = 1
+    moving: int = 0
+    stuck: int = 0
     mean_seconds: float | None = None
 
 
 def wanted_workers(load: Load, scaling: Scaling) -> int:
     """The number of workers that fits the load, between the floor and the ceiling."""
-    busy = math.ceil(load.running / load.credit)
-    wanted = busy + _for_waiting(load)
     ceiling = math.inf if scaling.max_workers is None else scaling.max_workers
-    return int(min(max(wanted, scaling.min_workers), ceiling))
+    return int(min(max(load.stuck + _for_moving(load), scaling.min_workers), ceiling))
 
 
-def _for_waiting(load: Load) -> int:
-    if not load.waiting:
-        return 0
-    one_each = math.ceil(load.waiting / load.credit)
-    if load.mean_seconds is None:
-        return one_each
-    return max(1, min(one_each, math.ceil(load.waiting * load.mean_seconds / DRAIN_SECONDS / load.credit)))
+def _for_moving(load: Load) -> int:
+    """Workers for all that a worker will come to soon: one each where calls are long, fewer where they are short."""
+    calls = load.waiting + load.moving
+    if not calls or load.mean_seconds is None:
+        return calls
+    return max(1, min(calls, math.ceil(calls * load.mean_seconds / DRAIN_SECONDS)))

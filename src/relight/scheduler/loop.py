@@ -7,6 +7,7 @@ One central queue for each function; a worker is given a call only when it has c
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,11 +20,13 @@ from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartW
 from relight.protocol.payload import Payload
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.deadlock import Wait
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function, Node, Worker
+from relight.scheduler.waits import Waits, World
 
 START_ATTEMPTS = 3
 """After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
@@ -80,6 +83,9 @@ class Scheduler:
         self._functions: dict[FunctionKey, Function] = {}
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
+        self._waits = Waits(
+            World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
+        )
         self.epoch = epoch
 
     # -- functions
@@ -123,6 +129,11 @@ class Scheduler:
         """How many calls of a function wait."""
         return len(self._functions[key].queue)
 
+    def backlog(self, version: str, name: str) -> int:
+        """How many calls of a function wait, whatever values of parameters or options they are for."""
+        keys = [key for key in self._functions if (key.version, key.function) == (version, name)]
+        return sum(len(self._functions[key].queue) for key in keys)
+
     def unfinished(self, version: str) -> list[tuple[str, FunctionKey]]:
         """The calls of a version that wait or run."""
         waiting = [
@@ -156,8 +167,11 @@ class Scheduler:
             self._orders.cancel(lease.node, call_id, lease.token)
         return lease
 
-    def release(self, call_id: str, token: Token) -> Lease | None:
-        """A call's attempt ended.  None when another holds the call, or nobody does: then the end means nothing."""
+    def release(self, call_id: str, token: Token, seconds: float | None = None) -> Lease | None:
+        """A call's attempt ended after `seconds` (None: it never began); `refill` gives its worker another.
+
+        None when another holds the call, or nobody does: then the end means nothing.
+        """
         lease = self._leases.release(call_id, token)
         if lease is None:
             return None
@@ -165,12 +179,23 @@ class Scheduler:
         function = self._functions.get(lease.call.key)
         if worker is not None:
             worker.calls.discard(call_id)
-            if not worker.calls and worker.state is WorkerState.BUSY:
-                self._enter(worker, WorkerState.IDLE)
-        if function is not None:
-            function.measure(self._clock.monotonic() - lease.granted_at)
-            self._pump(function)
+        if seconds is not None:
+            if worker is not None:
+                worker.moved_at = self._clock.monotonic()
+            if function is not None:
+                function.measure(seconds)
         return lease
+
+    def refill(self, keys: Iterable[FunctionKey]) -> None:
+        """Calls of these functions have ended: give their workers others; those without one are idle from now."""
+        for key in keys:
+            function = self._functions.get(key)
+            if function is None:
+                continue
+            self._pump(function)
+            for worker in function.workers.values():
+                if not worker.calls and worker.state is WorkerState.BUSY:
+                    self._enter(worker, WorkerState.IDLE)
 
     def lease(self, call_id: str) -> Lease | None:
         """Who has a call now; None when nobody does."""
@@ -190,16 +215,27 @@ class Scheduler:
             lease.call.payload = payload
             self._send_call(lease, payload)
 
+    def wait_begins(self, call_id: str, wait: Wait) -> None:
+        """A running call waits for others: its worker lends its CPU to those that found none."""
+        if self._waits.begin(call_id, wait, self._clock.monotonic()):
+            for function in list(self._functions.values()):
+                if len(function.queue):
+                    self._pump(function)
+
+    def wait_ends(self, call_id: str, wait: Wait, *, is_over: bool) -> None:
+        """Such a wait was answered; `is_over`: it is not asked again at once."""
+        self._waits.end(call_id, wait, self._clock.monotonic(), is_over=is_over)
+
     def why_waiting(self, call_id: str, key: FunctionKey) -> str:
         """The reason a call is not running, `code: sentence`; empty when it runs or is not known."""
         function = self._functions.get(key)
-        call = next((one for one in function.queue if one.id == call_id), None) if function else None
+        call = function.queue.get(call_id) if function is not None else None
         if function is None or call is None:
             return ""
         now = self._clock.monotonic()
         if call.not_before > now:
             return f"retry_backoff: it is tried again in {call.not_before - now:.1f} s"
-        return self._why_no_worker(function, now)
+        return self._waits.reason(call_id) or self._why_no_worker(function, now)
 
     def _why_no_worker(self, function: Function, now: float) -> str:
         if function.blocked_until > now and function.last_failure is not None:
@@ -257,7 +293,7 @@ class Scheduler:
             since_unix=held.since,
             isolation=held.isolation,
         )
-        worker.state, worker.credit = held.state, held.credit
+        worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
         worker.calls = {
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
@@ -343,6 +379,10 @@ class Scheduler:
         """Every worker there is."""
         return list(self._workers.values())
 
+    def worker(self, worker_id: str) -> Worker | None:
+        """One worker; None when there is none of that name."""
+        return self._workers.get(worker_id)
+
     def nodes(self) -> list[Node]:
         """Every node there is."""
         return list(self._nodes.values())
@@ -363,6 +403,10 @@ class Scheduler:
             for lease in expired:
                 self._give_up(lease)
             self._listener.lost(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
+        for call_id, key, failure in self._waits.look(now):
+            stuck = self._functions[key].queue.remove(call_id)
+            if stuck is not None:
+                self._listener.cannot_start([stuck], failure)
         for function in list(self._functions.values()):
             late = function.queue.take_expired(now)
             if late:
@@ -405,17 +449,31 @@ class Scheduler:
         if not len(function.queue) and not function.floor():
             return
         now = self._clock.monotonic()
-        leases: list[Lease] = []
-        for worker in function.workers.values():
-            while worker.free_credit > 0 and (call := function.queue.pop(now)) is not None:
-                worker.calls.add(call.id)
-                leases.append(self._leases.grant(call, worker.id, worker.node, now))
-                if worker.state is not WorkerState.BUSY:
-                    self._enter(worker, WorkerState.BUSY)
+        leases = self._grant(function, now)
         if leases:
             self._listener.claimed(leases)
             self._send_calls(leases)
         self._scale(function)
+
+    def _grant(self, function: Function, now: float) -> list[Lease]:
+        """Leases for calls that wait, always with the worker that has the fewest."""
+        depth = function.depth()
+        takers = [(len(one.calls), one.id, one) for one in function.workers.values() if one.takes(depth, now)]
+        heapq.heapify(takers)
+        leases: list[Lease] = []
+        while takers and (call := function.queue.pop(now)) is not None:
+            worker = takers[0][2]
+            if not worker.calls:
+                worker.moved_at = now
+            worker.calls.add(call.id)
+            leases.append(self._leases.grant(call, worker.id, worker.node, now))
+            if worker.state is not WorkerState.BUSY:
+                self._enter(worker, WorkerState.BUSY)
+            if worker.takes(depth, now):
+                heapq.heapreplace(takers, (len(worker.calls), worker.id, worker))
+            else:
+                heapq.heappop(takers)
+        return leases
 
     def _send_calls(self, leases: list[Lease]) -> None:
         missing = [lease for lease in leases if lease.call.payload is None]
@@ -483,10 +541,10 @@ class Scheduler:
         idle = [
             worker
             for worker in self._workers.values()
-            if worker.key != function.key and not worker.calls and worker.free_credit > 0 and not self._is_floor(worker)
+            if worker.key != function.key and worker.is_free and not self._is_floor(worker)
         ]
         for worker in sorted(idle, key=lambda one: one.since):
-            room = self._nodes[worker.node].room(without=worker)
+            room = self._nodes[worker.node].room(gone=(worker.id,))
             if isinstance(place(function.spec.function.resources, [room]), Place):
                 self._let_go(worker, now=False)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ class FunctionKey(NamedTuple):
 class WaitingCall:
     """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
 
-    `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch.
+    `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
+    it was with a worker before.
     """
 
     id: str
@@ -36,6 +37,10 @@ class WaitingCall:
     not_before: float = 0.0
     expires_at: float | None = None
     is_cancelled: bool = False
+    is_again: bool = False
+    group: str = ""
+    parent: str = ""
+    is_awaited: bool = False
 
 
 class FunctionQueue:
@@ -49,6 +54,10 @@ class FunctionQueue:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def get(self, call_id: str) -> WaitingCall | None:
+        """A call that waits; None when it does not."""
+        return self._calls.get(call_id)
+
     def __iter__(self) -> Iterator[WaitingCall]:
         return iter(self._calls.values())
 
@@ -57,7 +66,7 @@ class FunctionQueue:
         self._calls[call.id] = call
         if call.not_before > now:
             heapq.heappush(self._delayed, (call.not_before, call.id, call))
-        elif call.attempts:
+        elif call.is_again or call.attempts:
             self._due.appendleft(call)
         else:
             self._due.append(call)
@@ -79,6 +88,12 @@ class FunctionQueue:
         """How many calls may run now."""
         self._wake(now)
         return len(self._calls) - sum(call_id in self._calls for _, call_id, _ in self._delayed)
+
+    def due(self, now: float) -> Collection[str]:
+        """The calls that may run now."""
+        self._wake(now)
+        delayed = {call_id for _, call_id, _ in self._delayed}
+        return [call_id for call_id in self._calls if call_id not in delayed] if delayed else self._calls.keys()
 
     def take_expired(self, now: float) -> list[WaitingCall]:
         """Take out the calls that have waited longer than they may."""

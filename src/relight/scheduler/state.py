@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from relight.protocol.errors import Failure
 from relight.protocol.link import Hello, WorkerSpec
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
-from relight.scheduler.autoscale import Load
+from relight.scheduler.autoscale import DRAIN_SECONDS, Load
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue
 
 _MEAN_WEIGHT = 0.2
 """How much the newest call counts in the running mean of a function's durations."""
 
+AHEAD_SECONDS = 0.01
+"""A worker is given calls ahead that will take it about so long, so that it does not wait for each to come."""
+
+STALL_SECONDS = 0.05
+"""A worker that has been at one call for so long is given none ahead."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """A worker that was asked for.  `since` is monotonic, `since_unix` for people."""
+    """A worker that was asked for.  `since` is monotonic, `since_unix` for people.
+
+    `credit` is how many calls may be with it; `moved_at` is when it came to the call that it runs;
+    `waiting` are those of its calls that wait for others.
+    """
 
     id: str
     node: str
@@ -31,11 +42,26 @@ class Worker:
     calls: set[str] = field(default_factory=set)
     is_leaving: bool = False
     exit: WorkerExit | None = None
+    moved_at: float = 0.0
+    waiting: set[str] = field(default_factory=set)
 
     @property
-    def free_credit(self) -> int:
-        """How many more calls it takes now."""
-        return self.credit - len(self.calls) if STATES[self.state].takes_calls and not self.is_leaving else 0
+    def is_free(self) -> bool:
+        """Whether it would begin a call at once."""
+        return not self.calls and STATES[self.state].takes_calls and not self.is_leaving
+
+    def takes(self, depth: int, now: float) -> bool:
+        """Whether it may be given one more call, where `depth` may be with it."""
+        if not self.calls:
+            return self.is_free
+        if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
+            return False
+        return STATES[self.state].takes_calls and not self.is_leaving
+
+    @property
+    def is_lending(self) -> bool:
+        """Whether the call that it runs waits for others: its CPU is free for them, its memory and its GPUs are not."""
+        return not self.waiting.isdisjoint(self.calls)
 
     @property
     def is_starting(self) -> bool:
@@ -87,11 +113,16 @@ class Function:
         """The workers that are not on their way out."""
         return [one for one in self.workers.values() if not one.is_leaving and one.state is not WorkerState.DRAINING]
 
+    def depth(self) -> int:
+        """How many calls may be with one worker: more than one only where they are short."""
+        return 1 if self.mean_seconds is None else max(1, int(AHEAD_SECONDS / max(self.mean_seconds, 1e-6)))
+
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
-        credit = max((worker.credit for worker in self.workers.values()), default=1)
-        running = sum(len(worker.calls) for worker in self.workers.values() if not worker.is_leaving)
-        return Load(waiting=self.queue.ready(now), running=running, credit=credit, mean_seconds=self.mean_seconds)
+        busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
+        stuck = [worker for worker in busy if worker.is_lending or now - worker.moved_at > DRAIN_SECONDS]
+        moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
+        return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""
@@ -108,9 +139,9 @@ class Node:
     is_connected: bool = True
     workers: dict[str, Worker] = field(default_factory=dict)
 
-    def room(self, without: Worker | None = None) -> Room:
-        """What is free, had `without` left already."""
-        workers = [worker for worker in self.workers.values() if worker is not without]
+    def room(self, gone: Collection[str] = ()) -> Room:
+        """What is free, had the workers of `gone` left already.  One whose call waits for others lends its CPU."""
+        workers = [worker for worker in self.workers.values() if worker.id not in gone]
         asked = [worker.spec.function.resources for worker in workers]
         taken = {gpu for worker in workers for gpu in worker.spec.gpus}
         return Room(
@@ -118,7 +149,7 @@ class Node:
             cpu=self.hello.cpu,
             memory_mib=self.hello.memory_mib,
             gpus=self.hello.gpus,
-            free_cpu=self.hello.cpu - sum(cpu_of(resources) for resources in asked),
+            free_cpu=self.hello.cpu - sum(cpu_of(one.spec.function.resources) for one in workers if not one.is_lending),
             free_memory_mib=self.hello.memory_mib - sum(memory_of(resources) for resources in asked),
             free_gpus=tuple(gpu for gpu in self.hello.gpus if gpu.id not in taken),
             starting=sum(worker.is_starting for worker in workers),

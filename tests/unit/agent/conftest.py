@@ -142,6 +142,7 @@ class FakeProvider:
     is_here: bool = True
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: Exception | None = None
+    released: list[str] = field(default_factory=list)
 
     def has(self, spec: WorkerSpec) -> bool:
         return self.is_here
@@ -152,7 +153,10 @@ class FakeProvider:
         if self.refusal is not None:
             raise self.refusal
         sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
-        return Layout(sandbox=sandbox, module_paths=("/app",))
+        return Layout(sandbox=sandbox, module_paths=("/app",), platform="/run/relight/platform.sock")
+
+    def release(self, worker: str) -> None:
+        self.released.append(worker)
 
 
 @dataclass
@@ -229,9 +233,16 @@ class Bench:
     async def running(self, **function: object) -> tuple[Worker, FakeSandbox]:
         """A worker that runs `call-1`."""
         worker, sandbox = await self.ready(**function)
-        worker.run(self.order())
+        self.give(worker, self.order())
         sandbox.hear()
         return worker, sandbox
+
+    @staticmethod
+    def give(worker: Worker, *orders: RunCall) -> None:
+        """Give a worker calls to run, as one message does."""
+        for order in orders:
+            worker.take(order)
+        worker.feed()
 
     @staticmethod
     def order(call: str = "call-1", n: int = 1, payload: Payload | None = None) -> RunCall:

@@ -14,7 +14,12 @@ from relight.protocol.manifest import CodeBundle
 from relight.sandbox.spec import Isolation, Mount
 
 IMAGE = (Mount(source="/venv", target="/venv"),)
-PROVISION = Provision(code=Path("/node/code/abc"), library=Path("/node/library/1"), image=IMAGE)
+PROVISION = Provision(
+    code=Path("/node/code/abc"),
+    library=Path("/node/library/1"),
+    platform=Path("/node/platform/worker-1/platform.sock"),
+    image=IMAGE,
+)
 
 
 def placed(spec, folder: str):

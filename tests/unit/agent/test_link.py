@@ -68,6 +68,12 @@ async def start(bench, server: ScriptedServer) -> None:
     await server.until(lambda: "ready" in server.states())
 
 
+async def begun(bench) -> None:
+    """The order has come: the worker has a call."""
+    while not bench.workers.held_calls():
+        await bench.workers_settled()
+
+
 async def test_a_node_says_who_it_is_and_what_it_holds(bench, server, node):
     hello = server.hellos[0]
 
@@ -79,7 +85,7 @@ async def test_a_node_says_who_it_is_and_what_it_holds(bench, server, node):
 async def test_an_order_becomes_an_end_and_is_repeated_over_a_cut_until_acknowledged(bench, server, node):
     await start(bench, server)
     server.order(run=(bench.order(),))
-    await server.until(lambda: "busy" in server.states())
+    await begun(bench)
     bench.sandboxes.started[0].hear()
     bench.sandboxes.started[0].say(bench.ended())
     await server.until(lambda: len(server.ends()) == 1)
@@ -99,7 +105,7 @@ async def test_an_order_becomes_an_end_and_is_repeated_over_a_cut_until_acknowle
 async def test_a_call_that_runs_while_the_link_is_cut_is_adopted(bench, server, node):
     await start(bench, server)
     server.order(run=(bench.order(),))
-    await server.until(lambda: "busy" in server.states())
+    await begun(bench)
 
     server.cut()
     await server.until(lambda: len(server.hellos) == 2)
@@ -113,7 +119,7 @@ async def test_a_call_that_runs_while_the_link_is_cut_is_adopted(bench, server, 
 async def test_a_worker_that_died_while_the_link_was_cut_is_told_with_its_call(bench, server, node):
     await start(bench, server)
     server.order(run=(bench.order(),))
-    await server.until(lambda: "busy" in server.states())
+    await begun(bench)
     server.close()
     bench.sandboxes.started[0].end(SandboxExit(code=3))
     await bench.workers_settled()

@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
+from relight.agent.turns import AHEAD
+from relight.agent.worker import CREDIT, STALL_SECONDS
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Interrupt, Load, LoadFailed, Ready, Run, Stop
+from relight.protocol.channel import Interrupt, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, StartFailed
 from relight.protocol.link import StartWorker, StopWorker
 from relight.protocol.payload import INLINE_BYTES, Payload
@@ -17,14 +19,14 @@ from relight.sandbox.spec import SandboxExit
 
 async def test_a_worker_that_starts_runs_a_call_and_waits_tells_each_state(bench):
     worker, sandbox = await bench.ready()
-    worker.run(bench.order())
+    bench.give(worker, bench.order())
     message, _ = sandbox.hear()
     sandbox.say(bench.ended())
     await bench.settle()
 
     assert isinstance(message, Run)
     assert (message.call, message.attempt) == ("call-1", 1)
-    assert bench.states() == ["starting", "ready", "busy", "idle"]
+    assert (bench.states(), worker.state.value) == (["starting", "ready"], "idle")
     assert bench.changes[-1].isolation == "namespaces"
     (end,) = bench.ends
     assert (end.call, end.token, end.outcome, end.result.data) == ("call-1", Token(1, 1), CallEvent.SUCCEEDED, b"1")
@@ -100,7 +102,7 @@ async def test_a_start_that_takes_too_long_is_ended(bench):
 
 async def test_what_a_call_wrote_is_told_before_its_end_and_under_its_name(bench):
     worker, sandbox = await bench.ready()
-    worker.run(bench.order())
+    bench.give(worker, bench.order())
     os.write(sandbox.stdout, b"no newline at the end")
     sandbox.say(bench.ended())
     os.write(sandbox.stdout, b" yet\n")
@@ -116,7 +118,7 @@ async def test_lines_between_the_marks_of_a_call_belong_to_it(bench):
     load, _ = sandbox.hear()
     sandbox.say(Ready(import_seconds=0, enter_seconds=0, python="3.11"))
     await bench.settle()
-    worker.run(bench.order())
+    bench.give(worker, bench.order())
     note = f"\0{load.mark} %s call-1\n"
 
     os.write(sandbox.stdout, b"before\n" + (note % "begin").encode() + b"in\n" + (note % "end").encode() + b"after\n")
@@ -127,7 +129,7 @@ async def test_lines_between_the_marks_of_a_call_belong_to_it(bench):
 
 
 async def test_a_call_past_its_time_is_interrupted_and_ends_by_the_workers_word(bench):
-    _, sandbox = await bench.running(timeout_seconds=60.0)
+    worker, sandbox = await bench.running(timeout_seconds=60.0)
 
     bench.go_off(60.0)
     message, _ = sandbox.hear()
@@ -138,7 +140,7 @@ async def test_a_call_past_its_time_is_interrupted_and_ends_by_the_workers_word(
     assert sandbox.signals == [signal.SIGUSR1]
     assert bench.ends[0].outcome is CallEvent.TIMED_OUT
     assert bench.ends[0].failure.code == "timed_out"
-    assert bench.states()[-1] == "idle", "a worker that obeyed lives on"
+    assert worker.state.value == "idle", "a worker that obeyed lives on"
 
 
 async def test_a_call_that_does_not_obey_dies_with_its_worker(bench):
@@ -263,16 +265,17 @@ async def test_a_worker_that_hangs_up_and_goes_on_is_ended_after_its_grace(bench
 async def test_a_worker_takes_no_more_calls_than_its_credit(bench):
     worker, _ = await bench.running()
 
-    worker.run(bench.order("call-2", 2))
+    bench.give(worker, *(bench.order(f"call-{n}", n) for n in range(2, CREDIT + 2)))
     await bench.settle()
 
-    assert [(end.call, end.outcome, end.is_charged) for end in bench.ends] == [("call-2", CallEvent.LEASE_LOST, False)]
+    last = f"call-{CREDIT + 1}"
+    assert [(end.call, end.outcome, end.is_charged) for end in bench.ends] == [(last, CallEvent.LEASE_LOST, False)]
 
 
 async def test_an_order_that_is_repeated_runs_once(bench):
     worker, sandbox = await bench.running()
 
-    worker.run(bench.order())
+    bench.give(worker, bench.order())
     await bench.settle()
 
     assert bench.ends == []
@@ -334,9 +337,9 @@ async def test_a_large_input_is_handed_over_as_a_descriptor(bench):
     worker, sandbox = await bench.ready()
     bench.values.blobs["digest"] = b"large"
 
-    worker.run(bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
+    bench.give(worker, bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
     await bench.settle()
-    assert bench.states()[-1] == "busy"
+    assert worker.state.value == "busy"
     bench.values.gate.set()
     await bench.settle()
     message, (descriptor,) = sandbox.hear()
@@ -348,7 +351,7 @@ async def test_a_large_input_is_handed_over_as_a_descriptor(bench):
 
 async def test_a_call_that_is_cancelled_while_its_input_is_on_the_way_never_begins(bench):
     worker, sandbox = await bench.ready()
-    worker.run(bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
+    bench.give(worker, bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
 
     worker.cancel("call-1", Token(1, 1))
     bench.values.gate.set()
@@ -360,13 +363,13 @@ async def test_a_call_that_is_cancelled_while_its_input_is_on_the_way_never_begi
 
 
 async def test_a_large_result_is_with_the_server_before_its_end_is_told(bench):
-    _, sandbox = await bench.running()
+    worker, sandbox = await bench.running()
     descriptor = os.memfd_create("result")
     os.write(descriptor, b"large")
 
     sandbox.say(bench.ended(result=Payload(format="pickle5", data=None, size=5)), descriptor)
     await bench.settle()
-    assert (bench.ends, bench.states()[-1]) == ([], "idle")
+    assert (bench.ends, worker.state.value) == ([], "idle")
     assert [held.call for held in bench.outbox.held()] == ["call-1"], "nobody may run it again meanwhile"
     bench.values.gate.set()
     await bench.settle()
@@ -374,3 +377,134 @@ async def test_a_large_result_is_with_the_server_before_its_end_is_told(bench):
     assert bench.ends[0].result.blob == "given"
     assert bench.values.blobs["given"] == b"large"
     os.close(descriptor)
+
+
+# -- calls behind the one that runs
+
+
+async def queued(bench, count=3, **function):
+    """A worker that runs `call-1`, with others behind it in its channel."""
+    worker, sandbox = await bench.ready(**function)
+    bench.give(worker, *(bench.order(f"call-{n}", n) for n in range(1, count + 1)))
+    return worker, sandbox, [sandbox.hear()[0].call for _ in range(min(count, AHEAD))]
+
+
+async def test_calls_that_come_together_are_with_the_worker_at_once_and_end_in_order(bench):
+    _, sandbox, given = await queued(bench)
+
+    for call in given:
+        sandbox.say(bench.ended(call))
+    await bench.settle()
+
+    assert given == ["call-1", "call-2", "call-3"]
+    assert [end.call for end in bench.ends] == given
+
+
+async def test_a_worker_is_given_more_as_it_ends_what_it_has(bench):
+    _, sandbox, given = await queued(bench, AHEAD + 2)
+    with pytest.raises(BlockingIOError):
+        sandbox.hear()
+
+    sandbox.say(bench.ended(given[0]))
+    await bench.settle()
+
+    assert sandbox.hear()[0].call == f"call-{AHEAD + 1}"
+
+
+async def test_an_end_of_a_call_whose_turn_has_not_come_cannot_be_believed(bench):
+    _, sandbox, _ = await queued(bench)
+
+    sandbox.say(bench.ended("call-2"))
+    await bench.settle()
+
+    assert sandbox.is_killed
+
+
+async def test_only_the_call_that_ran_is_charged_when_the_worker_dies(bench):
+    _, sandbox, _ = await queued(bench)
+
+    sandbox.end(SandboxExit(signal=9))
+    await bench.settle()
+
+    assert [(end.call, end.is_charged) for end in bench.ends] == [
+        ("call-1", True),
+        ("call-2", False),
+        ("call-3", False),
+    ]
+
+
+async def test_each_call_has_its_whole_time_from_its_own_turn_on(bench):
+    _, sandbox, _ = await queued(bench, 2, timeout_seconds=60.0)
+    bench.clock.time += 50.0
+    sandbox.say(bench.ended("call-1"))
+    await bench.settle()
+
+    timers = [timer for timer in bench.timers if timer.seconds == 60.0]
+
+    assert [timer.is_cancelled for timer in timers] == [True, False]
+    assert bench.ends[0].seconds == 50.0
+
+
+async def test_calls_behind_one_that_takes_long_are_given_back(bench):
+    _, sandbox, _ = await queued(bench, AHEAD + 1)
+
+    bench.go_off(STALL_SECONDS)
+    await bench.settle()
+    message, _ = sandbox.hear()
+    assert isinstance(message, Recall)
+    sandbox.say(Recalled(calls=message.calls))
+    await bench.settle()
+
+    assert message.calls == tuple(f"call-{n}" for n in range(2, AHEAD + 1))
+    assert signal.SIGUSR1 in sandbox.signals
+    ends = {end.call: (end.outcome, end.is_charged) for end in bench.ends}
+    assert ends == {f"call-{n}": (CallEvent.LEASE_LOST, False) for n in range(2, AHEAD + 2)}
+
+
+async def test_calls_whose_turn_comes_in_time_stay(bench):
+    _, sandbox, _ = await queued(bench)
+    sandbox.say(bench.ended("call-1"))
+    await bench.settle()
+
+    bench.go_off(STALL_SECONDS)
+    await bench.settle()
+
+    assert [end.call for end in bench.ends] == ["call-1"]
+    with pytest.raises(BlockingIOError):
+        sandbox.hear()
+
+
+@pytest.mark.parametrize("call", ["call-1", "call-9"], ids=["it runs", "it is another's"])
+async def test_a_call_that_cannot_be_given_back_ends_the_worker(bench, call):
+    _, sandbox, _ = await queued(bench)
+
+    sandbox.say(Recalled(calls=(call,)))
+    await bench.settle()
+
+    assert sandbox.is_killed
+
+
+async def test_a_call_cancelled_before_its_turn_is_given_back_and_ends_without_harm_to_the_one_that_runs(bench):
+    worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
+
+    worker.cancel("call-2", Token(1, 2))
+    interrupt, recall = sandbox.hear()[0], sandbox.hear()[0]
+    sandbox.say(Recalled(calls=("call-2",)))
+    await bench.settle()
+
+    assert (interrupt, recall) == (Interrupt(call="call-2", reason=CallEvent.CANCELLED), Recall(calls=("call-2",)))
+    assert [(end.call, end.outcome) for end in bench.ends] == [("call-2", CallEvent.CANCELLED)]
+    assert not [timer for timer in bench.timers if timer.seconds == 5.0 and not timer.is_cancelled]
+
+
+async def test_a_cancelled_call_whose_turn_comes_all_the_same_has_its_grace_from_there(bench):
+    worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
+    worker.cancel("call-2", Token(1, 2))
+
+    sandbox.say(bench.ended("call-1"))
+    await bench.settle()
+    bench.go_off(5.0)
+    await bench.settle()
+
+    assert sandbox.is_killed
+    assert [(end.call, end.outcome) for end in bench.ends][-1] == ("call-2", CallEvent.CANCELLED)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from relight.protocol.calls import CallEvent
-from relight.protocol.channel import Ended, LoadFailed, Ready, Run
+from relight.protocol.channel import Ended, LoadFailed, Ready, Recall, Recalled, Run
 from relight.protocol.payload import Payload
 from relight.protocol.values import dump_input, load_exception, load_result
 
@@ -285,3 +286,74 @@ def test_a_worker_whose_agent_is_gone_leaves(agent: Any) -> None:
     agent.channel.close()
 
     assert agent.process.wait(20) == 0
+
+
+# -- calls behind the one that runs
+
+HOLD = """
+import time
+
+def hold(seconds):
+    print("began", flush=True)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return seconds
+"""
+
+
+def test_calls_that_come_together_run_one_after_the_other(agent: Any) -> None:
+    agent.load("double", "def double(x):\n    return 2 * x\n")
+
+    for n in range(20):
+        agent.start(n, call=f"call-{n}")
+    ends = [agent.end() for _ in range(20)]
+
+    assert [(end.call, value_of(end)) for end in ends] == [(f"call-{n}", 2 * n) for n in range(20)]
+
+
+def test_calls_that_have_not_begun_are_given_back_while_another_runs(agent: Any) -> None:
+    agent.load("hold", HOLD)
+    for n in (1, 2, 3):
+        agent.start(0.3 if n == 1 else 0, call=f"call-{n}")
+    while b"began" not in agent.wait_line():
+        pass
+
+    agent.send(Recall(calls=("call-3", "call-9")))
+    agent.process.send_signal(signal.SIGUSR1)
+
+    assert agent.receive() == Recalled(calls=("call-3",))
+    assert [agent.end().call, agent.end().call] == ["call-1", "call-2"]
+
+
+def test_a_call_interrupted_before_its_turn_does_not_begin(agent: Any) -> None:
+    agent.load("hold", HOLD)
+    agent.start(0.2, call="call-1")
+    agent.start(60, call="call-2")
+    while b"began" not in agent.wait_line():
+        pass
+
+    agent.interrupt(CallEvent.CANCELLED, call="call-2")
+
+    assert [(end.call, end.outcome) for end in (agent.end(), agent.end())] == [
+        ("call-1", CallEvent.SUCCEEDED),
+        ("call-2", CallEvent.CANCELLED),
+    ]
+
+
+def test_what_each_of_several_calls_writes_stands_after_its_own_note(agent: Any) -> None:
+    agent.load("say", "def say(x):\n    print(x)\n")
+    for n in (1, 2):
+        agent.start(f"line {n}", call=f"call-{n}")
+    for _ in range(2):
+        agent.end()
+
+    _, out, _ = agent.stop()
+
+    notes = [re.sub(r"\0\S+", "MARK", line.decode()) for line in out.splitlines()]
+    assert [line for line in notes if "end" not in line] == [
+        "MARK begin call-1",
+        "line 1",
+        "MARK begin call-2",
+        "line 2",
+    ]

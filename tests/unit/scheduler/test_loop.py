@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,12 @@ class World:
     def runs(self) -> list[tuple[str, Token]]:
         return [(run.call, run.token) for orders in self.flush() for run in orders.run]
 
+    def end(self, *runs: tuple[str, Token], seconds: float = 1.0) -> None:
+        """These attempts end well, after so many seconds each."""
+        for call, token in runs:
+            assert self.scheduler.release(call, token, seconds) is not None
+        self.scheduler.refill([self.key])
+
     def advance(self, seconds: float) -> None:
         self.clock.time += seconds
         self.scheduler.sweep()
@@ -149,7 +156,7 @@ def test_an_idle_worker_takes_the_next_call_at_once_and_orders_of_one_turn_are_o
     world.ready(2)
     sent = world.flush()
     for call, token in [(run.call, run.token) for run in sent[0].run]:
-        world.scheduler.release(call, token)
+        world.end((call, token))
     world.submit("c", "d")
 
     (orders,) = world.flush()
@@ -240,7 +247,7 @@ def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() ->
     unknown = world.node(workers=(held,))
 
     assert unknown == ()
-    assert world.scheduler.release("a", Token(6, 4)) is not None
+    world.end(("a", Token(6, 4)))
     assert [call for call, _ in world.runs()] == ["b"]
 
 
@@ -264,7 +271,7 @@ def test_an_idle_worker_leaves_after_its_window_and_a_busy_one_never() -> None:
     world.submit("a", "b")
     first, _ = world.ready(2)
     runs = world.runs()
-    world.scheduler.release(*runs[0])
+    world.end(runs[0])
     world.scheduler.heard("n1", ["b"])
 
     world.clock.time += 61
@@ -279,7 +286,7 @@ def test_an_idle_worker_of_another_function_makes_room() -> None:
     world.node()
     world.submit("a")
     (worker,) = world.ready()
-    world.scheduler.release(*world.runs()[0])
+    world.end(world.runs()[0])
     other = world.function("g", resources=Resources(cpu=2))
     world.submit("b", key=other)
     reason = world.scheduler.why_waiting("b", other)
@@ -397,3 +404,88 @@ def test_a_report_of_a_worker_that_is_not_the_nodes_own_changes_nothing(state: W
     world.scheduler.worker_changed("another", WorkerChange(worker=worker, state=state, at=1.0))
 
     assert [one.state for one in world.scheduler.workers()] == [WorkerState.PLACING]
+
+
+# -- calls ahead
+
+
+def brief(workers: int = 1) -> World:
+    """A function whose calls are known to be short, with so many workers that are idle."""
+    world = World(scaling=Scaling(max_workers=workers))
+    world.node()
+    world.submit(*(f"first-{n}" for n in range(workers)))
+    for worker in world.started():
+        world.report(worker, WorkerState.READY, credit=128)
+    world.end(*world.runs(), seconds=0.001)
+    return world
+
+
+def test_calls_that_are_long_or_unknown_are_given_one_at_a_time() -> None:
+    world = World(scaling=Scaling(max_workers=1))
+    world.node()
+    world.submit("a", "b", "c")
+    (worker,) = world.started()
+    world.report(worker, WorkerState.READY, credit=128)
+
+    first = world.runs()
+    world.end(*first, seconds=3.0)
+
+    assert [call for call, _ in first] == ["a"]
+    assert [call for call, _ in world.runs()] == ["b"]
+
+
+def test_short_calls_are_given_ahead_so_that_a_worker_does_not_wait_for_each() -> None:
+    world = brief()
+
+    world.submit(*(f"c{n}" for n in range(30)))
+
+    assert [call for call, _ in world.runs()] == [f"c{n}" for n in range(10)]
+
+
+def test_calls_ahead_are_spread_over_the_workers_there_are() -> None:
+    world = brief(2)
+
+    world.submit(*(f"c{n}" for n in range(6)))
+
+    assert sorted(len(worker.calls) for worker in world.scheduler.workers()) == [3, 3]
+
+
+def test_a_worker_that_has_been_at_one_call_for_long_is_given_none_ahead() -> None:
+    world = brief()
+    world.submit("long")
+    world.flush()
+
+    world.clock.time += 1.0
+    world.submit("next")
+
+    assert world.runs() == []
+
+
+def test_a_short_function_gets_another_worker_once_the_one_it_has_is_stuck() -> None:
+    world = brief()
+    world.scheduler._functions[world.key].spec = replace(
+        world.scheduler._functions[world.key].spec,
+        function=replace(world.scheduler._functions[world.key].spec.function, scaling=Scaling()),
+    )
+    world.submit("long", "behind")
+    assert world.started() == []
+
+    world.advance(1.0)
+    world.submit("next")
+
+    assert len(world.started()) == 1
+
+
+def test_a_call_that_is_given_back_goes_first() -> None:
+    world = brief()
+    world.submit("long", "behind")
+    runs = dict(world.runs())
+    lease = world.scheduler.release("behind", runs["behind"])
+    assert lease is not None
+
+    world.clock.time += 1.0
+    world.submit("later")
+    world.scheduler.submit([replace(lease.call, is_again=True)])
+    world.end(("long", runs["long"]))
+
+    assert next(call for call, _ in world.runs()) == "behind"

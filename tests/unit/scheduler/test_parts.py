@@ -147,23 +147,31 @@ def test_what_cannot_be_placed_says_what_is_missing(
 @given(
     st.integers(0, 10_000),
     st.integers(0, 100),
+    st.integers(0, 100),
     st.none() | st.floats(0.0001, 100),
     st.integers(0, 5),
     st.none() | st.integers(5, 50),
 )
 def test_the_number_of_workers_keeps_to_its_floor_and_ceiling(
-    waiting: int, running: int, mean: float | None, floor: int, ceiling: int | None
+    waiting: int, moving: int, stuck: int, mean: float | None, floor: int, ceiling: int | None
 ) -> None:
-    load = Load(waiting=waiting, running=running, mean_seconds=mean)
+    load = Load(waiting=waiting, moving=moving, stuck=stuck, mean_seconds=mean)
 
     wanted = wanted_workers(load, Scaling(min_workers=floor, max_workers=ceiling))
 
     assert floor <= wanted
     assert ceiling is None or wanted <= ceiling
     assert wanted >= 1 or not waiting
+    assert ceiling is not None or wanted <= max(floor, waiting + moving + stuck)
 
 
 def test_short_calls_ask_for_fewer_workers_than_long_ones() -> None:
-    short, long = (Load(waiting=100, running=0, mean_seconds=seconds) for seconds in (0.001, 10.0))
+    short, long = (Load(waiting=100, mean_seconds=seconds) for seconds in (0.001, 10.0))
 
     assert (wanted_workers(short, Scaling()), wanted_workers(long, Scaling())) == (1, 100)
+
+
+def test_a_worker_that_is_stuck_counts_as_none() -> None:
+    load = Load(waiting=1, stuck=2, mean_seconds=0.001)
+
+    assert wanted_workers(load, Scaling()) == 3

@@ -1,0 +1,92 @@
+"""The calls that one worker has, in the order in which it runs them.
+
+    waiting here ─▶ in its channel, behind another ─▶ running ─▶ over
+         ▲                      │
+         └──── given back ──────┘   (the one before takes long: they go to another worker)
+
+One runs; a few wait in the worker's channel, so that it never idles between two short calls.  Only the head can end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from relight.agent.attempts import Attempt
+from relight.protocol.errors import ProtocolError
+
+AHEAD = 16
+"""How many calls are with the worker at most, the running one included."""
+
+
+class Turns:
+    """Whose turn it is with one worker, and who comes next."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Attempt] = deque()
+        self._sent: dict[str, Attempt] = {}
+
+    @property
+    def head(self) -> Attempt | None:
+        """The attempt that runs."""
+        for attempt in self._sent.values():
+            return attempt
+        return None
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The calls that wait in the worker's channel."""
+        return tuple(islice(self._sent, 1, None))
+
+    @property
+    def has_others(self) -> bool:
+        """Whether anything waits behind the head."""
+        return len(self._sent) > 1 or bool(self._waiting)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything waits here."""
+        return bool(self._waiting)
+
+    def add(self, attempt: Attempt) -> None:
+        """It waits here."""
+        self._waiting.append(attempt)
+
+    def next(self) -> Attempt | None:
+        """The one that the worker is to be given now; None when none waits, or it has enough."""
+        if not self._waiting or len(self._sent) >= AHEAD:
+            return None
+        attempt = self._waiting.popleft()
+        self._sent[attempt.order.call] = attempt
+        return attempt
+
+    def running(self, call: str) -> Attempt:
+        """The attempt of which the worker says that it is over.  Raises ProtocolError when it cannot have run it."""
+        head = self.head
+        if head is None or head.order.call != call:
+            raise ProtocolError(f"cannot believe an end: {call[:40]!r} is not the call that this worker runs")
+        return head
+
+    def end(self, attempt: Attempt) -> None:
+        """What ran is over."""
+        del self._sent[attempt.order.call]
+
+    def give_back(self, call: str) -> Attempt:
+        """The worker gives a call back that it has not begun.  Raises ProtocolError for any other."""
+        if call not in self._sent or self.head is self._sent[call]:
+            raise ProtocolError(f"cannot take back {call[:40]!r}: it does not wait behind another call of this worker")
+        return self._sent.pop(call)
+
+    def leave(self, attempt: Attempt) -> bool:
+        """Take out one that waits here; False when the worker has it already."""
+        if attempt.order.call in self._sent:
+            return False
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
+        return True
+
+    def take_waiting(self) -> list[Attempt]:
+        """Take out all that wait here."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
