@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Forbidden,
         FunctionFailed,
         FunctionTimeout,
+        InvalidInput,
         InvalidRequest,
         LimitExceeded,
         NotFound,
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
     from relight.sdk.app import App
     from relight.sdk.call import Call, current_call, is_remote
     from relight.sdk.classes import enter, exit, method  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.file import File
     from relight.sdk.function import Function
     from relight.sdk.image import Image
+    from relight.sdk.inputs import Input
 
 __version__ = "0.1.0"
 
@@ -54,11 +57,14 @@ __all__ = [
     "CallState",
     "Conflict",
     "Deadlock",
+    "File",
     "Forbidden",
     "Function",
     "FunctionFailed",
     "FunctionTimeout",
     "Image",
+    "Input",
+    "InvalidInput",
     "InvalidRequest",
     "LimitExceeded",
     "NotFound",
@@ -83,8 +89,10 @@ _HOMES = {
     "App": "relight.sdk.app",
     "Call": "relight.sdk.call",
     "CallState": "relight.protocol.calls",
+    "File": "relight.sdk.file",
     "Function": "relight.sdk.function",
     "Image": "relight.sdk.image",
+    "Input": "relight.sdk.inputs",
     "Retries": "relight.protocol.manifest",
     "current_call": "relight.sdk.call",
     "enter": "relight.sdk.classes",

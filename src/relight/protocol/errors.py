@@ -29,6 +29,24 @@ class InvalidRequest(RelightError):
     code, status = "invalid_request", 400
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFault:
+    """What is wrong with one part of an input.  `pointer` says which, as a JSON pointer ("/items/0"; "" is the whole)."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidInput(InvalidRequest):
+    """An argument is not what the function asks for; `errors` says which, and why."""
+
+    code, status = "invalid_input", 422
+
+    def __init__(self, message: str, errors: tuple[InputFault, ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
 class Unauthenticated(RelightError):
     """No token, or one that this server does not know."""
 

@@ -23,9 +23,10 @@ class Inside:
     """Where this process is: nowhere special, or inside a worker.
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
+    `folder` is where the files of the running call lie, "" while it has none; it goes when the call has ended.
     """
 
-    __slots__ = ("app", "call", "environment", "is_loading", "is_worker", "platform")
+    __slots__ = ("app", "call", "environment", "folder", "is_loading", "is_worker", "platform")
 
     def __init__(self) -> None:
         self.is_worker = False
@@ -33,6 +34,7 @@ class Inside:
         self.call = ""
         self.app = ""
         self.environment = ""
+        self.folder = ""
         self.platform = ""
 
 

@@ -105,7 +105,11 @@ class ParameterSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodSpec:
-    """Something that can be called.  A plain function is one method whose `name` is empty."""
+    """Something that can be called.  A plain function is one method whose `name` is empty.
+
+    `input_schema` is the JSON Schema of its arguments as one object, `output_schema` that of what it returns, or of each
+    item it yields; None in what was deployed before there were any.
+    """
 
     name: str = ""
     parameters: tuple[ParameterSpec, ...] = ()
@@ -113,6 +117,8 @@ class MethodSpec:
     is_async: bool = False
     is_generator: bool = False
     doc: str = ""
+    input_schema: Json = None
+    output_schema: Json = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

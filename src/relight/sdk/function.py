@@ -261,8 +261,20 @@ class Fit:
             one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty for one in parameters
         ):
             self._least = sys.maxsize  # they must be named, so there is something to bind each time
-        self._bind = read.replace(parameters=parameters).bind
+        self._bind = self._with_demands(read.replace(parameters=parameters).bind)
         return self._bind
+
+    def _with_demands(self, bind: Callable[..., inspect.BoundArguments]) -> Callable[..., object]:
+        """Looks at the arguments too, where an Input demands something of one."""
+        if "relight.sdk.inputs" not in sys.modules:
+            return bind  # nobody has made an Input
+        from relight.sdk.inputs import constraint_check
+
+        look = constraint_check(self._raw, self._raw.__qualname__)
+        if look is None:
+            return bind
+        self._least = sys.maxsize
+        return lambda *args, **kwargs: look(bind(*args, **kwargs))
 
 
 class DeployedApp:
