@@ -81,7 +81,7 @@ class Deliveries:
         telling = self._telling(attempt)
         telling.items = item.number
         told = CallItem(call=item.call, token=attempt.order.token, number=item.number, payload=item.payload)
-        if descriptors or telling.sending is not None:
+        if descriptors or telling.sending is not None or telling.refusal is not None:
             self._follow(attempt, telling, self._send_item(attempt, telling, told, descriptors))
         else:
             self._outbox.item(told)

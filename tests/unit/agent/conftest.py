@@ -20,7 +20,7 @@ from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import TO_WORKER, Ended, Load, Ready
 from relight.protocol.codec import pack
-from relight.protocol.link import CallEnd, RunCall, WorkerSpec
+from relight.protocol.link import CallEnd, CallItem, RunCall, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
@@ -165,6 +165,7 @@ class FakeValues:
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    refusal: Exception | None = None
 
     async def fetch(self, digest: str) -> int:
         await self.gate.wait()
@@ -180,6 +181,16 @@ class FakeValues:
         assert end.result is not None
         return replace(end, result=replace(end.result, blob="given"))
 
+    async def keep(self, payload: Payload, descriptor: int) -> Payload:
+        await self.gate.wait()
+        data = os.pread(descriptor, 1 << 20, 0)
+        os.close(descriptor)
+        if self.refusal is not None:
+            raise self.refusal
+        name = f"kept-{len(self.blobs)}"
+        self.blobs[name] = data
+        return replace(payload, blob=name)
+
 
 class Bench:
     """One node's workers, with everything around them in the test's hand."""
@@ -188,6 +199,7 @@ class Bench:
         self.sandboxes, self.provider, self.values = FakeSandboxes(), FakeProvider(), FakeValues()
         self.clock, self.outbox = Clock(), Outbox()
         self.timers: list[Timer] = []
+        self.items: list[CallItem] = []
         self.ends: list[CallEnd] = []
         self.changes: list[Any] = []
         self.logs: list[Any] = []
@@ -271,6 +283,7 @@ class Bench:
         """Let the loop do all it can do, and take what there is to tell."""
         await self.workers_settled()
         while (report := self.outbox.take()) is not None:
+            self.items += report.items
             self.ends += report.ends
             self.changes += report.workers
             self.logs += report.logs
