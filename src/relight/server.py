@@ -102,8 +102,8 @@ class _Serving:
         self._control = control
         self._embedded = embedded
         self._run_folder = settings.data_dir / "run"
-        self._links = Links(control)
         self._http = HttpServer(build(control, _gateway_options(settings)), _http_options(settings))
+        self._links = Links(control, self._http.serve_stream)
         self._agent = LocalAgent(self._agent_options(), SystemClock(), self._agent_died)
         self._leave = asyncio.Event()
 

@@ -37,7 +37,7 @@ class Stream:
     def __init__(self, connection: Connection, number: int, service: str, detail: str) -> None:
         self.service = service
         self.detail = detail
-        self._connection = connection
+        self.connection = connection
         self._number = number
         self._chunks: deque[bytes] = deque()
         self._is_ended = False
@@ -53,7 +53,7 @@ class Stream:
                 return b""
             await self._wait()
         data = self._chunks.popleft()
-        self._connection.grant(self._number, len(data))
+        self.connection.grant(self._number, len(data))
         return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -62,19 +62,19 @@ class Stream:
 
     async def write(self, data: bytes) -> None:
         """Send bytes; waits while the other end is slow."""
-        while not self._reason and self._connection.room(self._number) <= 0:
+        while not self._reason and self.connection.room(self._number) <= 0:
             await self._wait()
         if self._reason:
             raise Unavailable(f"cannot write to the stream {self.service!r}: {self._reason}; try again")
-        self._connection.send_data(self._number, data)
+        self.connection.send_data(self._number, data)
 
     def finish(self) -> None:
         """Send no more; the other end reads what was sent, then the end."""
-        self._connection.finish(self._number)
+        self.connection.finish(self._number)
 
     def reset(self, reason: str) -> None:
         """Give it up; the other end's next read or write raises with `reason`."""
-        self._connection.reset(self._number, reason)
+        self.connection.reset(self._number, reason)
         self.on_reset(reason)
 
     # -- from the connection

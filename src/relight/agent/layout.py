@@ -1,6 +1,7 @@
 """What a worker's sandbox looks like: pure, from what the server asked and what the node has made ready.
 
 /run/relight/lib        our own rooms, first on the module path
+/run/relight/platform.sock   the way to the server, for calls of other functions
 the app's folder        the unpacked bundle, at the path it had where it was deployed; the worker starts in it
 the image's folders     the user's Python, at their own paths
 """
@@ -14,6 +15,7 @@ from relight.protocol.link import WorkerSpec
 from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec, path_inside
 
 LIBRARY = "/run/relight/lib"
+PLATFORM = "/run/relight/platform.sock"
 APP = "/run/relight/app"
 """Where the code is shown when its own folder is one that every sandbox has for itself."""
 
@@ -23,19 +25,21 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
-    """What a node has made ready for a worker: folders on this machine, and the mounts of its image."""
+    """What a node has made ready for a worker: folders on this machine, its way out, and the mounts of its image."""
 
     code: Path
     library: Path
+    platform: Path
     image: tuple[Mount, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A sandbox to start, and where its worker finds the app's modules."""
+    """A sandbox to start, and where its worker finds the app's modules, and the socket that leads to the server."""
 
     sandbox: SandboxSpec
     module_paths: tuple[str, ...]
+    platform: str
 
 
 def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isolation) -> Layout:
@@ -44,10 +48,11 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
     folder = _code_target(spec.code.folder)
     mounts = (
         Mount(source=str(provision.library), target=LIBRARY),
+        Mount(source=str(provision.platform), target=PLATFORM),
         Mount(source=str(provision.code), target=folder),
         *(mount for mount in provision.image if mount.target != folder),
     )
-    library, code = (path_inside(path, mounts, isolation) for path in (LIBRARY, folder))
+    library, platform, code = (path_inside(path, mounts, isolation) for path in (LIBRARY, PLATFORM, folder))
     return Layout(
         sandbox=SandboxSpec(
             id=worker,
@@ -60,6 +65,7 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
             isolation=isolation,
         ),
         module_paths=(code,),
+        platform=platform,
     )
 
 

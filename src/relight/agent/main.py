@@ -22,7 +22,8 @@ from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.node import Identity, Node
 from relight.agent.outbox import Outbox
-from relight.agent.provider import Provider
+from relight.agent.platform import Doors
+from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
 from relight.agent.values import Values
@@ -106,10 +107,13 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     values = Values(link, _folder(options.data_dir / "values"), clock)
     forbidden = (str(options.data_dir.parent), str(options.cache_dir))
     provider = Provider(
-        CodeCache(_folder(options.cache_dir / "code"), values, tasks),
-        library,
-        lambda image: host_mounts(image, forbidden=forbidden),
-        lambda: sandboxes.isolation,
+        Sources(
+            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks),
+            library=library,
+            image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
+            isolation=lambda: sandboxes.isolation,
+            doors=Doors(options.data_dir / "platform", link),
+        )
     )
     surroundings = Surroundings(
         sandboxes=sandboxes,

@@ -1,14 +1,16 @@
-"""Makes ready what workers need on this machine: the code, our own library, and the image."""
+"""Makes ready what workers need on this machine: the code, our own library, the image, and a way to the server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from relight.agent.code import CodeCache
 from relight.agent.layout import Layout, Provision, folders_within_code, lay_out
 from relight.agent.library import Library
+from relight.agent.platform import Doors
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import HostImage
 from relight.sandbox.spec import Isolation, Mount
@@ -17,29 +19,40 @@ ImageMounts = Callable[[HostImage], tuple[Mount, ...]]
 """The folders an image consists of.  Raises StartFailed for one that is not what it says, or must not be shown."""
 
 
-class Provider:
-    """`isolation` is asked for each worker, as it is known only once the machine has been looked at."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the parts come from.  `isolation` is asked for each worker: it is known once the machine has been looked at."""
 
-    def __init__(
-        self, code: CodeCache, library: Library, image_mounts: ImageMounts, isolation: Callable[[], Isolation]
-    ) -> None:
-        self._code = code
-        self._library = library
-        self._image_mounts = image_mounts
-        self._isolation = isolation
+    code: CodeCache
+    library: Library
+    image_mounts: ImageMounts
+    isolation: Callable[[], Isolation]
+    doors: Doors
+
+
+class Provider:
+    """Puts the parts of a worker in place, and takes away what was for it alone."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._from = sources
 
     def has(self, spec: WorkerSpec) -> bool:
         """Whether nothing has to be fetched for this worker."""
-        return self._code.find(spec.code) is not None
+        return self._from.code.find(spec.code) is not None
 
     async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
         """The sandbox of a worker, all of whose parts are in place.  Raises RelightError when one cannot be had."""
-        image = await asyncio.to_thread(self._image_mounts, spec.function.image)
-        library = await self._library.get(spec.function.image)
-        code = await self._code.get(spec.code)
+        image = await asyncio.to_thread(self._from.image_mounts, spec.function.image)
+        library = await self._from.library.get(spec.function.image)
+        code = await self._from.code.get(spec.code)
         _make_places(code, spec, image)
-        provision = Provision(code=code, library=library, image=image)
-        return lay_out(worker, spec, provision, self._isolation())
+        platform = await self._from.doors.open(worker)
+        provision = Provision(code=code, library=library, platform=platform, image=image)
+        return lay_out(worker, spec, provision, self._from.isolation())
+
+    def release(self, worker: str) -> None:
+        """Nothing of a worker is left: its way to the server closes."""
+        self._from.doors.close(worker)
 
 
 def _make_places(code: Path, spec: WorkerSpec, image: tuple[Mount, ...]) -> None:

@@ -18,15 +18,16 @@ from relight.clock import Clock
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import Ending, judge
+from relight.control.families import Awaited, Families
 from relight.control.newness import Newness
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Items, ReadItems, Submit
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
 from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
 from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
-from relight.protocol.views import CallQuery
+from relight.protocol.views import CallPlace, CallQuery
 from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
@@ -50,6 +51,10 @@ QueuedEnds = list[EndQueued]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
 
+TREE_CALLS = 10_000
+TREE_DEPTH = 200
+"""How much of a tree is shown; what reads JSON seldom goes much deeper."""
+
 PAYLOADS_IN_MEMORY = 2000
 """How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
 
@@ -63,6 +68,7 @@ class Calls:
         self._clock = clock
         self._streams = streams
         self._waiters = Waiters()
+        self._families = Families()
         self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
@@ -74,12 +80,12 @@ class Calls:
 
     # -- what callers ask
 
-    async def submit(self, workspace: str, submit: Submit) -> CallViews:
-        """Keep calls and start them; then wait up to `wait_seconds` for all of them to end.
+    async def submit(self, workspace: str, submit: Submit, *, worker: str = "") -> CallViews:
+        """Keep calls and start them; then wait up to `wait_seconds` for all of them to end.  `worker` asks, if one does.
 
         Raises NotFound or InvalidRequest before anything is kept, Conflict when an id was used before.
         """
-        asked = submit.calls
+        asked = self._families.adopt(self._scheduler, worker, submit.calls)
         if submit.is_again:
             there = await self._store.calls.existing(workspace, [request.id for request in asked])
             asked = tuple(request for request in asked if request.id not in there)
@@ -88,20 +94,41 @@ class Calls:
             raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
         ids = [request.id for request in submit.calls]
         look = partial(self._recall, workspace) if submit.is_again else _all_are_new
-        await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS), look)
-        return CallViews(calls=await self._views(workspace, ids))
+        awaited = Awaited(worker=worker, seconds=submit.wait_seconds, calls=ids, needs_all=True)
+        with self._families.asking(self._scheduler, awaited) as asking:
+            await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS), look)
+            views = await self._views(workspace, ids)
+            asking.is_over = all(view.state.is_final for view in views)
+        return CallViews(calls=views)
 
-    async def wait(self, workspace: str, query: Await) -> CallViews:
+    async def wait(self, workspace: str, query: Await, *, worker: str = "") -> CallViews:
         """Wait for one of `ids`, or for more of `group` than its end number `after`; then say where they stand."""
-        seconds = min(query.wait_seconds, MAX_WAIT_SECONDS)
+        awaited = Awaited(
+            worker=worker, seconds=query.wait_seconds, calls=query.ids, group=query.group, caller=query.caller
+        )
+        with self._families.asking(self._scheduler, awaited) as asking:
+            answer = await self._wait(workspace, query, min(query.wait_seconds, MAX_WAIT_SECONDS))
+            asking.is_over = any(view.state.is_final for view in answer.calls)
+        return answer
+
+    async def _wait(self, workspace: str, query: Await, seconds: float) -> CallViews:
         if query.group:
             return await self._wait_group(workspace, query, seconds)
         await self._waiters.wait_any(query.ids, seconds, partial(self._recall, workspace))
         return CallViews(calls=await self._views(workspace, query.ids))
 
-    async def items(self, workspace: str, query: ReadItems) -> Items:
+    async def items(self, workspace: str, query: ReadItems, *, worker: str = "") -> Items:
         """The items of a generator after number `taken`; waits for one.  Raises NotFound, Conflict."""
-        return await self._streams.read(workspace, query, partial(self._find, workspace))
+        awaited = Awaited(worker=worker, seconds=query.wait_seconds, calls=(query.call,))
+        with self._families.asking(self._scheduler, awaited) as asking:
+            answer = await self._streams.read(workspace, query, partial(self._find, workspace))
+            asking.is_over = bool(answer.items) or answer.call.state.is_final
+        return answer
+
+    async def tree(self, workspace: str, call_id: str) -> tuple[CallView, ...]:
+        """A call and those that came of it, oldest first: the nearest TREE_CALLS down to TREE_DEPTH.  Raises NotFound."""
+        views = await self._store.calls.tree(workspace, call_id, limit=TREE_CALLS, depth=TREE_DEPTH)
+        return tuple(map(self._explained, views)) if views else (await self._find(workspace, call_id),)
 
     async def show(self, workspace: str, call_id: str) -> CallDetail:
         """All that is known of a call.  Raises NotFound."""
@@ -129,6 +156,19 @@ class Calls:
                 [found], CallEvent.CANCELLED, Failure(code="cancelled", message="the call was cancelled")
             )
         return await self._find(workspace, call_id)
+
+    async def unfinished(self, workspace: str, named: Cancel) -> tuple[CallPlace, ...]:
+        """Those of the calls named, and of their group, that wait or run; the others need no cancelling."""
+        return await self._store.calls.unfinished_of(workspace, named.ids, named.group)
+
+    async def cancel_all(self, calls: Sequence[CallPlace]) -> int:
+        """Cancel calls, as `cancel` does; how many had not ended by then."""
+        places = ((call, FunctionKey(call.version, call.function, call.binding)) for call in calls)
+        found = [self._scheduler.cancel(call.id, key) for call, key in places]
+        waiting = [one for one in found if isinstance(one, WaitingCall)]
+        failure = Failure(code="cancelled", message="the call was cancelled")
+        await self._end_queued(waiting, CallEvent.CANCELLED, failure)
+        return sum(one is not None for one in found)
 
     async def cancel_version(self, version: str) -> int:
         """Cancel all that waits or runs of a version; how many that is."""
@@ -178,6 +218,7 @@ class Calls:
                 version = self._catalog.known(call.workspace, call.key.version)
                 bound = version.bind(call.key.function, call.key.binding)
                 self._scheduler.add_function(call.key, version.worker_spec(bound))
+            self._families.add(call)
         self._scheduler.submit(calls)
 
     def _waiting(self, version: Version, bound: Bound, request: CallRequest) -> WaitingCall:
@@ -191,6 +232,9 @@ class Calls:
             accept=request.accept,
             payload=request.payload if self._scheduler.waiting(key) < PAYLOADS_IN_MEMORY else None,
             expires_at=None if limit is None else self._clock.monotonic() + limit,
+            group=request.group,
+            parent=request.parent,
+            is_awaited=request.is_awaited,
         )
 
     async def recover(self) -> int:
@@ -202,6 +246,7 @@ class Calls:
             bound = version.bind(row.function, row.binding)
             self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
             call = self._recovered(row, version, bound)
+            self._families.add(call)
             if row.state is CallState.RUNNING and row.token is not None:
                 call.attempts = row.attempts
                 claim = Claimed(token=row.token, worker=row.worker, node=row.node, attempt=row.attempts + 1)
@@ -209,7 +254,24 @@ class Calls:
             else:
                 waiting.append(call)
         self._scheduler.submit(waiting)
+        for parent in self._families.parents():
+            if self._scheduler.lease(parent) is None:
+                await self._cancel_orphans(parent)
         return len(unfinished)
+
+    async def _cancel_orphans(self, parent: str) -> None:
+        """Nobody runs a call that had made others: unless it succeeded, those it waited for go too."""
+        for workspace in {child.workspace for child in self._families.awaited_of(parent)}:
+            view = await self._store.calls.get(workspace, parent)
+            if view is not None and view.state is not CallState.SUCCEEDED:
+                self._cancel_children(parent)
+
+    def _cancel_children(self, parent: str) -> None:
+        found = [self._scheduler.cancel(child.id, child.key) for child in self._families.awaited_of(parent)]
+        waiting = [one for one in found if isinstance(one, WaitingCall)]
+        if waiting:
+            why = f"the call that waited for it, {parent}, has ended"
+            self._run(self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message=why)))
 
     def _recovered(self, row: Unfinished, version: Version, bound: Bound) -> WaitingCall:
         key = key_of(version, bound)
@@ -224,6 +286,9 @@ class Calls:
             attempts=row.attempts,
             not_before=now + max(0.0, row.not_before - self._clock.now()),
             expires_at=None if limit is None else now + limit - age,
+            group=row.group,
+            parent=row.parent,
+            is_awaited=row.is_awaited,
         )
 
     # -- ends, as nodes report them
@@ -234,7 +299,8 @@ class Calls:
         for end in ends:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
-            lease = self._scheduler.release(end.call, end.token)
+            has_run = end.outcome is not CallEvent.LEASE_LOST
+            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)
                 continue
@@ -242,6 +308,7 @@ class Calls:
             judged[lease.call.workspace].append((lease, end, self._judge(lease, end)))
         for workspace, rows in judged.items():
             self._keep_ends(node, workspace, rows)
+        self._scheduler.refill({lease.call.key for rows in judged.values() for lease, _, _ in rows})
 
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """The scheduler took leases back: their node or their worker is gone."""
@@ -286,6 +353,9 @@ class Calls:
 
     def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
         self._write_ends(node, workspace, rows)
+        for lease, _, row in rows:
+            if row.event is not CallEvent.SUCCEEDED:
+                self._cancel_children(lease.call.id)
         again = [self._again(lease, row) for lease, _, row in rows if row.event in _AGAIN]
         if again:
             self._streams.restart([lease for lease, _, row in rows if row.event in _AGAIN])
@@ -304,7 +374,9 @@ class Calls:
     def _again(self, lease: Lease, row: End) -> WaitingCall:
         delay = max(0.0, row.not_before - self._clock.now())
         attempts = lease.attempt if row.is_charged else lease.attempt - 1
-        return replace(lease.call, attempts=attempts, not_before=self._clock.monotonic() + delay, expires_at=None)
+        return replace(
+            lease.call, attempts=attempts, not_before=self._clock.monotonic() + delay, expires_at=None, is_again=True
+        )
 
     def _on_kept(
         self,
@@ -326,6 +398,7 @@ class Calls:
                 self._publish(view)
 
     def _publish(self, view: CallView) -> None:
+        self._families.remove(view.id)
         self._waiters.publish(view)
         self._streams.ended(view)
 

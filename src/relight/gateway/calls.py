@@ -5,8 +5,8 @@ from __future__ import annotations
 from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, Answer, Ask, StreamAnswer, frame_answer, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.problems import PROBLEM_TYPE, HttpProblem, problem_of, problem_of_failure
-from relight.gateway.render import call_detail, call_view, json_value, plain
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallViews, Submit
+from relight.gateway.render import call_detail, call_tree, call_view, json_value, plain
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallViews, Cancel, Submit
 from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import Failure, InvalidRequest, RelightError, ValueIsPython
 from relight.protocol.payload import JSON, RAW, Payload
@@ -22,8 +22,8 @@ async def submit(platform: Platform, ask: Ask) -> Answer:
     message = await ask.frame(Submit)
     if len(message.calls) > MAX_CALLS:
         raise InvalidRequest(f"cannot submit {len(message.calls)} calls at once: the limit is {MAX_CALLS}; send fewer")
-    ask.check_app(*(one.app for one in message.calls))
-    return frame_answer(_checked(ask, await platform.calls.submit(ask.workspace, message)))
+    ask.check_calls(message.calls)
+    return frame_answer(_checked(ask, await platform.calls.submit(ask.workspace, message, worker=ask.worker)))
 
 
 async def wait(platform: Platform, ask: Ask) -> Answer:
@@ -31,16 +31,17 @@ async def wait(platform: Platform, ask: Ask) -> Answer:
     query = await ask.frame(Await)
     if len(query.ids) > MAX_CALLS:
         raise InvalidRequest(f"cannot wait for {len(query.ids)} calls at once: the limit is {MAX_CALLS}; name fewer")
-    work = platform.calls.wait(ask.workspace, query)
+    if ask.environment and query.ids and query.wait_seconds:  # what is not a worker's to see is not its to wait for
+        _checked(ask, await platform.calls.wait(ask.workspace, Await(ids=query.ids)))
+    work = platform.calls.wait(ask.workspace, query, worker=ask.worker)
     return frame_answer(_checked(ask, await (ask.unless_gone(work) if query.wait_seconds else work)))
 
 
 async def list_calls(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/calls"""
-    ask.check_app(ask.query("app") or ask.app)
     query = CallQuery(
         app=ask.query("app") or ask.app,
-        environment=ask.query("environment"),
+        environment=ask.query("environment") or ask.environment,
         function=ask.query("function"),
         state=_state(ask.query("state")),
         limit=ask.whole("limit", 50, most=MAX_PAGE),
@@ -48,14 +49,22 @@ async def list_calls(platform: Platform, ask: Ask) -> Answer:
         parent=ask.query("parent"),
         since=ask.moment("since"),
     )
+    ask.check_calls((query,))
     return json_answer({"calls": plain(await platform.calls.list(ask.workspace, query))})
 
 
 async def show(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/calls/{call}"""
     detail = await platform.calls.show(ask.workspace, ask.params["call"])
-    ask.check_app(detail.call.app)
+    ask.check_calls((detail.call,))
     return frame_answer(detail) if ask.speaks_frames else json_answer(call_detail(detail))
+
+
+async def tree(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/calls/{call}/tree"""
+    views = await platform.calls.tree(ask.workspace, ask.params["call"])
+    ask.check_calls(views)
+    return json_answer({"tree": call_tree(views, ask.params["call"]), "calls": len(views)})
 
 
 async def cancel(platform: Platform, ask: Ask) -> Answer:
@@ -63,6 +72,16 @@ async def cancel(platform: Platform, ask: Ask) -> Answer:
     await _check_call(platform, ask)
     view = await platform.calls.cancel(ask.workspace, ask.params["call"])
     return frame_answer(view) if ask.speaks_frames else json_answer(call_view(view))
+
+
+async def cancel_many(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/calls/cancel"""
+    named = await ask.frame(Cancel)
+    if len(named.ids) > MAX_CALLS:
+        raise InvalidRequest(f"cannot cancel {len(named.ids)} calls at once: the limit is {MAX_CALLS}; name fewer")
+    calls = await platform.calls.unfinished(ask.workspace, named)
+    ask.check_calls(calls)
+    return json_answer({"cancelled": await platform.calls.cancel_all(calls)})
 
 
 async def retry(platform: Platform, ask: Ask) -> Answer:
@@ -75,11 +94,11 @@ async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     """GET /v1/calls/{call}/result"""
     call = ask.params["call"]
     view = (await platform.calls.show(ask.workspace, call)).call
-    ask.check_app(view.app)
+    ask.check_calls((view,))
     seconds = ask.whole("wait", 0, most=int(MAX_WAIT_SECONDS))
     if seconds and not view.state.is_final:
         query = Await(ids=(call,), wait_seconds=seconds)
-        view = (await ask.unless_gone(platform.calls.wait(ask.workspace, query))).calls[0]
+        view = (await ask.unless_gone(platform.calls.wait(ask.workspace, query, worker=ask.worker))).calls[0]
     if not view.state.is_final:
         return pending_answer(view)
     check_success(view)
@@ -87,12 +106,12 @@ async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
 
 
 async def _check_call(platform: Platform, ask: Ask) -> None:
-    if ask.app:
-        ask.check_app((await platform.calls.show(ask.workspace, ask.params["call"])).call.app)
+    if ask.app or ask.environment:
+        ask.check_calls(((await platform.calls.show(ask.workspace, ask.params["call"])).call,))
 
 
 def _checked(ask: Ask, views: CallViews) -> CallViews:
-    ask.check_app(*(view.app for view in views.calls))
+    ask.check_calls(views.calls)
     return views
 
 

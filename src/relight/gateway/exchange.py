@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NewType, TypeVar
+from typing import Any, NewType, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -36,6 +36,18 @@ BYTES_TYPE = "application/octet-stream"
 
 MAX_MOMENT = 1e11
 """The year 5138: what is larger was meant in milliseconds."""
+
+
+class Placed(Protocol):
+    """A call, asked for or told of."""
+
+    @property
+    def app(self) -> str:
+        """The app it is of."""
+
+    @property
+    def environment(self) -> str:
+        """Where that is deployed."""
 
 
 class ClientGone(Exception):
@@ -102,6 +114,32 @@ class Ask:
             raise Forbidden(
                 f"cannot answer for another app: this token is for app {own!r} alone; use a token for all apps"
             )
+
+    @property
+    def environment(self) -> str:
+        """The one environment that the caller may see: a worker's own; empty for all."""
+        return self.principal.environment
+
+    @property
+    def worker(self) -> str:
+        """The worker that asks, from inside its sandbox; empty for everybody else."""
+        return self.principal.worker
+
+    def check_environment(self, *environments: str) -> None:
+        """Raise Forbidden when one of these is not where the worker that asks runs."""
+        own = self.principal.environment
+        if own and any(environment != own for environment in environments):
+            raise Forbidden(
+                f"cannot answer for another environment: the worker that asks runs in {own!r}, and may call and read "
+                "there alone; ask from outside, or deploy what it needs to the same environment"
+            )
+
+    def check_calls(self, calls: Iterable[Placed]) -> None:
+        """Raise Forbidden when one of these calls is of an app or an environment that the caller may not see."""
+        if self.principal.app or self.principal.environment:
+            for call in calls:
+                self.check_app(call.app)
+                self.check_environment(call.environment)
 
     def header(self, name: bytes) -> str:
         """A header's value by its name in lower case; empty when it is not there."""

@@ -23,6 +23,9 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]"})
 PEER_UID = "relight.peer_uid"
 """Where the server puts the uid at the other end of a unix socket, in the scope's state."""
 
+PRINCIPAL = "relight.principal"
+"""Where the server puts who asks, when that is known from the way they came."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosts:
@@ -49,7 +52,7 @@ class Hosts:
 
 def check_source(ask: Ask, hosts: Hosts) -> None:
     """Refuse what a browser was tricked into sending.  Raises a problem."""
-    if peer_uid(ask) is not None:
+    if peer_uid(ask) is not None or _known(ask) is not None:
         return
     host, origin = ask.header(b"host"), ask.header(b"origin")
     if not hosts.take(host):
@@ -65,6 +68,9 @@ def check_source(ask: Ask, hosts: Hosts) -> None:
 
 def authenticate(ask: Ask, tokens: Tokens) -> Principal:
     """Who asks.  Raises a problem (401) with the challenge that HTTP wants, or Forbidden."""
+    known = _known(ask)
+    if known is not None:
+        return known
     uid = peer_uid(ask)
     if uid is not None:
         if uid not in (os.geteuid(), 0):
@@ -83,6 +89,13 @@ def authorize(ask: Ask, route: Route) -> None:
     """Whether they may.  Raises Forbidden that says what is missing."""
     principal = ask.principal
     what = f"{route.method} {route.path}"
+    if principal.worker:
+        if not route.for_workers:
+            raise Forbidden(
+                f"cannot {what}: it was asked from inside a worker, which may only call functions and read calls in its "
+                "own environment; ask from outside"
+            )
+        return
     if not principal.scope.includes(route.scope):
         raise Forbidden(
             f"cannot {what}: it needs a token of scope {route.scope.value!r}, and this one is of scope "
@@ -102,6 +115,11 @@ def peer_uid(ask: Ask) -> int | None:
     """The uid at the other end of a unix socket; None for TCP."""
     uid: int | None = ask.scope.get("state", {}).get(PEER_UID)
     return uid
+
+
+def _known(ask: Ask) -> Principal | None:
+    principal: Principal | None = ask.scope.get("state", {}).get(PRINCIPAL)
+    return principal
 
 
 def _without_port(host: str) -> str:

@@ -47,6 +47,14 @@ async def show(platform: Platform, ask: Ask) -> Answer:
     return json_answer(plain(spec))
 
 
+async def stats(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/apps/{app}/functions/{function}/stats"""
+    function = ask.params["function"].partition(".")[0]
+    return json_answer(
+        plain(await platform.deploys.stats(ask.workspace, ask.params["app"], _environment(ask), function))
+    )
+
+
 async def _submit(platform: Platform, ask: Ask) -> CallView:
     body, said = await ask.json()
     function, _, method = ask.params["function"].partition(".")
@@ -117,4 +125,6 @@ def _preferred_wait(header: str) -> float | None:
 
 
 def _environment(ask: Ask) -> str:
-    return ask.query("environment", "main") or "main"
+    environment = ask.query("environment") or ask.environment or "main"
+    ask.check_environment(environment)
+    return environment

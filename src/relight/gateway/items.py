@@ -39,7 +39,7 @@ async def read(platform: Platform, ask: Ask) -> Answer:
     query = await ask.frame(ReadItems)
     if ask.app or ask.environment:
         ask.check_calls(((await platform.calls.show(ask.workspace, query.call)).call,))
-    work = platform.calls.items(ask.workspace, query)
+    work = platform.calls.items(ask.workspace, query, worker=ask.worker)
     return frame_answer(await (ask.unless_gone(work) if query.wait_seconds else work))
 
 
@@ -71,7 +71,7 @@ class _Reading:
     async def next(self, seconds: float) -> Items:
         """What comes after those that were taken; nothing after so many seconds."""
         query = ReadItems(call=self.call, taken=self.taken, wait_seconds=seconds)
-        return await self.platform.calls.items(self.ask.workspace, query)
+        return await self.platform.calls.items(self.ask.workspace, query, worker=self.ask.worker)
 
     async def cancel(self) -> None:
         """Its caller has gone."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Protocol
 
-from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Items, ReadItems, Submit
+from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.views import (
     AppView,
+    CallPlace,
     CallQuery,
+    FunctionStats,
     LogQuery,
     LogRecord,
     NodeView,
@@ -25,23 +27,32 @@ from relight.protocol.workers import WorkerView
 class Calls(Protocol):
     """Calls, taken in and told about."""
 
-    async def submit(self, workspace: str, submit: Submit, /) -> CallViews:
-        """Keep calls; wait up to `wait_seconds` for all of them."""
+    async def submit(self, workspace: str, submit: Submit, /, *, worker: str = "") -> CallViews:
+        """Keep calls; wait up to `wait_seconds` for all of them.  `worker` is the one that asks, if one does."""
 
-    async def wait(self, workspace: str, query: Await, /) -> CallViews:
+    async def wait(self, workspace: str, query: Await, /, *, worker: str = "") -> CallViews:
         """Wait for one of the calls named."""
 
-    async def items(self, workspace: str, query: ReadItems, /) -> Items:
+    async def items(self, workspace: str, query: ReadItems, /, *, worker: str = "") -> Items:
         """The items of a generator past those that were taken; waits for one."""
 
     async def show(self, workspace: str, call_id: str, /) -> CallDetail:
         """All that is known of a call."""
+
+    async def tree(self, workspace: str, call_id: str, /) -> tuple[CallView, ...]:
+        """A call and those that came of it, oldest first.  Raises NotFound."""
 
     async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
         """Calls, newest first."""
 
     async def cancel(self, workspace: str, call_id: str, /) -> CallView:
         """Cancel a call."""
+
+    async def unfinished(self, workspace: str, named: Cancel, /) -> tuple[CallPlace, ...]:
+        """Those of the calls named that wait or run."""
+
+    async def cancel_all(self, calls: Sequence[CallPlace], /) -> int:
+        """Cancel calls; how many had not ended."""
 
 
 class Retries(Protocol):
@@ -62,6 +73,9 @@ class Deploys(Protocol):
 
     async def function(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionSpec:
         """What was deployed under a name."""
+
+    async def stats(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionStats:
+        """How much of a function waits and runs."""
 
     async def stop(self, workspace: str, app: str, environment: str, /) -> int:
         """Stop an app; how many calls were cancelled."""

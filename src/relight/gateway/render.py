@@ -6,6 +6,7 @@ A result that is JSON is shown as its value; one that only Python can open as it
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -55,6 +56,19 @@ def call_detail(detail: CallDetail) -> dict[str, Json]:
         "attempts": plain(detail.attempts),
         "worker_intervals": plain(detail.worker_intervals),
     }
+
+
+def call_tree(views: Sequence[CallView], root: str) -> dict[str, Json]:
+    """Calls, oldest first, each with the `children` it made; `root` is the one at the top, and a parent stands before its own."""
+    children: dict[str, list[Json]] = {view.id: [] for view in views}
+    top: dict[str, Json] = {}
+    for view in views:
+        shown: dict[str, Json] = {**call_view(view), "children": children[view.id]}
+        if view.id == root:
+            top = shown
+        else:
+            children[view.parent].append(shown)
+    return top
 
 
 def log_line(record: LogRecord) -> bytes:

@@ -20,9 +20,11 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from relight.gateway.app import Gateway
-from relight.gateway.guard import PEER_UID
+from relight.gateway.carried import ByteStream, CarriedTransport
+from relight.gateway.guard import PEER_UID, PRINCIPAL
 from relight.gateway.problems import PROBLEM_TYPE, problem_of
 from relight.protocol.errors import InvalidRequest, RelightError, TooLarge, Unavailable
+from relight.protocol.views import Principal
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 20.0
@@ -63,11 +65,20 @@ class HttpServer:
             timeout_graceful_shutdown=int(serving.stop_seconds),
             limit_concurrency=serving.max_connections,
         )
+        self._config = config
         self._server = _Server(config)
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until `stop`; the sockets are listening ones, and are closed at the end."""
         await self._server.serve(sockets=list(sockets))
+
+    async def serve_stream(self, stream: ByteStream, principal: Principal) -> None:
+        """Serve a connection that comes as a stream, to `principal`; returns when it has ended."""
+        if self._server.should_exit:
+            stream.finish()
+            return
+        protocol = _Protocol(self._config, self._server.server_state, {PRINCIPAL: principal})
+        await CarriedTransport(stream, protocol).run()
 
     def stop(self) -> None:
         """Take no more connections, let short requests end, tell those that wait to ask again; `serve` then returns."""

@@ -1,26 +1,33 @@
 """One node's link: Hello, Welcome, then orders out and reports in until it is gone.
 
-Streams that an agent may open: `blob` (its detail a digest: the server sends the bytes) and `blob-put` (the agent sends
-them, the server answers `kept` once they are on disk and are what the digest says).
+Streams that an agent may open: `blob` (its detail a digest: the server sends the bytes), `blob-put` (the agent sends
+them, the server answers `kept` once they are on disk and are what the digest says) and `platform` (its detail a worker of
+that node, which speaks HTTP on it from inside its sandbox).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 
 from relight.control.nodes import Nodes
 from relight.control.platform import Control
 from relight.protocol.codec import pack
 from relight.protocol.errors import Forbidden, NotFound, ProtocolError
 from relight.protocol.link import TO_SERVER, Hello, Orders, Reports
+from relight.protocol.views import Principal
 from relight.transport import Connection, Stream
+
+ServeHttp = Callable[[Stream, Principal], Awaitable[None]]
+"""Answers the requests that come on a stream, as those of somebody; returns when the stream has ended."""
 
 
 class Links:
     """Takes nodes in.  Give its methods to `transport.listen_unix`."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, serve_http: ServeHttp) -> None:
         self._control = control
+        self._serve_http = serve_http
         self._sessions: dict[Connection, Session] = {}
 
     def on_connect(self, connection: Connection) -> None:
@@ -48,9 +55,17 @@ class Links:
         elif stream.service == "blob-put":
             await blobs.put(aiter(stream), stream.detail)
             await stream.write(b"kept")
+        elif stream.service == "platform":
+            await self._serve_http(stream, self._worker_of(stream))
+            return
         else:
             raise ProtocolError(f"cannot open {stream.service!r}: this server offers no such service")
         stream.finish()
+
+    def _worker_of(self, stream: Stream) -> Principal:
+        """Who speaks on a `platform` stream: the node says so, and may only name a worker of its own."""
+        session = self._sessions.get(stream.connection)
+        return self._control.nodes.principal(session.node if session is not None else "", stream.detail)
 
     def close(self) -> None:
         """Hang up on every node; they will dial again."""
@@ -63,29 +78,29 @@ class Links:
 
 
 class Session:
-    """What is known of one link."""
+    """What is known of one link.  `node` is who is at its other end, empty before its Hello."""
 
     def __init__(self, connection: Connection, nodes: Nodes) -> None:
         self._connection = connection
         self._nodes = nodes
-        self._node = ""
+        self.node = ""
 
     def on_message(self, data: bytes) -> None:
         """Hello first, reports after.  Raises ProtocolError, which ends the link, for anything else."""
         message = TO_SERVER.unpack(data)
-        if isinstance(message, Hello) and not self._node:
+        if isinstance(message, Hello) and not self.node:
             welcome = self._nodes.connect(message, self._send)
-            self._node = message.node
+            self.node = message.node
             self._connection.send(pack(welcome))
-        elif isinstance(message, Reports) and self._node:
-            self._nodes.report(self._node, message)
+        elif isinstance(message, Reports) and self.node:
+            self._nodes.report(self.node, message)
         else:
             raise Forbidden("cannot take the message: a link begins with one Hello")
 
     def on_closed(self) -> None:
         """The link is gone."""
-        if self._node:
-            self._nodes.disconnect(self._node, self._send)
+        if self.node:
+            self._nodes.disconnect(self.node, self._send)
 
     def _send(self, orders: Orders) -> None:
         self._connection.send(pack(orders))

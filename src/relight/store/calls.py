@@ -11,7 +11,7 @@ from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequ
 from relight.protocol.codec import pack, unpack
 from relight.protocol.errors import Failure
 from relight.protocol.payload import Payload
-from relight.protocol.views import CallQuery
+from relight.protocol.views import CallPlace, CallQuery
 from relight.store.database import Database
 from relight.store.queries import queries
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
@@ -159,6 +159,11 @@ class CallTable:
         }
         return await self._views("list_children" if query.parent else "list", value)
 
+    async def tree(self, workspace: str, call_id: str, *, limit: int, depth: int) -> tuple[CallView, ...]:
+        """A call and its descendants, oldest first, without their results: the nearest `limit`, down to `depth`."""
+        value = {"workspace": workspace, "id": call_id, "limit": limit, "depth": depth}
+        return await self._views("tree", value)
+
     async def group_ended(self, workspace: str, group: str, after: int, limit: int) -> tuple[CallView, ...]:
         """The calls of a group that ended past end number `after`, in the order of their ends."""
         return await self._views(
@@ -180,6 +185,20 @@ class CallTable:
             return {one: unpack(row[0], Payload) for one, row in rows.items() if row is not None}
 
         return await self._database.write("payload", work)
+
+    async def unfinished_of(self, workspace: str, ids: Sequence[str], group: str) -> tuple[CallPlace, ...]:
+        """Those of `ids`, and of a group, that wait or run: read in the writer's turn, as whoever cancels a call may have
+        submitted it a moment ago."""
+
+        def work(connection: sqlite3.Connection) -> tuple[CallPlace, ...]:
+            named = [{"workspace": workspace, "id": one} for one in ids]
+            rows = [row for one in named for row in connection.execute(self._sql["unfinished_one"], one)]
+            if group:
+                rows += connection.execute(self._sql["unfinished_group"], {"workspace": workspace, "group": group})
+            names = ("id", "app", "environment", "version", "function", "binding")
+            return tuple(CallPlace(**dict(zip(names, row, strict=True))) for row in rows)
+
+        return await self._database.write("unfinished_of", work)
 
     async def request(self, workspace: str, call_id: str, new_call: str) -> CallRequest | None:
         """What a call asked for, as a request of a new one; None when it is not kept."""
@@ -248,6 +267,7 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "method": request.method,
         "in_group": request.group,
         "parent": request.parent,
+        "is_awaited": int(request.is_awaited),
         "binding": request.binding,
         "accept": json.dumps(request.accept),
         "at": row.at,
@@ -304,7 +324,7 @@ def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
 
 def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
     (call_id, workspace, app, environment, version, function, method, binding, *rest) = row
-    accept, state, attempts, epoch, n, worker, node, not_before, submitted_at = rest
+    accept, state, attempts, epoch, n, worker, node, not_before, submitted_at, group, parent, is_awaited = rest
     return Unfinished(
         id=str(call_id),
         workspace=str(workspace),
@@ -322,6 +342,9 @@ def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         node=str(node),
         not_before=_time(not_before) or 0.0,
         submitted_at=_time(submitted_at) or 0.0,
+        group=str(group),
+        parent=str(parent),
+        is_awaited=bool(is_awaited),
     )
 
 

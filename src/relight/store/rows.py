@@ -76,6 +76,9 @@ class Unfinished:
     node: str
     not_before: float
     submitted_at: float
+    group: str = ""
+    parent: str = ""
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import TO_WORKER, Ended, Load, Ready
 from relight.protocol.codec import pack
-from relight.protocol.link import CallEnd, CallItem, RunCall, WorkerSpec
+from relight.protocol.link import CallEnd, CallItem, LogLines, RunCall, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
@@ -192,6 +192,13 @@ class FakeValues:
         return replace(payload, blob=name)
 
 
+class Line:
+    """A line that was told."""
+
+    def __init__(self, group: LogLines, text: str) -> None:
+        self.text, self.call, self.source, self.worker = text, group.call, group.source, group.worker
+
+
 class Bench:
     """One node's workers, with everything around them in the test's hand."""
 
@@ -286,7 +293,8 @@ class Bench:
             self.items += report.items
             self.ends += report.ends
             self.changes += report.workers
-            self.logs += report.logs
+            self.logs += [Line(group, text) for group in report.logs for text in group.texts]
+            self.outbox.lines_kept(report.log_batch)
 
     async def workers_settled(self) -> None:
         """Let the loop do all it can do."""

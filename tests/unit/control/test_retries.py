@@ -18,7 +18,7 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manif
 from relight.protocol.payload import Payload
 from relight.protocol.views import CallQuery
 from relight.scheduler.loop import Timing
-from relight.store.rows import NewVersion
+from relight.store.rows import NewCall, NewVersion
 from relight.store.store import Store, open_store
 
 WS = "default"
@@ -81,10 +81,13 @@ async def test_a_retry_of_a_stopped_app_says_so(control: Control) -> None:
         await control.retries.retry(WS, first.id)
 
 
-async def test_calls_are_listed_by_their_parent_and_by_when_they_were_submitted(control: Control) -> None:
+async def test_calls_are_listed_by_their_parent_and_by_when_they_were_submitted(
+    store: Store, control: Control
+) -> None:
     parent, child = request(), request(parent="call-p")
-    await control.calls.submit(WS, Submit(calls=(parent, child)))
-    at = (await control.calls.show(WS, child.id)).call.submitted_at
+    view = (await control.calls.submit(WS, Submit(calls=(parent,)))).calls[0]
+    at = view.submitted_at
+    await store.calls.submit(WS, [NewCall(request=child, version=view.version, at=at)])
 
     assert [view.id for view in await control.calls.list(WS, CallQuery(parent="call-p"))] == [child.id]
     assert await control.calls.list(WS, CallQuery(parent="call-p", function="g")) == ()

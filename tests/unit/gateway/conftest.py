@@ -7,7 +7,7 @@ import hashlib
 import http.client
 import json
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from relight.gateway.app import Gateway, Options, build
 from relight.gateway.exchange import Limits
 from relight.gateway.guard import Hosts
 from relight.gateway.serving import HttpServer, Serving
-from relight.protocol.api import Await, CallDetail, CallViews, Deploy, Deployed, Submit
+from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Submit
 from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
 from relight.protocol.link import GpuFact
@@ -27,7 +27,9 @@ from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.views import (
     AppView,
+    CallPlace,
     CallQuery,
+    FunctionStats,
     LogQuery,
     LogRecord,
     NodeView,
@@ -56,7 +58,7 @@ class FakeCalls:
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def submit(self, workspace: str, submit: Submit, /) -> CallViews:
+    async def submit(self, workspace: str, submit: Submit, /, *, worker: str = "") -> CallViews:
         assert workspace == "default"
         views = []
         for one in submit.calls:
@@ -72,7 +74,7 @@ class FakeCalls:
             views.append(view)
         return CallViews(calls=tuple(views))
 
-    async def wait(self, workspace: str, query: Await, /) -> CallViews:
+    async def wait(self, workspace: str, query: Await, /, *, worker: str = "") -> CallViews:
         self.waiting.set()
         if query.wait_seconds >= 5 and not all(self.views[one].state.is_final for one in query.ids):
             try:
@@ -95,6 +97,21 @@ class FakeCalls:
         view = replace((await self.show(workspace, call_id)).call, state=CallState.CANCELLED)
         self.views[call_id] = view
         return view
+
+    async def unfinished(self, workspace: str, named: Cancel, /) -> tuple[CallPlace, ...]:
+        views = [
+            view for view in self.views.values() if view.id in named.ids or (view.group and view.group == named.group)
+        ]
+        return tuple(
+            CallPlace(id=one.id, app=one.app, environment=one.environment, version="v", function="f", binding="")
+            for one in views
+            if not one.state.is_final
+        )
+
+    async def cancel_all(self, calls: Sequence[CallPlace], /) -> int:
+        for call in calls:
+            self.views[call.id] = replace(self.views[call.id], state=CallState.CANCELLED)
+        return len(calls)
 
     def put(self, view: CallView) -> None:
         """A call as a test wants it."""
@@ -123,6 +140,9 @@ class FakeDeploys:
 
     async def function(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionSpec:
         return FunctionSpec(name=name, module="m", qualname=name, image=IMAGE)
+
+    async def stats(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionStats:
+        return FunctionStats(backlog=len(app), running=len(environment), workers=len(name))
 
     async def stop(self, workspace: str, app: str, environment: str, /) -> int:
         self.stopped.append((app, environment))

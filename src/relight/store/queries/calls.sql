@@ -1,6 +1,6 @@
 -- submit: keep a call; one whose id is there stays as it is
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, binding, accept, submitted_at, payload_blob, payload)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :binding, :accept, :at, :payload_blob, :payload)
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, accept, submitted_at, payload_blob, payload)
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :accept, :at, :payload_blob, :payload)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- claim: a call is in a worker's hands, unless a newer token has it or it has ended
@@ -50,6 +50,17 @@ WHERE workspace = :workspace AND parent = :parent AND parent <> '' AND (:app = '
     AND (:state = '' OR state = :state) AND (:before = '' OR id < :before) AND submitted_at >= :since
 ORDER BY id DESC LIMIT :limit;
 
+-- tree: a call, those it made, those these made and so on down, without their results; nearest first where there are too many
+WITH RECURSIVE family (id, depth) AS (
+    SELECT :id, 0
+    UNION ALL
+    SELECT child.id, family.depth + 1 FROM family JOIN calls AS child INDEXED BY calls_by_parent
+        ON child.workspace = :workspace AND child.parent = family.id AND child.parent <> '' AND family.depth < :depth
+    LIMIT :limit
+)
+SELECT calls.workspace, calls.id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure
+FROM family JOIN calls ON calls.workspace = :workspace AND calls.id = family.id ORDER BY calls.id;
+
 -- group_ended: the calls of a group past an end, in the order of their ends
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence > :after ORDER BY sequence LIMIT :limit;
@@ -57,6 +68,13 @@ WHERE workspace = :workspace AND in_group = :group AND sequence > :after ORDER B
 -- group_oldest: the call of a group that has waited longest
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence = 0 ORDER BY id LIMIT 1;
+
+-- unfinished_one: a call that waits or runs
+SELECT id, app, environment, version, function, binding FROM calls WHERE workspace = :workspace AND id = :id AND sequence = 0;
+
+-- unfinished_group: the calls of a group that wait or run
+SELECT id, app, environment, version, function, binding FROM calls
+WHERE workspace = :workspace AND in_group = :group AND sequence = 0 AND in_group <> '';
 
 -- payload: what one call was given
 SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
@@ -70,7 +88,7 @@ WHERE workspace = :workspace AND call = :call ORDER BY token_epoch, token_n;
 
 -- unfinished: every call that waits or runs, oldest first
 SELECT id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
-    worker, node, not_before, submitted_at
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited
 FROM calls WHERE sequence = 0 ORDER BY workspace, id;
 
 -- forget: drop some of the calls that ended before a time
