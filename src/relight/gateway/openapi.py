@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from enum import Enum
 
 from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, NDJSON_TYPE
-from relight.gateway.problems import PROBLEM_TYPE
+from relight.gateway.problems import PROBLEM_TYPE, problem_schema
 from relight.gateway.routes import Route
 from relight.protocol.api import MEDIA_TYPE, CallDetail
 from relight.protocol.calls import CallView
-from relight.protocol.errors import ERRORS
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.views import AppView, LogRecord, NodeView, TokenView
@@ -102,21 +101,7 @@ def _problem() -> dict[str, Json]:
 
 
 def _schemas() -> dict[str, Json]:
-    codes: list[Json] = [*sorted(ERRORS)]
-    schemas: dict[str, Json] = {
-        "Problem": {
-            "type": "object",
-            "required": ["type", "title", "status", "detail", "code", "retryable"],
-            "properties": {
-                "type": {"type": "string"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string"},
-                "code": {"enum": codes},
-                "retryable": {"type": "boolean"},
-            },
-        }
-    }
+    schemas: dict[str, Json] = {"Problem": problem_schema()}
     for kind in _SHOWN:
         _add(kind, schemas)
     call = schemas["CallView"]

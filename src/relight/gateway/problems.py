@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from relight.protocol.errors import ERRORS, Failure, InvalidRequest, RelightError, TooLarge
+from relight.protocol.errors import ERRORS, Failure, InvalidInput, InvalidRequest, RelightError, TooLarge
 from relight.protocol.manifest import Json
 
 PROBLEM_TYPE = "application/problem+json"
@@ -35,7 +35,29 @@ class HttpProblem(Exception):
 
 def problem_of(error: RelightError, status: int | None = None) -> dict[str, Json]:
     """An error as a problem."""
-    return _problem(error.code, str(error), status or error.status, is_retryable=error.retryable)
+    problem = _problem(error.code, str(error), status or error.status, is_retryable=error.retryable)
+    if isinstance(error, InvalidInput):
+        problem["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in error.errors]
+    return problem
+
+
+def problem_schema() -> dict[str, Json]:
+    """What a problem looks like."""
+    fault: Json = {"type": "object", "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}}}
+    codes: list[Json] = [*sorted(ERRORS)]
+    return {
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "retryable"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"enum": codes},
+            "retryable": {"type": "boolean"},
+            "errors": {"type": "array", "items": fault, "description": "of invalid_input: what is wrong, and where"},
+        },
+    }
 
 
 def problem_of_failure(call: str, failure: Failure) -> dict[str, Json]:

@@ -27,7 +27,7 @@ async def show(platform: Platform, ask: Ask) -> Answer:
 
 async def describe(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/apps/{app}/openapi.json"""
-    app, environment = ask.params["app"], ask.place()
+    app, environment = ask.params["app"], environment_of(ask)
     views = await platform.deploys.apps(ask.workspace)
     names = next((view.functions for view in views if (view.app, view.environment) == (app, environment)), ())
     specs = [await platform.deploys.function(ask.workspace, app, environment, name) for name in names or ("",)]
@@ -43,6 +43,13 @@ async def check_body(platform: Platform, ask: Ask, body: bytes, said: Json) -> N
         check_arguments(ask.params["app"], spec, method, said)
     else:
         await asyncio.to_thread(check_arguments, ask.params["app"], spec, method, said)
+
+
+def environment_of(ask: Ask) -> str:
+    """Which environment is asked for: a worker's own, `main` where nothing is said.  Raises Forbidden."""
+    environment = ask.query("environment") or ask.environment or "main"
+    ask.check_environment(environment)
+    return environment
 
 
 def schema_of(app: str, spec: FunctionSpec, method: MethodSpec) -> dict[str, Json]:
@@ -125,7 +132,7 @@ def _renamed(schema: Json, prefix: str) -> Json:
 
 async def _find(platform: Platform, ask: Ask) -> tuple[FunctionSpec, MethodSpec | None]:
     function, _, name = ask.params["function"].partition(".")
-    spec = await platform.deploys.function(ask.workspace, ask.params["app"], ask.place(), function)
+    spec = await platform.deploys.function(ask.workspace, ask.params["app"], environment_of(ask), function)
     return spec, spec.method(name)
 
 

@@ -310,11 +310,13 @@ def _tested(tests: Sequence[Callable[[Any, str], Sequence[InputFault]]], inner: 
     return convert
 
 
-def refuse(faults: Sequence[InputFault], what: str = "the function") -> InvalidInput:
-    """The error that tells what is wrong with the arguments of a call."""
+def refuse(
+    faults: Sequence[InputFault], what: str = "the function", see: str = "its annotations say what it takes"
+) -> InvalidInput:
+    """The error that tells what is wrong with the arguments of a call of `what`; `see` says what to do."""
     said = "; ".join(f"{_name(fault.pointer)}{fault.detail}" for fault in faults[:3])
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return InvalidInput(f"cannot call {what}: {said}{more}; `relight schema` shows what it takes", tuple(faults))
+    return InvalidInput(f"cannot call {what}: {said}{more}; {see}", tuple(faults))
 
 
 def _name(pointer: str) -> str:
