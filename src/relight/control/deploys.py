@@ -15,8 +15,8 @@ from relight.protocol.api import Deploy, Deployed
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.manifest import FunctionSpec, Manifest
-from relight.protocol.views import AppView
-from relight.protocol.workers import WorkerState
+from relight.protocol.views import AppView, FunctionStats
+from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey
 from relight.scheduler.state import Worker
@@ -87,6 +87,17 @@ class Deploys:
     async def function(self, workspace: str, app: str, environment: str, name: str) -> FunctionSpec:
         """What was deployed under that name.  Raises NotFound with the nearest right one."""
         return (await self._catalog.route(workspace, app, environment)).function(name)
+
+    async def stats(self, workspace: str, app: str, environment: str, name: str) -> FunctionStats:
+        """How much of a function waits and runs now.  Raises NotFound with the nearest right one."""
+        version = await self._catalog.route(workspace, app, environment)
+        version.function(name)
+        workers = [one for one in self._scheduler.workers() if one.key[:2] == (version.id, name)]
+        return FunctionStats(
+            backlog=self._scheduler.backlog(version.id, name),
+            running=sum(len(worker.calls) for worker in workers),
+            workers=sum(STATES[worker.state].takes_calls for worker in workers),
+        )
 
     async def stop(self, workspace: str, app: str, environment: str) -> int:
         """Let a name lead nowhere, cancel its calls and stop its workers; how many calls were cancelled."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from relight.blobs.store import BlobStore
 from relight.clock import SystemClock, now_ms
 from relight.control.newness import Newness
 from relight.control.platform import Control, Rules, open_control
-from relight.protocol.api import Submit
+from relight.protocol.api import Await, Cancel, Submit
 from relight.protocol.calls import CallRequest, CallState
-from relight.protocol.errors import Conflict
+from relight.protocol.errors import Conflict, NotFound
 from relight.protocol.ids import made_at_ms, new_id
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
+from relight.protocol.views import FunctionStats
 from relight.scheduler.loop import Timing
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.store.rows import NewCall, NewVersion
@@ -105,6 +108,31 @@ async def test_asking_again_is_answered_with_the_call_as_it_stands(control: Cont
 
     assert [(view.id, view.state) for view in views.calls] == [(call, CallState.QUEUED)]
     assert data_of(queued(control, call)) == b"first"
+
+
+async def test_a_group_and_calls_by_name_are_cancelled_at_once_even_while_they_are_being_kept(control: Control) -> None:
+    ids = [new_id("call", now_ms() + 1) for _ in range(4)]
+    grouped = Submit(calls=tuple(replace(request(one, b"1"), group="group-1") for one in ids[:3]))
+    keeping = asyncio.ensure_future(control.calls.submit(WS, grouped))
+    await asyncio.sleep(0)
+    await control.calls.submit(WS, submit(ids[3], b"1"))
+
+    named = Cancel(ids=(ids[3], "call-gone"), group="group-1")
+    cancelled = await control.calls.cancel_all(await control.calls.unfinished(WS, named))
+
+    await keeping
+    views = (await control.calls.wait(WS, Await(ids=tuple(ids)))).calls
+    assert (cancelled, {view.state for view in views}) == (4, {CallState.CANCELLED})
+    assert await control.calls.unfinished(WS, named) == ()
+
+
+async def test_what_waits_of_a_function_is_counted(control: Control) -> None:
+    for _ in range(2):
+        await control.calls.submit(WS, submit(new_id("call", now_ms() + 1), b"1"))
+
+    assert await control.deploys.stats(WS, "a", "main", "f") == FunctionStats(backlog=2)
+    with pytest.raises(NotFound, match="it has 'f'"):
+        await control.deploys.stats(WS, "a", "main", "F")
 
 
 async def test_an_old_id_that_nobody_used_is_started_once_it_is_kept(control: Control) -> None:

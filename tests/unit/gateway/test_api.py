@@ -44,6 +44,12 @@ async def test_a_function_is_shown_with_all_its_fields(api: Api) -> None:
     assert (shown.name, shown.timeout_seconds, shown.retries.count) == ("Reader", 600.0, 0)
 
 
+async def test_how_much_of_a_function_waits_and_runs_is_told(api: Api) -> None:
+    stats = (await api.ask("GET", "/v1/apps/a/functions/Reader.read/stats?environment=staging")).json
+
+    assert (stats.backlog, stats.running, stats.workers) == (1, len("staging"), len("Reader"))
+
+
 async def test_an_app_is_stopped_where_it_is_named(api: Api) -> None:
     reply = await api.ask("POST", "/v1/apps/a%2Fb/stop?environment=staging")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relight.protocol.api import MEDIA_TYPE, Await, CallDetail, CallViews, Submit
+from relight.protocol.api import MEDIA_TYPE, Await, CallDetail, CallViews, Cancel, Submit
 from relight.protocol.calls import CallRequest, CallState, CallView
 from relight.protocol.codec import pack, unpack
 from relight.protocol.errors import Failure
@@ -197,6 +197,17 @@ async def test_a_call_is_cancelled(api: Api) -> None:
     api.platform.calls.put(VIEW)
 
     assert (await api.ask("POST", "/v1/calls/call-1/cancel")).json.state == "cancelled"
+
+
+async def test_many_calls_are_cancelled_by_one_request(api: Api) -> None:
+    for number in range(3):
+        api.platform.calls.put(replace(VIEW, id=f"call-{number}", group="group-1" if number else ""))
+
+    named = pack(Cancel(ids=("call-0", "call-gone"), group="group-1"))
+    reply = await api.ask("POST", "/v1/calls/cancel", named, Content_Type=MEDIA_TYPE)
+
+    assert reply.json.cancelled == 3
+    assert {view.state for view in api.platform.calls.views.values()} == {CallState.CANCELLED}
 
 
 @pytest.mark.parametrize(
