@@ -77,8 +77,9 @@ def measure_idle(seconds: float, folder: Path) -> Idle:
     try:
         is_up = select.select([process.stdout], [], [], START_SECONDS)[0] and process.stdout.readline()
         if not is_up:
-            raise RuntimeError(f"cannot measure an idle server: it did not start; it said {folder}/server.log")
-        time.sleep(seconds)
+            raise RuntimeError(
+                f"cannot measure an idle server: it did not start; it said:\n{(folder / 'server.log').read_text()}"
+            )
         before = processes.cpu_seconds(process.pid)
         time.sleep(seconds)
         used = processes.cpu_seconds(process.pid) - before
