@@ -3,6 +3,9 @@
 A message travels as `[u32 length of header][header: JSON][attachments]`; the header is `[kind, fields, lengths]`, and a
 field of type `bytes` holds the index of its attachment, so that user values are never escaped or copied into text.
 Fields equal to their default are left out; unknown fields are ignored; unknown kinds are refused.
+
+Each class has one encoder and one decoder, written as source from its fields and compiled when first used: a call crosses
+seven messages, and a loop over the fields of each would cost more than anything else that is done for it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ Encoder = Callable[[Any, Attachments], Json]
 Decoder = Callable[[Any, Attachments], Any]
 
 _LENGTH = struct.Struct("!I")
-_PLAIN = (str, int, float, bool)
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_load = json.JSONDecoder().raw_decode
 
 
 def pack(message: object) -> bytes:
@@ -34,9 +38,7 @@ def pack(message: object) -> bytes:
     attachments: Attachments = []
     kind: Any = type(message)
     fields = _encoder(kind)(message, attachments)
-    header = json.dumps(
-        [type(message).__name__, fields, [len(data) for data in attachments]], separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    header = _dump([kind.__name__, fields, list(map(len, attachments))]).encode()
     return b"".join((_LENGTH.pack(len(header)), header, *attachments))
 
 
@@ -49,12 +51,12 @@ class Kinds:
     def unpack(self, data: bytes) -> object:
         """The message in `data`.  Raises ProtocolError when it is malformed or of an unknown kind."""
         try:
-            size = _LENGTH.unpack_from(data)[0]
-            name, fields, lengths = json.loads(data[4 : 4 + size])
+            end = 4 + _LENGTH.unpack_from(data)[0]
+            name, fields, lengths = _load(str(data[4:end], "utf-8"))[0]
             kind = self._kinds.get(name)
             if kind is None:
                 raise ProtocolError(f"cannot read a message of kind {str(name)[:40]!r}: this end does not know it")
-            return _decoder(kind)(fields, _cut(data, 4 + size, lengths))
+            return _decoder(kind)(fields, _cut(data, end, lengths))
         except (struct.error, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
             raise ProtocolError(f"cannot read a message of {len(data)} bytes: {error}") from error
 
@@ -97,61 +99,119 @@ def _cut(data: bytes, start: int, lengths: list[int]) -> Attachments:
     return attachments
 
 
-# -- one converter for each type, made once
+# -- one pair of functions for each class, made once
 
 
 @cache
 def _encoder(kind: Any) -> Encoder:
-    """How a value of this type becomes JSON; the types are fixed at import, so the cache is a table."""
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_encoder(kind)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is bytes:
-        return _attach
-    if origin in (Union, types.UnionType) and len(arguments) == 2:
-        inner = _encoder(_present(arguments))
-        return lambda value, out: None if value is None else inner(value, out)
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        item = _encoder(arguments[0])
-        return lambda value, out: [item(one, out) for one in value]
-    if origin is tuple:
-        parts = [_encoder(argument) for argument in arguments]
-        return lambda value, out: [part(one, out) for part, one in zip(parts, value, strict=True)]
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return lambda value, out: value.value
-    return lambda value, out: value
+    """How a dataclass becomes JSON; the classes are fixed at import, so the cache is a table."""
+    names: dict[str, Any] = {}
+    lines = ["def convert(value, out):", " plain = {}"]
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        put = f"plain[{field.name!r}] = {_encoding(hints[field.name], 'part', names)}"
+        default = _default(field)
+        lines.append(f" part = value.{field.name}")
+        if default is _ALWAYS:
+            lines.append(f" {put}")
+        else:
+            lines.append(f" if part is not {(it := _name(names, default))} and part != {it}: {put}")
+    encoder: Encoder = _compiled([*lines, " return plain"], names)
+    return encoder
 
 
 @cache
 def _decoder(kind: Any) -> Decoder:
-    """How JSON becomes a value of this type."""
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_decoder(kind)
+    """How JSON becomes a dataclass."""
+    names: dict[str, Any] = {"absent": _ALWAYS, "expect": _expect}
+    lines = ["def convert(plain, data):", " expect(plain, dict)", " get = plain.get"]
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        part = f"_{field.name}"
+        decoding = _decoding(hints[field.name], part, names)
+        default = _default(field)
+        if default is _ALWAYS:
+            lines += [f" {part} = plain[{field.name!r}]", f" {part} = {decoding}"]
+        else:
+            lines.append(f" {part} = get({field.name!r}, absent)")
+            lines.append(f" {part} = {_name(names, default)} if {part} is absent else {decoding}")
+    given = ", ".join(f"{field.name}=_{field.name}" for field in dataclasses.fields(kind))
+    decoder: Decoder = _compiled([*lines, f" return {_name(names, kind)}({given})"], names)
+    return decoder
+
+
+def _encoding(kind: Any, value: str, names: dict[str, Any]) -> str:
+    """The expression that makes plain data of `value`, a variable that holds a `kind`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if _is_message(kind):
+        return f"{_name(names, _encoder(kind))}({value}, out)"
     if kind is bytes:
-        return lambda plain, data: data[plain]
-    if origin in (Union, types.UnionType) and len(arguments) > 2:
-        return lambda plain, data: plain  # `Json`: it is what it says
-    if origin in (Union, types.UnionType):
-        inner = _decoder(_present(arguments))
-        return lambda plain, data: None if plain is None else inner(plain, data)
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        item = _decoder(arguments[0])
-        return lambda plain, data: tuple([item(one, data) for one in _expect(plain, list)])
+        return f"{_name(names, _attach)}({value}, out)"
+    if origin in (Union, types.UnionType) and len(arguments) == 2:
+        return f"None if {value} is None else {_encoding(_present(arguments), value, names)}"
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"[{_encoding(arguments[0], 'one', names)} for one in {value}]"
     if origin is tuple:
-        parts = [_decoder(argument) for argument in arguments]
-        return lambda plain, data: tuple(
-            [part(one, data) for part, one in zip(parts, _expect(plain, list), strict=True)]
-        )
+        parts = [_encoding(argument, f"{value}[{at}]", names) for at, argument in enumerate(arguments)]
+        return f"[{', '.join(parts)}]"
+    return f"{value}.value" if isinstance(kind, type) and issubclass(kind, Enum) else value
+
+
+def _decoding(kind: Any, plain: str, names: dict[str, Any]) -> str:
+    """The expression that makes a `kind` of `plain`, a variable that holds plain data."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if _is_message(kind):
+        return f"{_name(names, _decoder(kind))}({plain}, data)"
+    if kind is bytes:
+        return f"data[{plain}]"
+    if origin in (Union, types.UnionType) and len(arguments) > 2:
+        return plain  # `Json`: it is what it says
+    if origin in (Union, types.UnionType):
+        return f"None if {plain} is None else {_decoding(_present(arguments), plain, names)}"
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"tuple([{_decoding(arguments[0], 'one', names)} for one in expect({plain}, list)])"
+    if origin is tuple:
+        return f"{_name(names, _tuple_of(arguments))}({plain}, data)"
     if isinstance(kind, type) and issubclass(kind, tuple):
-        return lambda plain, data: kind(*plain)
+        return f"{_name(names, kind)}(*{plain})"
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return lambda plain, data: kind(plain)
+        return f"{_name(names, kind)}({plain})"
     if kind is float:
-        return lambda plain, data: float(_expect(plain, (int, float)))
-    if kind in _PLAIN:
-        return lambda plain, data: _expect(plain, kind)
+        return f"{plain} if {plain}.__class__ is float else float(expect({plain}, {_name(names, (int, float))}))"
+    if kind in (str, int, bool):
+        return f"({plain} if {plain}.__class__ is {kind.__name__} else expect({plain}, {kind.__name__}))"
     raise TypeError(f"no message can hold a {kind}")
+
+
+def _tuple_of(kinds: tuple[Any, ...]) -> Decoder:
+    """How a list becomes a tuple of these types."""
+    names: dict[str, Any] = {"expect": _expect}
+    heads = [f"part{at}" for at in range(len(kinds))]
+    parts = [_decoding(kind, head, names) for kind, head in zip(kinds, heads, strict=True)]
+    lines = [
+        "def convert(plain, data):",
+        f" {', '.join(heads)}, = expect(plain, list)",
+        f" return ({', '.join(parts)},)",
+    ]
+    decoder: Decoder = _compiled(lines, names)
+    return decoder
+
+
+def _compiled(lines: list[str], names: dict[str, Any]) -> Any:
+    # The source is made of the names of our own fields, which are identifiers; nothing of a message gets into it.
+    exec("\n".join(lines), names)
+    return names["convert"]
+
+
+def _name(names: dict[str, Any], thing: object) -> str:
+    """The name by which the source means `thing`."""
+    name = f"it{len(names)}"
+    names[name] = thing
+    return name
+
+
+def _is_message(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
 
 
 def _present(arguments: tuple[object, ...]) -> object:
@@ -168,31 +228,6 @@ def _expect(plain: Any, kind: Any) -> Any:
     if isinstance(plain, kind):
         return plain
     raise TypeError(f"{str(plain)[:40]!r} is not a {kind}")
-
-
-def _dataclass_encoder(kind: Any) -> Encoder:
-    hints = typing.get_type_hints(kind)
-    rows = [(field.name, _encoder(hints[field.name]), _default(field)) for field in dataclasses.fields(kind)]
-
-    def encode(value: object, out: Attachments) -> Json:
-        plain: dict[str, Json] = {}
-        for name, convert, default in rows:
-            part = getattr(value, name)
-            if part is not default and part != default:
-                plain[name] = convert(part, out)
-        return plain
-
-    return encode
-
-
-def _dataclass_decoder(kind: Any) -> Decoder:
-    hints = typing.get_type_hints(kind)
-    rows = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(kind)}
-
-    def decode(plain: Any, data: Attachments) -> Any:
-        return kind(**{name: rows[name](part, data) for name, part in plain.items() if name in rows})
-
-    return decode
 
 
 _ALWAYS = object()

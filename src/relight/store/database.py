@@ -58,6 +58,9 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = 1")
+    connection.execute("PRAGMA temp_store = MEMORY")  # else what undoes a statement is kept in files
+    connection.execute("PRAGMA cache_size = -32768")  # KiB: a group of writes must fit, or its pages go out twice
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     return connection
 
 

@@ -5,7 +5,8 @@ sync, a thousand at once wait for one sync too.  The statements themselves take 
 they would wait for the interpreter's lock before and after each of them, which costs more than all of them together.
 
 A write may be patient: it waits so many seconds for a company to be committed with.  A write that fails is undone alone
-(a savepoint) and its own future says why; if the commit fails, all of its writes do.
+and its own future says why: the group is run again with savepoints, so a write may be run twice, once for nothing.  If
+the commit fails, all of its writes do.
 """
 
 from __future__ import annotations
@@ -92,18 +93,26 @@ class Journal:
         group: list[Write[object]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            began = time.perf_counter()
-            while self._waiting:
-                group.append(write := self._waiting.popleft())
-                write.run(self._connection)
-                if time.perf_counter() - began > GROUP_SECONDS:
-                    break
+            self._fill(group)
         except sqlite3.Error as error:
             group = group or [self._waiting.popleft()]
             _fail(group, error)
         self._due = 0.0 if self._waiting else None
         self._committing = group
         self._commits.put(True)
+
+    def _fill(self, group: list[Write[object]]) -> None:
+        """Run what waits; if one fails, run all of it once more, each so that it can be undone alone."""
+        began = time.perf_counter()
+        try:
+            while self._waiting and time.perf_counter() - began < GROUP_SECONDS:
+                group.append(write := self._waiting.popleft())
+                write.result = write.work(self._connection)
+        except Exception:  # noqa: BLE001  # whatever it is, it is that write's own, and told to it below
+            self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
+            for write in group:
+                write.run(self._connection)
 
     def _run(self) -> None:
         """The other thread: commit whenever told to."""
