@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from collections.abc import Mapping as Keywords
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from relight.clock import now_ms
 from relight.protocol.api import Await, Cancel
-from relight.protocol.calls import CallState, CallView
+from relight.protocol.calls import CallState
 from relight.protocol.errors import InvalidRequest, ProtocolError
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.inside import inside
@@ -203,30 +203,19 @@ def _gather(session: Session, calls: Sequence[str], timeout: float | None) -> St
 
 
 def _tree(session: Session, call: str) -> Steps[CallNode]:
-    view: CallView = (yield from session.connection.server.show(call)).call
-    name = f"{view.function}.{view.method}" if view.method else view.function
-    return (yield from _below(session, CallNode(id=view.id, function=name, state=view.state)))
+    answer = yield from session.connection.server.tree(call)
+    root = answer.get("tree") if isinstance(answer, dict) else None
+    if not isinstance(root, dict):
+        raise ProtocolError(f"cannot read what {call} called: the answer has no tree; is this a relight server?")
+    return _node(root)
 
 
-def _below(session: Session, node: CallNode) -> Steps[CallNode]:
-    children: list[CallNode] = []
-    page = _read_page((yield from session.connection.server.children(node.id)))
-    while page:
-        children += page
-        page = _read_page((yield from session.connection.server.children(node.id, page[-1].id)))
-    for at, child in enumerate(children):
-        children[at] = yield from _below(session, child)
-    return replace(node, children=tuple(reversed(children)))
-
-
-def _read_page(answer: Json) -> list[CallNode]:
-    calls = answer.get("calls") if isinstance(answer, dict) else None
-    if not isinstance(calls, list):
-        raise ProtocolError("cannot read the calls below a call: the answer has none; is this a relight server?")
-    return [_read_node(one) for one in calls if isinstance(one, dict)]
-
-
-def _read_node(said: dict[str, Json]) -> CallNode:
+def _node(said: dict[str, Json]) -> CallNode:
     function, method = str(said.get("function", "")), str(said.get("method") or "")
-    name = f"{function}.{method}" if method else function
-    return CallNode(id=str(said.get("id", "")), function=name, state=CallState(str(said.get("state", ""))))
+    below = said.get("children")
+    return CallNode(
+        id=str(said.get("id", "")),
+        function=f"{function}.{method}" if method else function,
+        state=CallState(str(said.get("state", ""))),
+        children=tuple(_node(one) for one in below if isinstance(one, dict)) if isinstance(below, list) else (),
+    )

@@ -19,8 +19,6 @@ from relight.protocol.views import LogRecord, RunEnded
 M = TypeVar("M")
 
 JSON_TYPE = "application/json"
-PAGE = 1000
-"""How many calls one answer lists at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +94,9 @@ def stats(app: str, function: str, environment: str) -> Request:
     return plain("GET", path + query({"environment": environment}))
 
 
-def children(parent: str, before: str = "") -> Request:
-    """The calls that a call made, newest first."""
-    return plain("GET", "/v1/calls" + query({"parent": parent, "before": before, "limit": PAGE}))
-
-
-def show(call: str) -> Request:
-    """All that is known of a call."""
-    return Request(method="GET", path=f"/v1/calls/{quoted(call)}", accept=MEDIA_TYPE)
+def tree(call: str) -> Request:
+    """A call, and those that it made, and so on."""
+    return plain("GET", f"/v1/calls/{quoted(call)}/tree")
 
 
 def deploy(message: Deploy) -> Request:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from relight.clock import Clock
-from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
+from relight.protocol.api import Await, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.errors import RelightError, Unavailable
 from relight.protocol.manifest import Json
 from relight.protocol.payload import INLINE_BYTES, Payload
@@ -104,13 +104,9 @@ class Server:
         """Wait until one has ended, or as long as it says."""
         return requests.read_views((yield from self.ask(requests.wait(message))))
 
-    def show(self, call: str) -> Steps[CallDetail]:
-        """All that is known of a call.  Raises NotFound."""
-        return requests.read_frame((yield from self.ask(requests.show(call))), CallDetail)
-
-    def children(self, parent: str, before: str = "") -> Steps[Json]:
-        """The calls that a call made, newest first, a page of them."""
-        return requests.read_json((yield from self.ask(requests.children(parent, before))))
+    def tree(self, call: str) -> Steps[Json]:
+        """A call, and those that it made, and so on.  Raises NotFound."""
+        return requests.read_json((yield from self.ask(requests.tree(call))))
 
     def cancel(self, call: str) -> Steps[None]:
         """Cancel a call; one that has ended stays as it ended."""
