@@ -13,14 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from relight.protocol.api import (
     MEDIA_TYPE,
     Await,
-    CallDetail,
     CallViews,
     Cancel,
     Deploy,
@@ -125,10 +123,8 @@ class Platform:
         if parts[0] == "calls" and parts[-1] == "cancel":
             self._cancel(parts[1])
             return Reply(status=200, body=b"{}")
-        if parts == ["calls"]:
-            return self._list(parse_qs(urlsplit(request.path).query))
-        if parts[0] == "calls":
-            return frame(CallDetail(call=self._known(parts[1])))
+        if parts[0] == "calls" and parts[-1] == "tree":
+            return Reply(status=200, body=json.dumps({"tree": self._tree(self._known(parts[1]))}).encode())
         if parts[0] == "apps" and parts[-1] == "stats":
             return Reply(
                 status=200, body=json.dumps({"backlog": len(self.waiting), "running": 0, "workers": 2}).encode()
@@ -210,8 +206,8 @@ class Platform:
         ]
         before = sum(view.state.is_final for view in self.calls.values())
         for call in named:
-            self._known(call)
-            self._cancel(call)
+            if call in self.calls:
+                self._cancel(call)
         return Reply(
             status=200,
             body=json.dumps({"cancelled": sum(v.state.is_final for v in self.calls.values()) - before}).encode(),
@@ -222,12 +218,10 @@ class Platform:
             raise NotFound(f"cannot find call {call!r}")
         return self.calls[call]
 
-    def _list(self, query: dict[str, list[str]]) -> Reply:
-        before = query.get("before", [""])[0]
-        found = [view for view in self.calls.values() if view.parent == query["parent"][0]]
-        page = sorted((view for view in found if not before or view.id < before), key=lambda v: v.id, reverse=True)[:2]
-        said = [{"id": v.id, "function": v.function, "method": v.method, "state": v.state.value} for v in page]
-        return Reply(status=200, body=json.dumps({"calls": said}).encode())
+    def _tree(self, view: CallView) -> dict[str, Any]:
+        said = {"id": view.id, "function": view.function, "method": view.method, "state": view.state.value}
+        below = [self._tree(one) for one in self.calls.values() if one.parent == view.id]
+        return {**said, "children": below}
 
     def _items(self, query: ReadItems) -> Reply:
         """One item for each question, as long as there are any; a generator that is stuck gives none."""
