@@ -39,13 +39,15 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from relight.protocol.manifest import Retries
-    from relight.sdk.app import App
+    from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, current_call, is_remote
-    from relight.sdk.classes import enter, exit, method  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
     from relight.sdk.file import File
     from relight.sdk.function import Function
     from relight.sdk.image import Image
     from relight.sdk.inputs import Input
+    from relight.sdk.named import Cls
+    from relight.sdk.parameters import parameter
 
 __version__ = "0.1.0"
 
@@ -55,6 +57,7 @@ __all__ = [
     "CallCancelled",
     "CallExpired",
     "CallState",
+    "Cls",
     "Conflict",
     "Deadlock",
     "File",
@@ -79,10 +82,13 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "current_call",
+    "enable_output",
     "enter",
     "exit",
     "is_remote",
     "method",
+    "parameter",
+    "with_options",
 ]
 
 _HOMES = {
@@ -90,15 +96,19 @@ _HOMES = {
     "Call": "relight.sdk.call",
     "CallState": "relight.protocol.calls",
     "File": "relight.sdk.file",
+    "Cls": "relight.sdk.named",
     "Function": "relight.sdk.function",
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.protocol.manifest",
     "current_call": "relight.sdk.call",
+    "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",
     "exit": "relight.sdk.classes",
     "is_remote": "relight.sdk.call",
     "method": "relight.sdk.classes",
+    "parameter": "relight.sdk.parameters",
+    "with_options": "relight.sdk.classes",
 }
 
 

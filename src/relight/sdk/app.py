@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from relight.clock import now_ms
 from relight.protocol.api import Deploy, Deployed
-from relight.protocol.errors import Conflict, InvalidRequest
+from relight.protocol.errors import Conflict, InvalidRequest, ValueNotPortable
 from relight.protocol.ids import new_id
 from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
+from relight.protocol.values import dump_function
 from relight.sdk import bundle, classes, function, options
 from relight.sdk.connection import Connection, connect
-from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, Function, GeneratorFunction
+from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
 from relight.sdk.image import Image
 from relight.sdk.options import FunctionOptions, Place
+from relight.sdk.parameters import parameter, prepare
 from relight.sdk.run import running
 from relight.sdk.session import Callee, Session, session_inside
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Unpack, dataclass_transform
+else:  # what type checkers alone read, and Python 3.10 has not
+
+    def dataclass_transform(**_):
+        return lambda decorator: decorator
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,24 +48,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class App:
-    """The functions and classes of one file.
+    """The functions and classes of one file, or of one notebook.
 
-    `name` is the file's own when not given.  `include` are patterns of further files to send along (`"data/*.json"`),
-    relative to the app's folder; its Python files go along as they are.
+    `name` is the file's own when not given, `image` what its functions see when they name none.  `include` are patterns
+    of further files to send along (`"data/*.json"`), relative to the app's folder; its Python files go along as they are.
     """
 
-    def __init__(self, name: str | None = None, *, include: Sequence[str] = ()) -> None:
+    def __init__(self, name: str | None = None, *, include: Sequence[str] = (), image: Image | None = None) -> None:
         where = sys._getframe(1).f_globals
         self._source = bundle.source_of(str(where.get("__name__", "")), where.get("__file__"))
-        self.name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", self._source.file.stem).strip("-._")
+        self.name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.title_of(self._source, where)).strip("-._")
         if not _NAME.fullmatch(self.name):
             raise InvalidRequest(f"cannot name an app {self.name!r}: use up to 64 letters, digits, '.', '_' and '-'")
         self._include = tuple(include)
+        self.image = image or Image.host()
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
         self._functions: dict[str, AnyFunction] = {}
         self._classes: dict[str, type] = {}
         self._entrypoints: dict[str, Callable[..., Any]] = {}
         self._session: Session | None = None
+        self._by_value: dict[str, Callable[..., Any] | type] = {}
+        self._is_stale = False
+        self._started: AbstractContextManager[App] | None = None
 
     # -- what it has
 
@@ -93,6 +105,7 @@ class App:
         decorator = _FunctionDecorator(self, given)
         return decorator if raw is None else decorator(raw)
 
+    @dataclass_transform(kw_only_default=True, field_specifiers=(parameter,))
     @overload
     def cls(self, kind: C, /) -> C: ...
     @overload
@@ -122,8 +135,7 @@ class App:
             raise InvalidRequest(
                 f"cannot decorate {raw!r}: it is not a plain function; put @app.function() above `def`"
             )
-        function.refuse_local(raw.__name__, raw.__qualname__)
-        name = self._take_name(raw.__name__, given, (raw.__module__, raw.__qualname__))
+        name = self._take_name(raw, given)
 
         def place() -> Place:
             return Place(
@@ -132,48 +144,71 @@ class App:
                 qualname=raw.__qualname__,
                 is_class=False,
                 methods=(options.method_of(raw),),
+                serialized=self._file_of(name),
             )
 
         self._places[name] = (place, given)
         made: AnyFunction = function.kind_of(raw)(raw, Callee(function=name), self)
+        made.is_by_value = name in self._by_value
         self._functions[name] = made
         return made
 
     def _add_class(self, kind: C, given: FunctionOptions) -> C:
         if not inspect.isclass(kind):
             raise InvalidRequest(f"cannot decorate {kind!r}: it is not a class; use @app.function() for functions")
-        function.refuse_local(kind.__name__, kind.__qualname__)
-        name = self._take_name(kind.__name__, given, (kind.__module__, kind.__qualname__))
-        methods = classes.methods_of(kind)
+        classes.methods_of(kind)
+        parameters = prepare(kind)
+        name = self._take_name(kind, given)
 
         def place() -> Place:
-            return Place(name=name, module=_module_of(kind), qualname=kind.__qualname__, is_class=True, methods=methods)
+            return Place(
+                name=name,
+                module=_module_of(kind),
+                qualname=kind.__qualname__,
+                is_class=True,
+                methods=classes.methods_of(kind),  # once more: by now every name that it mentions is there
+                parameters=parameters,
+                serialized=self._file_of(name),
+            )
 
         self._places[name] = (place, given)
         self._classes[name] = kind
-        setattr(kind, classes.CLASS, classes.ClassRecord(name, self))
+        classes.register(kind, classes.ClassRecord(name, self))
         return kind
 
-    def _take_name(self, own: str, given: FunctionOptions, where: tuple[str, str]) -> str:
-        options.check_options(own, given)
-        name = given.get("name") or own
+    def _take_name(self, thing: Callable[..., Any] | type, given: FunctionOptions) -> str:
+        options.check_options(thing.__name__, given)
+        is_by_value = given.get("serialized", False) or not _module_of(thing)
+        if not is_by_value:
+            function.refuse_local(thing.__name__, thing.__qualname__)
+        name = given.get("name") or thing.__name__
         if not _NAME.fullmatch(name) or "." in name:
             raise InvalidRequest(f"cannot name a function {name!r}: use up to 64 letters, digits, '_' and '-'")
-        if name in self._places:
+        if name in self._places and _module_of(thing):  # a cell that runs again says anew what it says
             there = self._places[name][0]()
-            if (there.module, there.qualname) != (bundle_name(where[0]), where[1]):
+            if (there.module, there.qualname) != (_module_of(thing), thing.__qualname__):
                 raise Conflict(
-                    f"cannot decorate {where[1]}: {self.name} has {there.module}.{there.qualname} by the name {name!r}; "
-                    "give one of them name="
+                    f"cannot decorate {thing.__qualname__}: {self.name} has {there.module}.{there.qualname} by the name "
+                    f"{name!r}; give one of them name="
                 )
+        self._by_value.pop(name, None)
+        if is_by_value:
+            self._by_value[name] = thing
+        self._is_stale = True
         return name
+
+    def _file_of(self, name: str) -> str:
+        """Where in the bundle something lies that goes by value, "" for what workers import."""
+        return f"{bundle.BY_VALUE}/{name}.pickle" if name in self._by_value else ""
 
     # -- as data, and running
 
     def specs(self) -> tuple[FunctionSpec, ...]:
         """Its functions and classes as plain data."""
-        image = Image.host()
-        return tuple(options.spec_of(place(), given, image) for place, given in self._places.values())
+        return tuple(
+            options.spec_of(place(), given, (given.get("image") or self.image).spec)
+            for place, given in self._places.values()
+        )
 
     def manifest(self) -> Manifest:
         """The whole app as plain data: what a deploy says."""
@@ -204,6 +239,7 @@ class App:
         try:
             environment = new_id("run", now_ms())
             connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
+            self._is_stale = False
             self._session = Session(connection, self.name, environment)
             with running(self._session):
                 yield self
@@ -211,11 +247,35 @@ class App:
             self._session = before
             connection.close()
 
+    def start(self) -> App:
+        """Run it until `stop`, or until Python ends: `run` for notebooks, whose cells no `with` block can span."""
+        if self._started is None:
+            started = self.run()
+            started.__enter__()
+            self._started = started
+            atexit.register(self.stop)
+        return self
+
+    def stop(self) -> None:
+        """End what `start` began, as leaving a `with app.run()` block does; nothing when it does not run."""
+        started, self._started = self._started, None
+        if started is not None:
+            atexit.unregister(self.stop)
+            started.__exit__(None, None, None)
+
     def session(self, what: str) -> Session:
-        """Where calls go now.  Raises InvalidRequest when the app neither runs nor was deployed here."""
+        """Where calls go now.  Raises InvalidRequest when the app neither runs nor was deployed here.
+
+        What was decorated since the run began (in another cell, say) is sent before the first call after it.
+        """
         if self._session is None and inside.is_worker:
             self._session = session_inside(what)
-        return self._session or function.not_running(what)
+        session = self._session or function.not_running(what)
+        if self._is_stale and not inside.is_worker and session.environment.startswith("run-"):
+            self._is_stale = False
+            manifest = self._send(session.connection)
+            session.connection.deploy(Deploy(manifest=manifest, environment=session.environment))
+        return session
 
     def _send(self, connection: Connection) -> Manifest:
         manifest, code = self._pack()
@@ -227,9 +287,24 @@ class App:
             raise InvalidRequest(f"cannot deploy {self.name}: it has no function; decorate one with @app.function()")
         from hashlib import sha256
 
-        code = bundle.pack(bundle.collect(self._source, self._include))
+        files = bundle.collect(self._source, self._include)
+        code = bundle.pack({**files, **{self._file_of(name): self._dump(name) for name in sorted(self._by_value)}})
         described = CodeBundle(digest=sha256(code).hexdigest(), size=len(code), folder=str(self._source.folder))
         return Manifest(app=self.name, code=described, functions=self.specs()), code
+
+    def _dump(self, name: str) -> bytes:
+        try:
+            data = dump_function(self._by_value[name])
+        except ValueNotPortable as error:
+            raise ValueNotPortable(
+                f"cannot send {name} by value: {error}; make what it uses inside it, or pass it as an argument"
+            ) from error.__cause__
+        bundle.check_by_value(name, data)
+        return data
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """By its name: whoever gets it can call its functions, where it runs."""
+        return DeployedApp, (self.name,)
 
     def _refuse_in_worker(self) -> None:
         if inside.is_loading:
@@ -262,9 +337,15 @@ class _FunctionDecorator:
 
 
 def _module_of(thing: Callable[..., Any] | type) -> str:
-    return bundle_name(thing.__module__)
+    return bundle_name(thing.__module__ or "")
 
 
 def bundle_name(module: str) -> str:
-    """The name under which workers import a module of this process."""
+    """The name under which workers import a module of this process; "" when they cannot."""
     return bundle.module_name(module, getattr(sys.modules.get(module), "__file__", None))
+
+
+@contextmanager
+def enable_output() -> Iterator[None]:
+    """Nothing: what workers write is shown by every run.  It is here for those who write it."""
+    yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,25 +19,30 @@ from relight.protocol.errors import InvalidRequest, TooLarge
 MAX_FILES = 2_000
 MAX_BYTES = 32 * 1024 * 1024
 _MAX_ENTRIES = 20_000
+BY_VALUE = ".relight"
+"""The folder of a bundle that holds what goes by value."""
+
+_NOTEBOOK_NAMES = ("__session__", "__vsc_ipynb_file__")  # where Jupyter, and where VS Code say which notebook it is
 _MARKS = ("pyvenv.cfg", "relight.db")
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where an app is written: its file, the name workers import it by, and the folder that name starts from."""
+    """Where an app is written: its file, the name workers import it by, and the folder that name starts from.
 
-    file: Path
+    In a notebook, the REPL and the like there is no file and no name; the folder is where Python was started.
+    """
+
+    file: Path | None
     module: str
     folder: Path
 
 
 def source_of(name: str, file: str | None) -> Source:
-    """Where the module `name` (its `__name__`) in `file` is.  Raises InvalidRequest when there is no file."""
-    if not file or not os.path.isfile(file):
-        raise InvalidRequest(
-            f"cannot make an app in {name!r}: it is not in a file, so workers cannot import it; write it into a .py file"
-        )
+    """Where the module `name` (its `__name__`) in `file` is.  Raises InvalidRequest when no import could find it there."""
+    if not file or not file.endswith(".py") or not os.path.isfile(file):
+        return Source(file=None, module="", folder=Path.cwd())
     path = Path(file).resolve()
     if name == "__main__":
         return _source_of_main(path)
@@ -46,15 +51,25 @@ def source_of(name: str, file: str | None) -> Source:
 
 
 def module_name(name: str, file: str | None) -> str:
-    """The name under which workers import the module `name`."""
-    return source_of(name, file).module if name == "__main__" else name
+    """The name under which workers import the module `name`; "" when they cannot."""
+    if name == "__main__":
+        return source_of(name, file).module
+    return name if file else ""
+
+
+def title_of(source: Source, where: Mapping[str, object]) -> str:
+    """What to call an app that was given no name; `where` are the globals of where it is made."""
+    if source.file is not None:
+        return source.file.stem
+    notebook = next((Path(str(where[name])).stem for name in _NOTEBOOK_NAMES if where.get(name)), "")
+    return notebook or ("notebook" if "get_ipython" in where else "main")
 
 
 def main_aliases() -> dict[str, str]:
     """Under which name workers know this process's `__main__`."""
     main: ModuleType | None = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
-    if not isinstance(file, str) or not os.path.isfile(file):
+    if not isinstance(file, str) or not file.endswith(".py") or not os.path.isfile(file):
         return {}
     return {_source_of_main(Path(file).resolve()).module: "__main__"}
 
@@ -62,8 +77,10 @@ def main_aliases() -> dict[str, str]:
 def collect(source: Source, include: tuple[str, ...]) -> dict[str, Path]:
     """The files to send, by their names below the folder.  Raises TooLarge naming the largest."""
     found = _walk(source.folder) if not _is_nobodys(source.folder) else None
+    if source.file is None and found is not None and _excess(found):
+        found = None  # where somebody only looked around from: nothing says that all of it is theirs
     if found is None:
-        found = [source.file, *_imported(source.folder)]
+        found = [*([source.file] if source.file else []), *_imported(source.folder)]
     for pattern in include:
         matches = [path for path in source.folder.glob(pattern) if path.is_file()]
         if not matches:
@@ -76,19 +93,28 @@ def collect(source: Source, include: tuple[str, ...]) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def pack(files: dict[str, Path]) -> bytes:
-    """The archive: the same bytes for the same names, contents and executable bits."""
+def pack(files: Mapping[str, Path | bytes]) -> bytes:
+    """The archive of files, and of bytes that stand for one: the same for the same names, contents and executable bits."""
     import tarfile  # 10 ms that a worker need not pay for `import relight`
 
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, path in files.items():
-            data = path.read_bytes()
+        for name, source in files.items():
+            data = source if isinstance(source, bytes) else source.read_bytes()
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
-            entry.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            entry.mode = 0o755 if isinstance(source, Path) and os.access(source, os.X_OK) else 0o644
             archive.addfile(entry, io.BytesIO(data))
     return out.getvalue()
+
+
+def check_by_value(name: str, data: bytes) -> None:
+    """Raises TooLarge when a function takes along more than the code of an app may be."""
+    if len(data) > MAX_BYTES:
+        raise TooLarge(
+            f"cannot send {name}: with all that it uses it takes {len(data):,} bytes, and {MAX_BYTES:,} are allowed; "
+            "pass large values as arguments, or load them inside the function"
+        )
 
 
 # -- where
@@ -163,11 +189,15 @@ def _between(root: Path, path: Path) -> Iterable[Path]:
     return (folder for folder in path.parents if folder != root and folder.is_relative_to(root))
 
 
+def _excess(files: Collection[Path]) -> bool:
+    return len(files) > MAX_FILES or sum(path.stat().st_size for path in files) > MAX_BYTES
+
+
 def _check_size(root: Path, files: dict[str, Path]) -> None:
+    if not _excess(files.values()):
+        return
     sizes = {name: path.stat().st_size for name, path in files.items()}
     total = sum(sizes.values())
-    if len(files) <= MAX_FILES and total <= MAX_BYTES:
-        return
     largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:3]
     named = ", ".join(f"{name} ({sizes[name]:,} bytes)" for name in largest)
     raise TooLarge(

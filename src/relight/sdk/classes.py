@@ -9,21 +9,28 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import ENTER, EXIT, HOOK, RAW
-from relight.protocol.manifest import MethodSpec
-from relight.sdk.function import HasSession, Remote
-from relight.sdk.options import method_of
+from relight.protocol.manifest import Json, MethodSpec
+from relight.sdk.bindings import binding_text, merged
+from relight.sdk.function import Fit, HasSession, Remote, RemoteGenerator
+from relight.sdk.options import CallOptions, call_options, method_of
+from relight.sdk.parameters import given_of
 from relight.sdk.session import Callee
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+Y = TypeVar("Y")
+C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 CLASS = "__relight_class__"
@@ -33,21 +40,19 @@ _ENTERING = threading.RLock()  # not state: it only keeps two threads from enter
 
 @dataclass(frozen=True, slots=True)
 class ClassRecord:
-    """What `@app.cls` knows of a class, kept in the class itself."""
+    """What `@app.cls` knows of a class, kept in the class itself; `options` are those of `with_options`."""
 
     name: str
     sessions: HasSession
+    options: tuple[tuple[str, Json], ...] = ()
 
 
-class BoundMethod(Remote[P, R]):
-    """A method of one object."""
+class _Bound(Generic[P, R]):
+    """A method of one object, as it is called here."""
 
-    def __init__(self, instance: object, raw: Callable[..., R], record: ClassRecord) -> None:
-        self._bound: Callable[P, R] = raw.__get__(instance)
+    def _bind(self, instance: object, raw: Callable[..., Any]) -> None:
         self._instance = instance
-        super().__init__(
-            Callee(function=record.name, method=raw.__name__), record.sessions, lambda *a, **k: _bind(self._bound, a, k)
-        )
+        self._bound: Callable[P, R] = raw.__get__(instance)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here; the object is entered first, once."""
@@ -59,37 +64,136 @@ class BoundMethod(Remote[P, R]):
         return self(*args, **kwargs)
 
 
-class Method(Generic[S, P, R]):
+class BoundMethod(_Bound[P, R], Remote[P, R]):
+    """A method of one object."""
+
+
+class BoundAsyncMethod(_Bound[P, Coroutine[Any, Any, R]], Remote[P, R]):
+    """An `async def` of one object."""
+
+
+class BoundGenerator(_Bound[P, Iterator[Y]], RemoteGenerator[P, Y]):
+    """A method of one object that yields."""
+
+
+class BoundAsyncGenerator(_Bound[P, AsyncIterator[Y]], RemoteGenerator[P, Y]):
+    """An `async def` of one object that yields."""
+
+
+class Marked:
     """A decorated method, on its class."""
 
-    def __init__(self, raw: Callable[Concatenate[S, P], R]) -> None:
+    def __init__(self, raw: Callable[..., Any]) -> None:
         for name in functools.WRAPPER_ASSIGNMENTS:
             setattr(self, name, getattr(raw, name, None))
         self.raw = raw
+        self.fit = Fit(raw, is_bound=True)
         setattr(self, RAW, raw)
+
+    def _of(self, kind: Any, instance: object, owner: type[Any]) -> Any:
+        record = vars(owner).get(CLASS)
+        if not isinstance(record, ClassRecord):
+            raise InvalidRequest(
+                f"cannot use {owner.__qualname__}.{self.raw.__name__}: the class has no @app.cls(); decorate it"
+            )
+        binding = binding_text(given_of(instance), record.options)
+        bound = kind(Callee(function=record.name, method=self.raw.__name__, binding=binding), record.sessions, self.fit)
+        bound._bind(instance, self.raw)
+        return bound
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.raw,)
+
+
+class Method(Marked, Generic[S, P, R]):
+    """A decorated method."""
 
     @overload
     def __get__(self, instance: None, owner: type[Any]) -> Method[S, P, R]: ...
     @overload
     def __get__(self, instance: object, owner: type[Any]) -> BoundMethod[P, R]: ...
     def __get__(self, instance: object | None, owner: type[Any]) -> Method[S, P, R] | BoundMethod[P, R]:
+        bound: BoundMethod[P, R]
         if instance is None:
             return self
-        record = vars(owner).get(CLASS)
-        if not isinstance(record, ClassRecord):
+        bound = self._of(BoundMethod, instance, owner)
+        return bound
+
+
+class AsyncMethod(Marked, Generic[S, P, R]):
+    """A decorated `async def`."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> AsyncMethod[S, P, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> BoundAsyncMethod[P, R]: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> AsyncMethod[S, P, R] | BoundAsyncMethod[P, R]:
+        bound: BoundAsyncMethod[P, R]
+        if instance is None:
+            return self
+        bound = self._of(BoundAsyncMethod, instance, owner)
+        return bound
+
+
+class GeneratorMethod(Marked, Generic[S, P, Y]):
+    """A decorated method that yields."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> GeneratorMethod[S, P, Y]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> BoundGenerator[P, Y]: ...
+    def __get__(self, instance: object | None, owner: type[Any]) -> GeneratorMethod[S, P, Y] | BoundGenerator[P, Y]:
+        bound: BoundGenerator[P, Y]
+        if instance is None:
+            return self
+        bound = self._of(BoundGenerator, instance, owner)
+        return bound
+
+
+class AsyncGeneratorMethod(Marked, Generic[S, P, Y]):
+    """A decorated `async def` that yields."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> AsyncGeneratorMethod[S, P, Y]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any]) -> BoundAsyncGenerator[P, Y]: ...
+    def __get__(
+        self, instance: object | None, owner: type[Any]
+    ) -> AsyncGeneratorMethod[S, P, Y] | BoundAsyncGenerator[P, Y]:
+        bound: BoundAsyncGenerator[P, Y]
+        if instance is None:
+            return self
+        bound = self._of(BoundAsyncGenerator, instance, owner)
+        return bound
+
+
+class _MethodDecorator:
+    """`@relight.method()`, waiting for the method."""
+
+    @overload
+    def __call__(self, raw: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> AsyncMethod[S, P, R]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
+    @overload
+    def __call__(self, raw: Callable[Concatenate[S, P], AsyncIterator[Y]], /) -> AsyncGeneratorMethod[S, P, Y]: ...  # type: ignore[overload-overlap]  # as above
+    @overload
+    def __call__(self, raw: Callable[Concatenate[S, P], Iterator[Y]], /) -> GeneratorMethod[S, P, Y]: ...  # type: ignore[overload-overlap]  # as above
+    @overload
+    def __call__(self, raw: Callable[Concatenate[S, P], R], /) -> Method[S, P, R]: ...
+    def __call__(self, raw: Callable[..., Any], /) -> Any:
+        """Mark it."""
+        if not inspect.isfunction(raw):
             raise InvalidRequest(
-                f"cannot use {owner.__qualname__}.{self.raw.__name__}: the class has no @app.cls(); decorate it"
+                f"cannot decorate {raw!r} with @relight.method(): it is not a plain method; put it first"
             )
-        return BoundMethod(instance, self.raw, record)
+        if inspect.isasyncgenfunction(raw):
+            return AsyncGeneratorMethod(raw)
+        if inspect.isgeneratorfunction(raw):
+            return GeneratorMethod(raw)
+        return AsyncMethod(raw) if inspect.iscoroutinefunction(raw) else Method(raw)
 
 
-def method() -> Callable[[Callable[Concatenate[S, P], R]], Method[S, P, R]]:
+def method() -> _MethodDecorator:
     """Make a method of an `@app.cls` callable from elsewhere."""
-
-    def decorate(raw: Callable[Concatenate[S, P], R]) -> Method[S, P, R]:
-        return Method(raw)
-
-    return decorate
+    return _MethodDecorator()
 
 
 def enter() -> Callable[[F], F]:
@@ -115,16 +219,37 @@ def _hook(hook: str, name: str) -> Callable[[F], F]:
 
 
 def methods_of(kind: type) -> tuple[MethodSpec, ...]:
-    """The methods that may be called from elsewhere.  Raises InvalidRequest when there is none, or `__init__` asks."""
-    found = {name: value for name, value in _members(kind) if isinstance(value, Method)}
+    """The methods that may be called from elsewhere.  Raises InvalidRequest when there is none."""
+    found = {name: value for name, value in _members(kind) if isinstance(value, Marked)}
     if not found:
         raise InvalidRequest(f"cannot decorate {kind.__qualname__}: no method has @relight.method(); decorate one")
-    if inspect.signature(kind).parameters:
-        raise InvalidRequest(
-            f"cannot decorate {kind.__qualname__}: its __init__ has parameters, which are not supported yet; "
-            "set what it needs in a method with @relight.enter()"
-        )
     return tuple(method_of(value.raw, name, is_bound=True) for name, value in found.items())
+
+
+def register(kind: type, record: ClassRecord) -> None:
+    """Let a class know what it is to its app.  `kind.with_options` is there unless the class has one of its own."""
+    setattr(kind, CLASS, record)
+    if not hasattr(kind, "with_options"):
+        setattr(kind, "with_options", classmethod(_with_options))  # noqa: B010 - the class is the user's
+
+
+def with_options(kind: C, /, **given: Unpack[CallOptions]) -> C:
+    """The class with other options for the calls of its objects: `with_options(Model, gpu="A100")(size="13b")`.
+
+    The same as `Model.with_options(gpu="A100")`, which type checkers cannot see.
+    """
+    return _with_options(kind, **given)
+
+
+def _with_options(kind: C, **given: Unpack[CallOptions]) -> C:
+    record = vars(kind).get(CLASS)
+    if not isinstance(record, ClassRecord):
+        raise InvalidRequest(f"cannot change the options of {kind!r}: it has no @app.cls(); decorate it")
+    options = merged(record.options, call_options(record.name, given))
+    names = ("__module__", "__qualname__", "__doc__")
+    body = {**{name: getattr(kind, name) for name in names}, CLASS: replace(record, options=options)}
+    made: C = type(kind)(kind.__name__, (kind,), body)
+    return made
 
 
 def enter_here(instance: object) -> None:
@@ -140,10 +265,20 @@ def enter_here(instance: object) -> None:
 
 
 def _run(value: Any) -> None:
-    if inspect.iscoroutine(value):
-        import asyncio
+    """Await a coroutine, in a thread of its own where a loop runs already: it must be done before the first call."""
+    if not inspect.iscoroutine(value):
+        return
+    import asyncio
 
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         asyncio.run(value)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, value).result()
 
 
 def _members(kind: type) -> Iterator[tuple[str, object]]:
@@ -152,7 +287,3 @@ def _members(kind: type) -> Iterator[tuple[str, object]]:
     for base in reversed(kind.__mro__):
         found.update(vars(base))
     return iter(found.items())
-
-
-def _bind(bound: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    return inspect.signature(bound).bind(*args, **kwargs)

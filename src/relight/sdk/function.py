@@ -10,17 +10,23 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from collections.abc import Mapping as Keywords
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 from relight.protocol.codec import from_plain
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import RAW, inside
 from relight.protocol.views import FunctionStats
+from relight.sdk.bindings import with_more_options
 from relight.sdk.connection import Connection
+from relight.sdk.options import CallOptions, call_options
 from relight.sdk.session import Callee, Session, session_inside
 from relight.sdk.shells import asked
 from relight.sdk.steps import Steps
 from relight.sdk.verbs import ForEach, Iterate, Map, Run, Spawn, SpawnMap, Starmap
+
+if TYPE_CHECKING:
+    from typing import Self, Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +61,12 @@ class Place:
         return from_plain(dict(said), FunctionStats)
 
     get_current_stats = stats
+
+    def with_options(self, **given: Unpack[CallOptions]) -> Self:
+        """The same with other options for its calls, which get workers of their own; all else is shared."""
+        binding = with_more_options(self.callee.binding, call_options(str(self.callee), given))
+        made: Self = _rebound(self, replace(self.callee, binding=binding))
+        return made
 
     def fit(self, args: tuple[Any, ...], kwargs: Keywords[str, Any]) -> None:
         """Raises TypeError when these are not arguments of it."""
@@ -135,13 +147,20 @@ class _Decorated:
     """What the function of an app has of its own."""
 
     callee: Callee
+    _sessions: HasSession
+    is_by_value = False
+    """Whether no import finds it, so that it must be taken along."""
 
     def _decorate(self, raw: Callable[..., Any]) -> None:
         functools.update_wrapper(self, raw)  # type: ignore[arg-type]  # an object with a __dict__, as any wrapper is
         setattr(self, RAW, raw)
 
-    def __reduce__(self) -> str:
-        """By name: whoever gets it imports it."""
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """By name: whoever gets it imports it.  What has no name goes with its function, and calls go to its app's."""
+        if self.is_by_value:
+            return _remade, (type(self), getattr(self, RAW), self.callee, self._sessions)
+        if "original" in vars(self):
+            return _rebound, (vars(self)["original"], self.callee)
         return str(self.__qualname__)  # type: ignore[attr-defined]  # set by update_wrapper
 
     def __repr__(self) -> str:
@@ -215,6 +234,18 @@ class AsyncGeneratorFunction(_Decorated, RemoteGenerator[P, Y]):
         return self.raw(*args, **kwargs)
 
     local = __call__
+
+
+def _remade(kind: Callable[..., Any], raw: Callable[..., Any], callee: Callee, sessions: HasSession) -> object:
+    made = kind(raw, callee, sessions)
+    made.is_by_value = True
+    return made
+
+
+def _rebound(of: Any, callee: Callee) -> Any:
+    made = object.__new__(type(of))
+    vars(made).update(vars(of), callee=callee, original=vars(of).get("original", of))
+    return made
 
 
 def kind_of(raw: Callable[..., Any]) -> type[Any]:
@@ -308,7 +339,7 @@ def refuse_local(name: str, qualname: str) -> None:
     if "<" in qualname:
         raise InvalidRequest(
             f"cannot decorate {name}: it is inside {qualname.split('.<')[0]}, where workers cannot find it; "
-            "move it to the top of its module"
+            "move it to the top of its module, or say serialized=True to send it along"
         )
 
 

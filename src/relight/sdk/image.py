@@ -1,4 +1,7 @@
-"""What a function's world is made of.  Today: the Python environment that deploys it, as it is."""
+"""What a function's world is made of.  Today: the Python environment that deploys it, as it is.
+
+`with image.imports():` marks what only workers need to have: an import that fails in it is no error here.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,55 @@ import platform
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from relight.protocol.inside import inside
 from relight.protocol.manifest import HostImage
 
 _OURS = Path(__file__).resolve().parents[2]
 
 
 class Image:
-    """Descriptions of images, for `image=`."""
+    """What workers see of the world, for `image=`."""
+
+    def __init__(self, describe: Callable[[], HostImage]) -> None:
+        self._describe = describe
 
     @staticmethod
-    def host() -> HostImage:
+    def host() -> Image:
         """This interpreter and what is installed in it, mounted read-only in every sandbox; the default."""
-        return HostImage(
-            python=sys.executable,
-            prefix=sys.prefix,
-            base_prefix=sys.base_prefix,
-            version=platform.python_version(),
-            paths=_named_elsewhere(_site_folders()),
-        )
+        return Image(_describe_host)
+
+    @cached_property
+    def spec(self) -> HostImage:
+        """It as plain data: what a deploy says of it."""
+        return self._describe()
+
+    @contextmanager
+    def imports(self) -> Iterator[None]:
+        """The imports of this block are for workers: elsewhere one that fails ends the block, and is no error."""
+        try:
+            yield
+        except ImportError:
+            if inside.is_worker:
+                raise
+
+    def __repr__(self) -> str:
+        return f"<relight image {self._describe.__name__.removeprefix('_describe_')}>"
+
+
+def _describe_host() -> HostImage:
+    return HostImage(
+        python=sys.executable,
+        prefix=sys.prefix,
+        base_prefix=sys.base_prefix,
+        version=platform.python_version(),
+        paths=_named_elsewhere(_site_folders()),
+    )
 
 
 def _site_folders() -> list[Path]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
+from types import NoneType
 from typing import Any, TypedDict
 
+from relight.protocol.codec import to_plain
 from relight.protocol.errors import InvalidRequest
+from relight.protocol.inside import inside
 from relight.protocol.manifest import (
+    ClassParameter,
     FunctionSpec,
     GpuRequest,
     HostImage,
@@ -23,6 +28,7 @@ from relight.protocol.manifest import (
     parse_gpu,
 )
 from relight.protocol.values import is_json
+from relight.sdk.image import Image
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -33,6 +39,7 @@ class FunctionOptions(TypedDict, total=False):
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
     when idle.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
+    `serialized` sends the function itself along rather than its name: for one that is made inside another.
     """
 
     cpu: float | None
@@ -48,12 +55,50 @@ class FunctionOptions(TypedDict, total=False):
     scaledown_window: float
     network: str
     env: Mapping[str, str]
-    image: HostImage
+    image: Image
     name: str
+    serialized: bool
+
+
+class CallOptions(TypedDict, total=False):
+    """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
+
+    As in `FunctionOptions`; `env` is added to the variables that are there.
+    """
+
+    cpu: float | None
+    memory: int | None
+    gpu: str | Sequence[str] | None
+    timeout: float
+    startup_timeout: float
+    queue_timeout: float | None
+    grace: float
+    retries: int | Retries
+    min_workers: int
+    max_workers: int | None
+    scaledown_window: float
+    network: str
+    env: Mapping[str, str]
 
 
 NAMES = frozenset(FunctionOptions.__annotations__)
+CALL_NAMES = frozenset(CallOptions.__annotations__)
 _NETWORKS = ("none", "host")
+_FIELDS: Mapping[str, tuple[str, str]] = {
+    "cpu": ("resources", "cpu"),
+    "memory": ("resources", "memory_mib"),
+    "gpu": ("resources", "gpu"),
+    "min_workers": ("scaling", "min_workers"),
+    "max_workers": ("scaling", "max_workers"),
+    "scaledown_window": ("scaling", "scaledown_window_seconds"),
+    "timeout": ("", "timeout_seconds"),
+    "startup_timeout": ("", "startup_timeout_seconds"),
+    "queue_timeout": ("", "queue_timeout_seconds"),
+    "grace": ("", "grace_seconds"),
+    "retries": ("", "retries"),
+    "network": ("", "network"),
+    "env": ("", "env"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,43 +110,41 @@ class Place:
     qualname: str
     is_class: bool
     methods: tuple[MethodSpec, ...]
+    parameters: tuple[ClassParameter, ...] = ()
+    serialized: str = ""
 
 
-def check_options(name: str, options: FunctionOptions) -> None:
+_NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
+_NO_IMAGE = HostImage(python="", prefix="", base_prefix="", version="")
+
+
+def check_options(
+    name: str, options: FunctionOptions | CallOptions, known: frozenset[str] = NAMES, doing: str = "decorate"
+) -> None:
     """Raises InvalidRequest naming the option that cannot be."""
+    cannot = f"cannot {doing} {name}"
     for option in options:
-        if option not in NAMES:
-            near = difflib.get_close_matches(option, NAMES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(NAMES))}"
-            raise InvalidRequest(f"cannot decorate {name}: {option!r} is not an option; {hint}")
-    above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
-    given: Mapping[str, Any] = {**options}
-    for option in (*above_zero, "grace", "min_workers", "scaledown_window"):
-        value = given.get(option)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InvalidRequest(f"cannot decorate {name}: {option}={value!r} is not a number; write one")
-        if value < 0 or (value == 0 and option in above_zero):
-            bound = "above 0" if option in above_zero else "0 or more"
-            raise InvalidRequest(f"cannot decorate {name}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "min_workers", "max_workers"):
-        if isinstance(given.get(option), float):
-            raise InvalidRequest(f"cannot decorate {name}: {option}={given[option]!r} is not a whole number; round it")
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            raise InvalidRequest(f"{cannot}: {option!r} is not an option; {hint}")
+    _check_numbers(cannot, {**options})
     parse_gpus(options)
-    _check_rest(name, given)
+    _check_rest(cannot, {**options})
 
 
-def spec_of(place: Place, options: FunctionOptions, image: HostImage) -> FunctionSpec:
-    """The spec, `image` being the app's own for whoever names none."""
+def spec_of(place: Place, options: FunctionOptions | CallOptions, image: HostImage) -> FunctionSpec:
+    """The spec, on this image."""
     retries = options.get("retries", 0)
     spec = FunctionSpec(
-        name=options.get("name") or place.name,
+        name=place.name,
         module=place.module,
         qualname=place.qualname,
         is_class=place.is_class,
         methods=place.methods,
-        image=options.get("image") or image,
+        image=image,
+        parameters=place.parameters,
+        serialized=place.serialized,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -125,25 +168,58 @@ def spec_of(place: Place, options: FunctionOptions, image: HostImage) -> Functio
     )
 
 
-def parse_gpus(options: FunctionOptions) -> tuple[GpuRequest, ...]:
+def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
+    """Options of some calls, as fields of the spec.  Raises InvalidRequest naming the one that cannot be."""
+    check_options(name, given, CALL_NAMES, "change the options of")
+    spec = spec_of(_NOWHERE, given, _NO_IMAGE)
+    said: list[tuple[str, Json]] = []
+    for option in given:
+        section, field = _FIELDS[option]
+        value = getattr(getattr(spec, section) if section else spec, field)
+        said.append((field, _plain(value)))
+    return tuple(said)
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return to_plain(value) if is_dataclass(value) else json.loads(json.dumps(value))
+
+
+def parse_gpus(options: FunctionOptions | CallOptions) -> tuple[GpuRequest, ...]:
     """The GPUs asked for, in order of preference.  Raises InvalidRequest when one cannot be read."""
     gpu = options.get("gpu") or ()
     return tuple(parse_gpu(text) for text in ((gpu,) if isinstance(gpu, str) else gpu))
 
 
 def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = False) -> MethodSpec:
-    """What is known of one thing to call.  `is_bound`: its first parameter is `self`, which nobody passes."""
+    """What is known of one thing to call.  `is_bound`: its first parameter is `self`, which nobody passes.
+
+    A worker never says what it has, so there no schemas are made.  Raises InvalidRequest for an Input that fits nothing.
+    """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[1 if is_bound else 0 :]
     returns = signature.return_annotation
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    takes, gives = (None, None) if inside.is_worker else _schemas(function, parameters, is_generator=is_generator)
     return MethodSpec(
         name=name,
         parameters=tuple(_parameter(parameter) for parameter in parameters),
         returns="" if returns is inspect.Signature.empty else _source(returns),
         is_async=inspect.iscoroutinefunction(function),
-        is_generator=inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function),
+        is_generator=is_generator,
         doc=inspect.getdoc(function) or "",
+        input_schema=takes,
+        output_schema=gives,
     )
+
+
+def _schemas(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter], *, is_generator: bool
+) -> tuple[Json, Json]:
+    from relight.sdk.schemas import input_schema, output_schema  # what it needs is more than a worker should import
+
+    return input_schema(function, parameters), output_schema(function, is_generator=is_generator)
 
 
 def _parameter(parameter: inspect.Parameter) -> ParameterSpec:
@@ -170,19 +246,33 @@ def _float_or_none(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _check_rest(name: str, given: Mapping[str, Any]) -> None:
+def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
+    above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
+    for option in (*above_zero, "grace", "min_workers", "scaledown_window"):
+        value = given.get(option)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidRequest(f"{cannot}: {option}={value!r} is not a number; write one")
+        if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
+            bound = "above 0" if option in above_zero else "0 or more"
+            raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
+    for option in ("memory", "min_workers", "max_workers"):
+        if isinstance(given.get(option), float):
+            raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
+
+
+def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     most, least = given.get("max_workers"), given.get("min_workers", 0)
     if most is not None and most < least:
-        raise InvalidRequest(f"cannot decorate {name}: max_workers={most} is below min_workers={least}; raise it")
+        raise InvalidRequest(f"{cannot}: max_workers={most} is below min_workers={least}; raise it")
     retries = given.get("retries", 0)
     if not isinstance(retries, Retries) and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
-        raise InvalidRequest(
-            f"cannot decorate {name}: retries={retries!r} is no number of retries; use 0, 1, … or Retries(…)"
-        )
+        raise InvalidRequest(f"{cannot}: retries={retries!r} is no number of retries; use 0, 1, … or Retries(…)")
     if given.get("network", "none") not in _NETWORKS:
-        raise InvalidRequest(
-            f"cannot decorate {name}: network={given['network']!r} is not known; use one of {', '.join(_NETWORKS)}"
-        )
+        raise InvalidRequest(f"{cannot}: network={given['network']!r} is not known; use one of {', '.join(_NETWORKS)}")
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
-        raise InvalidRequest(f"cannot decorate {name}: env={env!r} is not a mapping of texts to texts; write it so")
+        raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")
+    if not isinstance(given.get("image"), (Image, NoneType)):
+        raise InvalidRequest(f"{cannot}: image={given['image']!r} is no image; use relight.Image.host()")

@@ -10,7 +10,7 @@ import pytest
 
 from relight.protocol.errors import InvalidRequest, TooLarge
 from relight.sdk import bundle
-from relight.sdk.bundle import Source, collect, pack, source_of
+from relight.sdk.bundle import Source, collect, pack, source_of, title_of
 
 
 def write(root: Path, *names: str, text: str = "x = 1\n") -> None:
@@ -112,6 +112,58 @@ def test_a_file_has_a_name_and_a_folder_from_which_it_is_imported(
     assert (found.module, found.folder) == (module, (tmp_path / folder).resolve())
 
 
-def test_what_is_in_no_file_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="it is not in a file"):
-        source_of("__main__", None)
+@pytest.mark.parametrize(("name", "file"), [("__main__", None), ("__main__", "nowhere.py"), ("x", "x.ipynb")])
+def test_what_no_import_finds_is_where_python_was_started(
+    tmp_path: Path, name: str, file: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "x.ipynb", "mine.py")
+
+    found = source_of(name, file)
+
+    assert (found.file, found.module, found.folder) == (None, "", tmp_path)
+    assert list(collect(found, ())) == ["mine.py"]
+
+
+def test_around_a_notebook_only_what_was_imported_goes_along_when_there_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "lamp_beside.py", "other.py")
+    monkeypatch.setattr(bundle, "MAX_FILES", 1)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    __import__("lamp_beside")
+
+    assert list(collect(Source(file=None, module="", folder=tmp_path), ())) == ["lamp_beside.py"]
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "title"),
+    [
+        ("lamps.py", {}, "lamps"),
+        (None, {"__session__": "/home/me/my notes.ipynb"}, "my notes"),
+        (None, {"__vsc_ipynb_file__": "/a/b.ipynb"}, "b"),
+        (None, {"get_ipython": print}, "notebook"),
+        (None, {}, "main"),
+    ],
+)
+def test_an_app_is_called_after_where_it_is_made(file: str | None, where: dict[str, object], title: str) -> None:
+    source = Source(file=Path(file) if file else None, module="", folder=Path("/"))
+
+    assert title_of(source, where) == title
+
+
+def test_bytes_are_packed_beside_files(tmp_path: Path) -> None:
+    write(tmp_path, "app.py")
+
+    with tarfile.open(fileobj=io.BytesIO(pack({"app.py": tmp_path / "app.py", ".relight/f.pickle": b"f"}))) as archive:
+        assert archive.getnames() == ["app.py", ".relight/f.pickle"]
+        content = archive.extractfile(".relight/f.pickle")
+        assert content is not None
+        assert content.read() == b"f"
+
+
+def test_what_takes_too_much_along_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "MAX_BYTES", 10)
+
+    with pytest.raises(TooLarge, match="cannot send f: with all that it uses it takes 11 bytes, and 10 are allowed"):
+        bundle.check_by_value("f", b"x" * 11)

@@ -11,7 +11,7 @@ from relight.sdk.image import Image, _named_elsewhere
 
 
 def test_the_host_is_this_interpreter() -> None:
-    image = Image.host()
+    image = Image.host().spec
 
     assert (image.python, image.prefix, image.base_prefix) == (sys.executable, sys.prefix, sys.base_prefix)
     assert image.version == platform.python_version()
@@ -20,7 +20,7 @@ def test_the_host_is_this_interpreter() -> None:
 def test_relights_own_source_is_not_named() -> None:
     import relight
 
-    assert str(Path(relight.__file__).parent.parent) not in Image.host().paths
+    assert str(Path(relight.__file__).parent.parent) not in Image.host().spec.paths
 
 
 def test_folders_that_pth_files_and_editable_installs_name_are_found(tmp_path: Path) -> None:
