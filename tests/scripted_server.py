@@ -9,7 +9,7 @@ from pathlib import Path
 from relight.protocol import PROTOCOL
 from relight.protocol.codec import pack
 from relight.protocol.errors import NotFound, Unavailable
-from relight.protocol.link import TO_SERVER, CallEnd, Hello, LogLine, Orders, Reports, Welcome
+from relight.protocol.link import TO_SERVER, CallEnd, Hello, LogLines, Orders, Reports, Welcome
 from relight.transport import Connection, Stream, listen_unix
 
 WAIT_SECONDS = 30.0
@@ -61,8 +61,8 @@ class ScriptedServer:
     def states(self) -> list[str]:
         return [change.state.value for report in self.reports for change in report.workers]
 
-    def lines(self) -> list[LogLine]:
-        return [line for report in self.reports for line in report.logs]
+    def lines(self) -> list[tuple[LogLines, str]]:
+        return [(group, text) for report in self.reports for group in report.logs for text in group.texts]
 
     def _hear(self, connection: Connection, data: bytes) -> None:
         message = TO_SERVER.unpack(data)

@@ -9,7 +9,6 @@ import pytest
 
 from relight.protocol.errors import Unavailable
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
-from relight.protocol.views import LogQuery, LogRecord
 from relight.protocol.workers import WorkerState, WorkerView
 from relight.store.database import Database
 from relight.store.faults import Faults
@@ -34,12 +33,6 @@ def version(n: int, environment: str = "main") -> NewVersion:
 def entered(state: WorkerState, at: float) -> WorkerRow:
     view = WorkerView(id="w1", node="n", app="a", environment="main", version="v", function="f", state=state, since=at)
     return WorkerRow(view=view, at=at, detail=state.value)
-
-
-def line(text: str, *, call: str = "c1", worker: str = "w1", environment: str = "main") -> LogRecord:
-    return LogRecord(
-        at=1.0, app="a", environment=environment, function="f", worker=worker, call=call, source="stdout", text=text
-    )
 
 
 async def test_a_deploy_leads_the_name_to_the_new_version_and_names_the_old(store: Store) -> None:
@@ -104,40 +97,6 @@ async def test_a_long_life_is_shown_by_its_beginning_and_what_overlaps_a_time(st
     assert [one.since for one in whole] == [float(at) for at in range(45)]
     assert [one.since for one in middle] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 20.0, 21.0, 22.0]
     assert [one.since for one in now] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 44.0]
-
-
-async def test_lines_are_read_in_order_by_call_worker_place_and_text(store: Store) -> None:
-    ids = await store.logs.append(
-        WS, [line("one"), line("two", call="c2"), line("three", worker="w2"), line("four", environment="staging")]
-    )
-
-    async def texts(query: LogQuery) -> list[str]:
-        return [record.text for record in await store.logs.read(WS, query)]
-
-    assert list(ids) == sorted(ids)
-    assert await texts(LogQuery()) == ["one", "two", "three", "four"]
-    assert await texts(LogQuery(call="c1", after=ids[0])) == ["three", "four"]
-    assert await texts(LogQuery(worker="w2")) == ["three"]
-    assert await texts(LogQuery(environment="staging")) == ["four"]
-    assert await texts(LogQuery(search="o", limit=2)) == ["one", "two"]
-
-
-async def test_old_lines_are_forgotten_and_the_rest_keep_their_numbers(store: Store) -> None:
-    lines = [replace(line(str(n)), at=float(n)) for n in range(4)]
-    ids = await store.logs.append(WS, lines)
-
-    forgotten = await store.logs.forget(before=2.0)
-
-    assert forgotten == 2
-    assert [(one.id, one.text) for one in await store.logs.read(WS, LogQuery())] == [(ids[2], "2"), (ids[3], "3")]
-    assert (await store.logs.append(WS, [line("4")]))[0] > ids[3]
-
-
-@pytest.mark.parametrize("search", ["100%", "a_b", "'; --"])
-async def test_a_search_finds_text_as_it_is_written(store: Store, search: str) -> None:
-    await store.logs.append(WS, [line("100%"), line("a_b"), line("'; --"), line("1000 aXb ' ;")])
-
-    assert [one.text for one in await store.logs.read(WS, LogQuery(search=search))] == [search]
 
 
 async def test_each_scheduler_begins_a_greater_epoch(store: Store) -> None:

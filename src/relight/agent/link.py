@@ -93,6 +93,7 @@ class Link:
             elif self._options.leaves_with_server and self._clock.monotonic() - lost_at >= LEAVE_SECONDS:
                 _log.warning("server is gone, leaving with it", extra={"path": self._options.path})
                 return
+            self._outbox.look(self._clock.monotonic())
             await self._clock.sleep(delay)
             delay = min(delay * 2, LAST_DELAY_SECONDS)
 
@@ -130,6 +131,7 @@ class Link:
         """Say what is held, until the connection ends."""
         while not connection.closed.done():
             assert self._node is not None, "run sets it"
+            self._outbox.look(self._clock.monotonic())
             connection.send(pack(Reports(held=self._node.held_calls())))
             await asyncio.wait((connection.closed,), timeout=self._options.heartbeat_seconds)
 
@@ -164,7 +166,7 @@ class Link:
         if connection is None or connection.closed.done():
             return
         # Lines give way: a worker that writes for ever must not fill this process's memory with what the link is to
-        # carry.  Ends and changes go in any case; there are only as many as there were orders.
+        # carry.  Changes, and ends of calls that wrote nothing, go in any case; there are as many as there were orders.
         while (report := self._outbox.take(with_lines=not connection.is_behind)) is not None:
             connection.send(pack(report))
         if self._outbox.has_lines:

@@ -98,6 +98,7 @@ class Pipe:
         self._on_lines = on_lines
         self._loop = asyncio.get_running_loop()
         self._is_open = True
+        self._is_paused = False
         self._has_writer = True
         self._loop.add_reader(self._reader, self._read_some)
 
@@ -106,6 +107,18 @@ class Pipe:
         if self._has_writer:
             self._has_writer = False
             os.close(self.writer)
+
+    def pause(self) -> None:
+        """Read only when told to: once the pipe is full the worker waits in `write`."""
+        if self._is_open and not self._is_paused:
+            self._is_paused = True
+            self._loop.remove_reader(self._reader)
+
+    def resume(self) -> None:
+        """Read as it comes again."""
+        if self._is_open and self._is_paused:
+            self._is_paused = False
+            self._loop.add_reader(self._reader, self._read_some)
 
     def drain(self) -> None:
         """Read what has been written already."""
@@ -160,6 +173,16 @@ class Output:
         """The worker has its ends."""
         self.stdout.close_writer()
         self.stderr.close_writer()
+
+    def pause(self) -> None:
+        """Hold the worker back: it waits when it writes more than its pipes hold."""
+        self.stdout.pause()
+        self.stderr.pause()
+
+    def resume(self) -> None:
+        """Let it write on."""
+        self.stdout.resume()
+        self.stderr.resume()
 
     def drain(self) -> None:
         """Read what has been written already."""

@@ -7,28 +7,25 @@ An end passes through three stages, and in all of them its call counts as held, 
                                                   └─ the link was cut
 
 Items of generators are told before the end of their call, and again on a new link until their reader has them.
-Lines are told once; while nobody listens a bounded number is kept, the newest, and the rest is counted.
+Lines are told before the end of the call that wrote them, and again on a new link until they are kept (`agent.lines`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relight.agent.items import UntakenItems
+from relight.agent.lines import CanWait, UnkeptLines
 from relight.protocol.calls import Token
-from relight.protocol.link import CallEnd, CallItem, LogLine, Reports, WorkerChange
+from relight.protocol.link import CallEnd, CallItem, LogLines, Reports, WorkerChange
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerState
 
-KEPT_LINES = 20_000
-"""So many lines are kept while they cannot be told."""
-
-REPORT_LINES = 2_000
 REPORT_BYTES = 8 * 1024 * 1024
-"""A report holds no more lines, and about no more bytes of values, than these."""
+"""A report holds about no more bytes of values than these."""
 
 _KEPT_DEPARTURES = 256
 
@@ -59,8 +56,7 @@ class Outbox:
         self._items = UntakenItems()
         self._changes: deque[WorkerChange] = deque()
         self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
-        self._lines: deque[LogLine] = deque()
-        self._dropped = 0
+        self._lines = UnkeptLines()
         self._has_told = asyncio.Event()
 
     # -- in
@@ -90,13 +86,21 @@ class Outbox:
         self._changes.append(change)
         self.wake()
 
-    def lines(self, lines: Iterable[LogLine]) -> None:
-        """Tell what a worker wrote."""
-        self._lines.extend(lines)
-        while len(self._lines) > KEPT_LINES:
-            self._lines.popleft()
-            self._dropped += 1
+    def lines(self, lines: Sequence[LogLines], writer: CanWait | None = None) -> None:
+        """Tell what a worker wrote; `writer` is paused while there is no room for more of it."""
+        self._lines.add(lines, writer)
         self.wake()
+
+    def lines_kept(self, batch: int) -> None:
+        """The lines of batches up to this one are kept by the server."""
+        if batch:
+            self._lines.acknowledge(batch)
+            self._has_told.set()
+            self.wake()
+
+    def look(self, now: float) -> None:
+        """Now and then, whether the server hears or not: hold nobody back for ever."""
+        self._lines.look(now)
 
     def acknowledge(self, keys: Iterable[tuple[str, Token]]) -> None:
         """These ends are kept by the server."""
@@ -115,29 +119,36 @@ class Outbox:
         """
         self._untold = deque(self._ends)
         self._items.rewind()
+        self._lines.rewind()
         told = [change for change in self._departures if change not in self._changes]
         self._changes = deque([*told, *self._changes])
 
     def take(self, *, with_lines: bool = True) -> Reports | None:
         """The next report; None when there is nothing to tell.  Without lines where the link is behind already."""
+        batch = self._lines.take() if with_lines else None
         items = self._items.take(REPORT_BYTES)
         ends = () if self._items.has_untold else self._take_ends()
         changes = self._take_changes()
-        lines, dropped = self._take_lines() if with_lines else ((), 0)
-        if not (ends or changes or items or lines or dropped):
+        if not (ends or changes or items or batch):
             return None
-        return Reports(ends=ends, workers=changes, items=items, logs=lines, dropped_log_lines=dropped)
+        if batch is None:
+            return Reports(ends=ends, workers=changes, items=items)
+        return Reports(ends=ends, workers=changes, items=items, logs=batch.lines, log_batch=batch.number)
 
     @property
     def has_lines(self) -> bool:
-        """Whether lines wait to be told."""
-        return bool(self._lines)
+        """Whether lines wait to be told, and may be."""
+        return self._lines.is_ready
 
     async def wait_told(self) -> None:
-        """Return once no end is promised, or told and not acknowledged."""
-        while self._held:
+        """Return once no end is promised, and no end or line told and not acknowledged."""
+        while self._held or not self._lines.is_empty:
             self._has_told.clear()
             await self._has_told.wait()
+
+    def writers(self) -> set[str]:
+        """The workers whose lines are not all kept."""
+        return self._lines.workers()
 
     def held(self) -> Iterator[Held]:
         """The attempts that are over here and not yet known to be over there."""
@@ -145,12 +156,19 @@ class Outbox:
 
     def _take_ends(self) -> tuple[CallEnd, ...]:
         ends: list[CallEnd] = []
+        early: list[tuple[str, Token]] = []  # their lines are to be told first
         size = 0
         while self._untold and size < REPORT_BYTES:
-            end = self._ends.get(self._untold.popleft())
-            if end is not None:
-                ends.append(end)
-                size += _bytes_of(end.result) + _bytes_of(end.failure.exception if end.failure else None)
+            key = self._untold.popleft()
+            end = self._ends.get(key)
+            if end is None:
+                continue
+            if self._lines.waits_for(end.call):
+                early.append(key)
+                continue
+            ends.append(end)
+            size += _bytes_of(end.result) + _bytes_of(end.failure.exception if end.failure else None)
+        self._untold.extendleft(reversed(early))
         return tuple(ends)
 
     def _take_changes(self) -> tuple[WorkerChange, ...]:
@@ -160,12 +178,6 @@ class Outbox:
             if change.state is WorkerState.GONE and change not in self._departures:
                 self._departures.append(change)
         return changes
-
-    def _take_lines(self) -> tuple[tuple[LogLine, ...], int]:
-        count = min(len(self._lines), REPORT_LINES)
-        lines = tuple(self._lines.popleft() for _ in range(count))
-        dropped, self._dropped = self._dropped, 0
-        return lines, dropped
 
 
 def _bytes_of(payload: Payload | None) -> int:

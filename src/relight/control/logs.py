@@ -3,53 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from relight.clock import Clock
+from relight.control.intake import Intake
+from relight.protocol.errors import Unavailable
 from relight.protocol.views import LogQuery, LogRecord
 from relight.store.store import Store
+
+INDEX_AGAIN_SECONDS = 10.0
+"""After how long an index that could not be made is tried again."""
+
+_log = logging.getLogger("relight.control")
 
 
 class Logs:
     """Every line that workers wrote."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
-        self._followers: dict[str, set[asyncio.Event]] = {}
+        self._clock = clock
+        self._followers: set[asyncio.Event] = set()
+        self._has_new = asyncio.Event()
 
-    def keep(self, workspace: str, records: Sequence[LogRecord]) -> None:
-        """Keep lines; whoever follows sees them once they are in."""
-        kept = self._store.logs.append(workspace, records)
-        kept.add_done_callback(lambda _: self.wake(workspace))
+    def intake(self, acknowledge: Callable[[int], None]) -> Intake:
+        """The way in for the lines of one agent's process; whoever follows sees them once they are kept."""
+
+        def on_kept(number: int) -> None:
+            acknowledge(number)
+            self.wake()
+
+        return Intake(self._store.logs, self._clock, on_kept)
 
     async def read(self, workspace: str, query: LogQuery) -> tuple[LogRecord, ...]:
         """Lines, oldest first."""
-        return tuple(await self._store.logs.read(workspace, query))
+        return (await self._store.logs.read(workspace, query)).records
 
     async def follow(
         self, workspace: str, query: LogQuery, until: asyncio.Event | None = None
     ) -> AsyncIterator[LogRecord]:
-        """Lines as they come, from `query.after` on; without end, or to the last one kept when `until` was set."""
+        """What `query` asks for, then lines as they come; without end, or to the last one kept when `until` was set."""
         changed = asyncio.Event()
-        followers = self._followers.setdefault(workspace, set())
-        followers.add(changed)
+        self._followers.add(changed)
         try:
             while True:
                 changed.clear()
                 is_over = until is not None and until.is_set()
-                records = await self.read(workspace, query)
-                for record in records:
+                page = await self._store.logs.read(workspace, query)
+                for record in page.records:
                     yield record
-                if records:
-                    query = replace(query, after=records[-1].id)
-                elif is_over:
+                query = replace(query, after=page.upto, tail=0)
+                if not page.records and is_over:
                     return
-                else:
+                if not page.records:
                     await changed.wait()
         finally:
-            followers.discard(changed)
+            self._followers.discard(changed)
 
-    def wake(self, workspace: str) -> None:
+    def wake(self) -> None:
         """Let whoever follows look again."""
-        for changed in self._followers.get(workspace, ()):
+        self._has_new.set()
+        for changed in self._followers:
             changed.set()
+
+    async def run(self) -> None:
+        """Make the index of what has been kept, until cancelled."""
+        while True:
+            self._has_new.clear()
+            try:
+                has_made = await self._store.logs.index_next()
+            except Unavailable as error:
+                _log.error("log not indexed", extra={"why": str(error)})
+                await self._clock.sleep(INDEX_AGAIN_SECONDS)
+                continue
+            if not has_made:
+                await self._has_new.wait()

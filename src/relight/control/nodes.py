@@ -7,20 +7,24 @@ calls, so that whoever sees a result can also read what was printed on the way t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from relight.clock import Clock
 from relight.control.calls import Calls
+from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
 from relight.control.streams import Streams
+from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
-from relight.protocol.errors import Failure, InvalidRequest
-from relight.protocol.link import Hello, LogLine, Orders, Reports, Welcome
-from relight.protocol.views import LogRecord, NodeView
+from relight.protocol.errors import Failure, Forbidden, InvalidRequest
+from relight.protocol.link import CallEnd, Hello, Orders, Reports, Welcome
+from relight.protocol.views import NodeView, Principal, Scope
 from relight.protocol.workers import WorkerView
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import WaitingCall
 from relight.scheduler.state import Node, Worker
+from relight.store.logs import Batch
 from relight.store.rows import WorkerRow
 from relight.store.store import Store
 
@@ -37,11 +41,14 @@ class Nodes:
         self._logs = logs
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
+        self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
         self._scheduler: Scheduler
+        self._writers: Writers
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler."""
         self._scheduler = scheduler
+        self._writers = Writers(scheduler.worker)
 
     # -- from the links
 
@@ -53,23 +60,24 @@ class Nodes:
                 "install the same version of relight on both"
             )
         self._links[hello.node] = send
+        self._meet(hello)
         unknown = self._scheduler.connect(hello)
         self._streams.connected(hello.node)
         return Welcome(epoch=self._scheduler.epoch, protocol=PROTOCOL, unknown_workers=unknown)
 
     def report(self, node: str, reports: Reports) -> None:
         """A node says what happened."""
-        records = self._records(reports.logs)
+        if reports.logs:
+            self._take_lines(node, reports)
         for change in reports.workers:
+            self._writers.note(change.worker)
             self._scheduler.worker_changed(node, change)
-        for workspace in records:
-            self._logs.keep(workspace, records[workspace])
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
         if reports.items:
             self._streams.told(node, reports.items)
         if reports.ends:
-            self._calls.ended(node, reports.ends)
+            self._take_ends(node, reports.ends)
 
     def disconnect(self, node: str, send: SendOrders) -> None:
         """A node's link is gone; unless another has taken its place already."""
@@ -87,6 +95,18 @@ class Nodes:
         link = self._links.get(node)
         if link is not None:
             link(orders)
+
+    def principal(self, node: str, worker: str) -> Principal:
+        """Who asks when a worker does, by what its node says of it.  Raises Forbidden when that node has no such worker."""
+        known = self._scheduler.worker(worker)
+        if known is None or known.node != node:
+            raise Forbidden(f"cannot answer worker {worker[:60]!r}: node {node!r} was not asked to start it")
+        return Principal(
+            workspace=known.spec.workspace,
+            scope=Scope.CALL,
+            environment=known.spec.environment,
+            worker=known.id,
+        )
 
     # -- what is shown
 
@@ -129,27 +149,42 @@ class Nodes:
 
     # -- inside
 
-    def _records(self, lines: Sequence[LogLine]) -> dict[str, list[LogRecord]]:
-        workers = {worker.id: worker for worker in self._scheduler.workers()} if lines else {}
-        records: dict[str, list[LogRecord]] = {}
-        for line in lines:
-            worker = workers.get(line.worker)
-            if worker is not None:
-                records.setdefault(worker.spec.workspace, []).append(_record(worker, line))
-        return records
+    def _take_lines(self, node: str, reports: Reports) -> None:
+        """Lines are acknowledged when they are kept; until then their node tells them again on each new link."""
+        known = self._intakes.get(node)
+        if known is None:
+            return  # no Hello, no lines
+        incarnation, intake = known
+        batch = Batch(
+            sender=f"{node}/{incarnation}",
+            number=reports.log_batch,
+            written=self._writers.written(reports.logs),
+            at=self._clock.now(),
+        )
+        intake.take(Arrived(batch=batch, calls=frozenset(group.call for group in reports.logs if group.call)))
 
+    def _take_ends(self, node: str, ends: Sequence[CallEnd]) -> None:
+        """An end is kept, and seen, after the lines of its call."""
+        known = self._intakes.get(node)
+        if known is None or not known[1].holds_any(end.call for end in ends):
+            self._calls.ended(node, ends)
+            return
+        late = [end for end in ends if known[1].holds_any((end.call,))]
+        known[1].when_kept([end.call for end in late], partial(self._calls.ended, node, late))
+        if len(late) < len(ends):
+            self._calls.ended(node, [end for end in ends if end not in late])
 
-def _record(worker: Worker, line: LogLine) -> LogRecord:
-    return LogRecord(
-        at=line.at,
-        app=worker.spec.app,
-        environment=worker.spec.environment,
-        function=worker.spec.function.name,
-        worker=worker.id,
-        call=line.call,
-        source=line.source,
-        text=line.text,
-    )
+    def _meet(self, hello: Hello) -> None:
+        """The lines of an incarnation have their own numbers."""
+        self._writers.learn(hello.workers)
+        known = self._intakes.get(hello.node)
+        if known is None or known[0] != hello.incarnation:
+            acknowledge = partial(self._acknowledge_lines, hello.node, hello.incarnation)
+            self._intakes[hello.node] = (hello.incarnation, self._logs.intake(acknowledge))
+
+    def _acknowledge_lines(self, node: str, incarnation: str, batch: int) -> None:
+        if self._intakes[node][0] == incarnation:
+            self.send(node, Orders(logs_kept=batch))
 
 
 def _view(node: Node) -> NodeView:

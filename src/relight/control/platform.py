@@ -45,6 +45,7 @@ class Control:
             tasks.create_task(self.scheduler.run(), name="control.scheduler")
             tasks.create_task(self.runs.watch(WORKSPACES), name="control.runs")
             tasks.create_task(self.retention.run(), name="control.retention")
+            tasks.create_task(self.logs.run(), name="control.logs")
             tasks.create_task(self.tokens.run(), name="control.tokens")
 
 
@@ -63,7 +64,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     catalog = Catalog(store)
     streams = Streams(clock)
     calls = Calls(store, catalog, clock, streams)
-    logs = Logs(store)
+    logs = Logs(store, clock)
     nodes = Nodes(store, calls, streams, logs, clock)
     deploys = Deploys(store, blobs, catalog, calls, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)

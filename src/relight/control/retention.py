@@ -57,12 +57,19 @@ class Retention:
     async def sweep(self) -> Dropped:
         """Drop what is too old now.  Calls go before the blobs that they alone name."""
         calls = await self._drop_calls()
-        lines = await self._store.logs.forget(self._days_ago(self._keeping.log_days))
+        lines = await self._drop_lines()
         return Dropped(calls=calls, lines=lines, blobs=await self._drop_blobs())
 
     async def _drop_calls(self) -> int:
         before, dropped = self._days_ago(self._keeping.result_days), 0
         while gone := await self._store.calls.forget(before, _AT_ONCE):
+            dropped += gone
+        return dropped
+
+    async def _drop_lines(self) -> int:
+        """In whole blocks: a line may stay until the last of its block is too old."""
+        before, dropped = self._days_ago(self._keeping.log_days), 0
+        while gone := await self._store.logs.forget(before):
             dropped += gone
         return dropped
 

@@ -58,12 +58,13 @@ class Runs:
     async def stop(self, workspace: str, run: str, *, cancel: bool) -> int:
         """End a run; without `cancel` only if nothing of it waits or runs.  How many calls that were (or are)."""
         app = await self._app(workspace, run)
-        unfinished = len(self._scheduler.unfinished(app.version))
+        versions = self._scheduler.versions_of(workspace, app.app, run)
+        unfinished = sum(len(self._scheduler.unfinished(version)) for version in versions)
         if unfinished and not cancel:
             return unfinished
         await self._deploys.stop(workspace, app.app, run)
         self._of(workspace, run).ended.set()
-        self._logs.wake(workspace)
+        self._logs.wake()
         return unfinished
 
     async def watch(self, workspaces: tuple[str, ...]) -> None:

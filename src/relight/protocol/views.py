@@ -27,6 +27,18 @@ class CallQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlace:
+    """A call that waits or runs, and where."""
+
+    id: str
+    app: str
+    environment: str
+    version: str
+    function: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogRecord:
     """One line as it is kept.  `id` grows in the order of keeping; `at` is seconds since 1970."""
 
@@ -43,16 +55,25 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogQuery:
-    """Which lines to read, oldest first; empty fields ask for all.  `after` is the id to go on from."""
+    """Which lines to read, oldest first; empty fields ask for all.
+
+    `after` is the id to go on from; `tail` asks for so many of the newest rather than the oldest `limit`.  `since` and
+    `until` are seconds since 1970.  `search` is text that a line must hold, as it is written or in either case.
+    """
 
     call: str = ""
     app: str = ""
     environment: str = ""
     function: str = ""
     worker: str = ""
+    source: str = ""
     search: str = ""
+    ignore_case: bool = False
+    since: float = 0.0
+    until: float = 0.0
     after: int = 0
     limit: int = 1000
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,12 +35,14 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     faults = faults or Faults()
     main = Database(folder / "relight.db", schema="main", synchronous="FULL", faults=faults, is_short=True)
     lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
+    logs = LogTable(lines, folder / "logs.db")
+    await logs.adopt()
     return Store(
         calls=CallTable(main, await main.read(last_sequence)),
         versions=VersionTable(main),
         workers=WorkerTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
-        logs=LogTable(lines),
+        logs=logs,
         databases=(main, lines),
     )

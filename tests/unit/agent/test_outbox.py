@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from relight.agent.outbox import KEPT_LINES, REPORT_BYTES, REPORT_LINES, Held, Outbox
+from relight.agent.lines import BATCHES_AHEAD
+from relight.agent.outbox import REPORT_BYTES, Held, Outbox
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.link import CallEnd, LogLine, WorkerChange
+from relight.protocol.link import CallEnd, LogLines, WorkerChange
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerState
 
@@ -19,9 +20,9 @@ def end(call: str, data: bytes = b"1") -> tuple[Held, CallEnd]:
     return Held("w", call, token, 1), told
 
 
-def line(text: str) -> LogLine:
+def line(text: str, call: str = "") -> LogLines:
     """Something a worker wrote."""
-    return LogLine(worker="w", at=0.0, source="stdout", text=text)
+    return LogLines(worker="w", at=0.0, source="stdout", texts=(text,), call=call)
 
 
 def change(state: WorkerState) -> WorkerChange:
@@ -119,14 +120,53 @@ def test_lines_give_way_where_the_link_is_behind():
     assert (len(report.ends), report.logs, outbox.has_lines) == (1, (), True)
 
 
-def test_only_the_newest_lines_are_kept_and_the_rest_is_counted():
+def test_the_end_of_a_call_waits_for_its_own_lines_and_for_no_others():
     outbox = Outbox()
+    outbox.lines([line("wrote", "call-1")])
+    outbox.end(*end("call-1"))
+    outbox.end(*end("call-2"))
 
-    outbox.lines([line(str(number)) for number in range(KEPT_LINES + 7)])
+    early = outbox.take(with_lines=False)
+    late = outbox.take()
+
+    assert early is not None
+    assert late is not None
+    assert [told.call for told in early.ends] == ["call-2"]
+    assert ([told.call for told in late.ends], late.log_batch) == (["call-1"], 1)
+
+
+def test_lines_are_told_again_on_a_new_link_before_the_end_of_their_call():
+    outbox = Outbox()
+    outbox.lines([line("wrote", "call-1")])
+    outbox.end(*end("call-1"))
+    first = outbox.take()
+
+    outbox.rewind()
+    without_lines = outbox.take(with_lines=False)
+    again = outbox.take()
+
+    assert without_lines is None
+    assert again == first
+
+
+def test_an_end_goes_when_room_for_its_lines_is_made():
+    wakes: list[int] = []
+    outbox = Outbox(lambda: wakes.append(1))
+    for number in range(BATCHES_AHEAD):
+        outbox.lines([line(str(number))])
+        outbox.take()
+    outbox.lines([line("last", "call-1")])
+    outbox.end(*end("call-1"))
+    before = outbox.take()
+    wakes.clear()
+
+    outbox.lines_kept(1)
     report = outbox.take()
 
+    assert before is None
+    assert wakes, "somebody has to be told that there is room"
     assert report is not None
-    assert (report.dropped_log_lines, report.logs[0].text, len(report.logs)) == (7, "7", REPORT_LINES)
+    assert [told.call for told in report.ends] == ["call-1"]
 
 
 def test_a_report_of_many_large_ends_is_several():
@@ -149,5 +189,20 @@ async def test_waiting_until_all_is_told_ends_with_the_last_acknowledgement():
         await asyncio.wait([waiting], timeout=0)
         was_done = waiting.done()
         outbox.acknowledge([held.key])
+
+    assert not was_done
+
+
+async def test_waiting_until_all_is_told_waits_for_lines_too():
+    outbox = Outbox()
+    outbox.lines([line("last words")])
+    report = outbox.take()
+    assert report is not None
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(outbox.wait_told())
+        await asyncio.wait([waiting], timeout=0)
+        was_done = waiting.done()
+        outbox.lines_kept(report.log_batch)
 
     assert not was_done

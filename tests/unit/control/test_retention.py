@@ -13,7 +13,8 @@ from relight.blobs.store import BlobStore
 from relight.control.retention import DAY_SECONDS, FIRST_SWEEP_SECONDS, SWEEP_SECONDS, Dropped, Keeping, Retention
 from relight.protocol.calls import CallEvent, CallRequest
 from relight.protocol.payload import Payload
-from relight.protocol.views import CallQuery, LogQuery, LogRecord
+from relight.protocol.views import CallQuery, LogQuery
+from relight.store.bodies import Origin, Written
 from relight.store.rows import EndQueued, NewCall
 from relight.store.store import Store, open_store
 
@@ -133,15 +134,13 @@ async def test_a_blob_that_nothing_names_yet_is_kept_for_a_day(blobs: BlobStore,
 async def test_lines_are_kept_for_their_days(store: Store, retention: Retention) -> None:
     for days in (31, 29):
         at = NOW - days * DAY_SECONDS
-        line = LogRecord(
-            at=at, app="a", environment="main", function="f", worker="w", call="c", source="s", text=str(days)
-        )
-        await store.logs.append(WS, [line])
+        origin = Origin("a", "main", "f", "w", "c", "stdout")
+        await store.logs.append(WS, [Written(origin=origin, at=at, texts=(str(days),))])
 
     dropped = await retention.sweep()
 
     assert dropped.lines == 1
-    assert [line.text for line in await store.logs.read(WS, LogQuery())] == ["29"]
+    assert [line.text for line in (await store.logs.read(WS, LogQuery())).records] == ["29"]
 
 
 async def test_it_sweeps_soon_after_the_start_and_every_hour(store: Store, blobs: BlobStore) -> None:

@@ -1,0 +1,161 @@
+"""The index of the log: which blocks may hold a text.
+
+256 blocks are a shelf.  A shelf has a table of bits, a row for each hash and a column for each block; a bit says that
+the block holds a piece of text with that hash.  Pieces are the runs of four bytes in each word (what stands between
+blanks), its ends marked by a line end, and shorter ones for short questions; letters count as small ones.  A question
+reads the few rows of its pieces and takes what they have in common: mostly the right blocks, now and then one too many
+(they are read afterwards in any case), never one too few.
+
+Trigrams would not do: a block of hexadecimal ids holds all there are.  A full-text index of words finds no word by its
+middle, and is larger than the text.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2s
+
+from relight.protocol.views import LogQuery
+from relight.store.bodies import Lines
+
+SHELF_BLOCKS = 256
+ROWS = 61_001
+"""A prime for which 256, its square and its cube leave remainders far apart: a fifth of the bits are set as a rule."""
+
+SLICE_ROWS = 125
+"""So many rows are kept together: 4,000 bytes, which fit on one page of the database."""
+
+_ROW_BYTES = SHELF_BLOCKS // 8
+SLICE_BYTES = SLICE_ROWS * _ROW_BYTES
+SHELF_BYTES = -(-ROWS // SLICE_ROWS) * SLICE_BYTES
+
+SLICES_APART = 1024
+"""Slice n of shelf s is kept as number s * 1024 + n."""
+
+_MOST_ROWS = 24
+_WORDS = re.compile(r"(\s+)")
+_FIELDS = ("app", "environment", "function", "worker", "call", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The rows that a block must have to be looked at; with none, all are."""
+
+    rows: tuple[int, ...] = ()
+
+
+def question_of(workspace: str, query: LogQuery) -> Question:
+    """What of a query the index can answer."""
+    rows = [row for field in _FIELDS if (value := getattr(query, field)) for row in _rows_of_name(field, value)]
+    rows += _rows_of_text(query.search)
+    if not rows:
+        return Question()
+    return Question(tuple(dict.fromkeys((*rows, *_rows_of_name("workspace", workspace)))))
+
+
+class Shelf:
+    """A shelf's bits, filled block by block."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(SHELF_BYTES)
+
+    def put(self, block: int, workspace: str, lines: Lines) -> None:
+        """Note what a block holds."""
+        at, bit = block % SHELF_BLOCKS // 8, 1 << block % 8
+        rows = _rows_of_block(lines.text)
+        rows.update(_rows_of_name("workspace", workspace))
+        for field, values in zip(_FIELDS, zip(*lines.origins, strict=True), strict=False):
+            for value in filter(None, set(values)):
+                rows.update(_rows_of_name(field, value))
+        bits = self._bits
+        for row in rows:
+            bits[row * _ROW_BYTES + at] |= bit
+
+    @property
+    def table(self) -> bytes:
+        """All bits, `SHELF_BYTES` of them, row by row."""
+        return bytes(self._bits)
+
+
+def slice_of(shelf: int, row: int) -> int:
+    """Under which number the slice with a row is kept."""
+    return shelf * SLICES_APART + row // SLICE_ROWS
+
+
+def row_in(piece: bytes, row: int) -> int:
+    """A row of its slice: bit n stands for the shelf's block n."""
+    at = row % SLICE_ROWS * _ROW_BYTES
+    return int.from_bytes(piece[at : at + _ROW_BYTES], "little")
+
+
+def blocks_in(shelf: int, bits: int) -> Iterator[int]:
+    """The blocks whose bits are set, in order."""
+    while bits:
+        lowest = bits & -bits
+        yield shelf * SHELF_BLOCKS + lowest.bit_length() - 1
+        bits ^= lowest
+
+
+# -- from text to rows
+
+
+def _rows_of_block(text: bytes) -> set[int]:
+    words = set(text.decode().casefold().split())
+    # What stands between two words is the same everywhere, so that pieces across them add little.
+    data = ("\n" + "\n\0\n".join(words) + "\n\0\0\0").encode()
+    fours = set[int]()
+    for offset in range(4):
+        fours.update(struct.unpack_from(f"<{(len(data) - offset) // 4}I", data, offset))
+    threes = {piece & 0xFFFFFF for piece in fours}
+    twos = {piece & 0xFFFF for piece in threes}
+    rows = {piece % ROWS for piece in fours}
+    for piece in threes:
+        rows.update(_rows_of_three(piece))
+    rows.update([_row_of_two(piece) for piece in twos])
+    rows.update([_row_of_one(piece & 0xFF) for piece in twos])
+    return rows
+
+
+def _rows_of_text(search: str) -> list[int]:
+    """The rows of what is searched for; the words at its ends may be parts of longer ones."""
+    parts = _WORDS.split(search.casefold())  # word, blank, word, …
+    rows: list[int] = []
+    for at in range(0, len(parts), 2):
+        word = "\n" * (at > 0) + parts[at] + "\n" * (at < len(parts) - 1)
+        rows += _rows_of_word(word.encode("utf-8", "replace"))
+    if len(rows) > _MOST_ROWS:  # more would say little more: take them evenly
+        rows = [rows[at * len(rows) // _MOST_ROWS] for at in range(_MOST_ROWS)]
+    return rows
+
+
+def _rows_of_word(word: bytes) -> list[int]:
+    size = len(word)
+    rows = [int.from_bytes(word[at : at + 4], "little") % ROWS for at in range(size - 3)]
+    if size in (3, 4):
+        rows += [row for at in range(size - 2) for row in _rows_of_three(int.from_bytes(word[at : at + 3], "little"))]
+    elif size == 2 and word != b"\n\n":
+        rows.append(_row_of_two(int.from_bytes(word, "little")))
+    elif size == 1 and word != b"\n":
+        rows.append(_row_of_one(word[0]))
+    return rows
+
+
+def _rows_of_three(piece: int) -> tuple[int, int]:
+    return (piece ^ 0x5BD1E995) % ROWS, piece * 48_271 % ROWS
+
+
+def _row_of_two(piece: int) -> int:
+    return piece * 31 % ROWS
+
+
+def _row_of_one(piece: int) -> int:
+    return piece * 7_919 % ROWS
+
+
+def _rows_of_name(field: str, value: str) -> list[int]:
+    """Four: a name is asked for by itself, and one row would let a fifth of the blocks pass."""
+    digest = blake2s(f"{field}={value}".encode("utf-8", "replace"), digest_size=16).digest()
+    return [int.from_bytes(digest[at : at + 4], "little") % ROWS for at in range(0, 16, 4)]
