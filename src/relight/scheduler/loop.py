@@ -27,6 +27,7 @@ from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function, Node, Worker
 from relight.scheduler.waits import Waits, World
+from relight.scheduler.yielding import give_way
 
 START_ATTEMPTS = 3
 """After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
@@ -133,6 +134,12 @@ class Scheduler:
         """How many calls of a function wait, whatever values of parameters or options they are for."""
         keys = [key for key in self._functions if (key.version, key.function) == (version, name)]
         return sum(len(self._functions[key].queue) for key in keys)
+
+    def versions_of(self, workspace: str, app: str, environment: str) -> set[str]:
+        """The versions of an app that something waits for, or runs, in one of its places."""
+        place = (workspace, app, environment)
+        specs = [one.spec for one in self._functions.values()]
+        return {spec.version for spec in specs if (spec.workspace, spec.app, spec.environment) == place}
 
     def unfinished(self, version: str) -> list[tuple[str, FunctionKey]]:
         """The calls of a version that wait or run."""
@@ -535,23 +542,10 @@ class Scheduler:
         self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
-        """Let the longest idle worker of another function go, if the one that is wanted would fit then."""
-        if not refusal.is_for_now or any(worker.is_leaving for worker in self._workers.values()):
-            return
-        idle = [
-            worker
-            for worker in self._workers.values()
-            if worker.key != function.key and worker.is_free and not self._is_floor(worker)
-        ]
-        for worker in sorted(idle, key=lambda one: one.since):
-            room = self._nodes[worker.node].room(gone=(worker.id,))
-            if isinstance(place(function.spec.function.resources, [room]), Place):
+        """Let idle workers of other functions go, if the one that is wanted would fit then."""
+        if refusal.is_for_now and not any(worker.is_leaving for worker in self._workers.values()):
+            for worker in give_way(function, tuple(self._nodes.values()), self._functions):
                 self._let_go(worker, now=False)
-                return
-
-    def _is_floor(self, worker: Worker) -> bool:
-        function = self._functions[worker.key]
-        return len(function.staying()) <= function.floor()
 
     def _pump_others(self, function: Function) -> None:
         """Room may have come: see to the functions that found none."""
