@@ -1,0 +1,114 @@
+"""What each command answers with `--json` is what docs/schemas/cli.json says: no key less, and none that it does not name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from command_line import Cli, beside_a_server
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "cli.json"
+PAGE = Path(__file__).parents[2] / "docs" / "cli-json.md"
+SEEN: dict[str, None] = {}
+
+
+def closed(schema: Any) -> Any:
+    """The schema, allowing no key that it does not name."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shut = {name: closed(one) for name, one in schema.items()}
+    return {**shut, "additionalProperties": False} if schema.get("type") == "object" else shut
+
+
+DEFINITIONS: dict[str, Any] = json.loads(SCHEMA.read_text())["$defs"]
+
+
+def check(name: str, value: Any) -> None:
+    """Assert that `value` is what the schema of that name says."""
+    assert name in DEFINITIONS, f"docs/schemas/cli.json has nothing of the name {name!r}"
+    SEEN[name] = None
+    validator = Draft202012Validator({"$ref": f"#/$defs/{name}".replace(" ", "%20"), "$defs": closed(DEFINITIONS)})
+    wrong = [f"{list(error.absolute_path)}: {error.message}" for error in validator.iter_errors(value)]
+    assert not wrong, f"{name}: {'; '.join(wrong)}"
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    with beside_a_server(tmp_path_factory.mktemp("json")) as cli:
+        yield cli
+
+
+def test_calls_answer_as_documented(cli: Cli) -> None:
+    succeeded = json.loads(cli("call", "shop/square", "--x", "7", "--whole").stdout)
+    failed = json.loads(cli("call", "shop/fail", "--whole").stdout)
+    python = json.loads(cli("call", "shop/model", "--whole").stdout)
+    shown = cli.json("calls", "show", succeeded["id"])
+
+    for call in (succeeded, failed, python):
+        check("relight call --whole", call)
+    check("relight calls show", shown)
+    check("relight calls show", cli.json("calls", "show", failed["id"]))
+    check("relight calls list", cli.json("calls", "list"))
+    retried = cli.json("calls", "retry", succeeded["id"])
+    check("relight calls retry", retried)
+    check("relight calls cancel", cli.json("calls", "cancel", retried["calls"][0]["id"]))
+    assert [step["what"] for step in shown["timeline"] if not step["level"]] == ["queued", "attempt 1", "succeeded"]
+
+
+def test_what_is_there_is_listed_as_documented(cli: Cli) -> None:
+    assert cli("call", "shop/square", "--x", "7").returncode == 0
+
+    check("relight apps", cli.json("apps"))
+    check("relight ps", cli.json("ps", "--all"))
+    check("relight doctor", json.loads(cli("doctor", "--json").stdout))
+    for line in cli("logs", "--json").stdout.splitlines():
+        check("relight logs", json.loads(line))
+
+
+def test_an_app_is_begun_deployed_and_stopped_as_documented(cli: Cli) -> None:
+    begun = cli.json("init", "begun")
+
+    check("relight init", begun)
+    check("relight deploy", cli.json("deploy", begun["file"]))
+    check("relight stop", cli.json("stop", "begun"))
+
+
+def test_tokens_and_profiles_answer_as_documented(cli: Cli) -> None:
+    shown = cli.json("token", "show")
+    made = cli.json("token", "create", "--name", "ci", "--scope", "read", "--expires", "1h")
+    login = cli.json("login", shown["url"], "--token", made["secret"], "--profile", "work")
+    profiles = cli.json("profile", "list")
+    used = cli.json("profile", "use", "local")
+    removed = cli.json("profile", "remove", "work")
+
+    check("relight token show", shown)
+    check("relight token create", made)
+    check("relight token list", cli.json("token", "list"))
+    check("relight token revoke", cli.json("token", "revoke", "ci"))
+    for name, answer in (("login", login), ("profile list", profiles), ("profile use", used)):
+        check(f"relight {name}", answer)
+    check("relight profile remove", removed)
+
+
+def test_errors_answer_as_documented(cli: Cli) -> None:
+    missing = cli("calls", "show", "call-x", "--json")
+    misused = cli("calls", "cancel", "--json")
+
+    assert (missing.returncode, misused.returncode) == (3, 2)
+    for found in (missing, misused):
+        assert found.stdout == ""
+        check("error", json.loads(found.stderr))
+
+
+def test_every_command_of_the_schema_is_on_the_page_and_was_run_above() -> None:
+    named = [name for name in DEFINITIONS if name.startswith("relight ")]
+
+    assert [name for name in named if f"| `{name}` |" not in PAGE.read_text()] == []
+    assert [name for name in named if SEEN and name not in SEEN] == []
