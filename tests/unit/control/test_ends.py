@@ -59,6 +59,20 @@ def test_a_call_whose_workers_are_always_lost_fails_saying_how_the_last_one_ende
     assert verdict.failure.message.endswith("the last: out of memory")
 
 
+@pytest.mark.parametrize(("count", "becomes"), [(0, CallEvent.FAILED), (2, CallEvent.LEASE_LOST)])
+def test_a_generator_with_a_reader_is_run_again_only_where_that_is_asked_for(count: int, becomes: CallEvent) -> None:
+    ending = Ending(event=CallEvent.LEASE_LOST, attempt=1, failure=WHY, delivered=7)
+
+    verdict = judge(ending, Retries(count=count))
+
+    assert verdict.event is becomes
+    if becomes is CallEvent.FAILED:
+        assert verdict.failure is not None
+        assert verdict.failure.code == "worker_lost"
+        assert "after 7 of its items were delivered" in verdict.failure.message
+        assert verdict.failure.message.endswith("it raised")
+
+
 @given(st.sampled_from(ENDS), st.integers(1, 200), st.integers(0, 100), st.booleans())
 def test_every_verdict_is_a_step_that_a_running_call_can_take(
     event: CallEvent, attempt: int, count: int, is_cancelled: bool
