@@ -188,7 +188,8 @@ def _gather(session: Session, calls: Sequence[str], timeout: float | None) -> St
         wait = FIRST_WAIT_SECONDS
         while missing:
             left = wait if deadline is None else max(0.0, min(wait, deadline - clock.monotonic()))
-            views = (yield from session.connection.server.wait(Await(ids=tuple(missing), wait_seconds=left))).calls
+            query = Await(ids=tuple(missing), wait_seconds=left, caller=inside.call)
+            views = (yield from session.connection.server.wait(query)).calls
             for view in views:
                 if view.state.is_final:
                     gathered[view.id] = yield from session.take(view)

@@ -21,6 +21,7 @@ from relight.protocol.api import Await, CallViews
 from relight.protocol.calls import CallRequest, CallView
 from relight.protocol.errors import Unavailable
 from relight.protocol.ids import new_id
+from relight.protocol.inside import inside
 from relight.sdk.session import BATCH_BYTES, FIRST_WAIT_SECONDS, Callee, Session, Waiting
 from relight.sdk.steps import Steps
 
@@ -101,7 +102,7 @@ class Mapping:
     def hear(self, *, may_wait: bool) -> Steps[None]:
         """Learn what has ended."""
         wait = self._wait_seconds if may_wait else 0.0
-        query = Await(group=self._group, after=self._after, wait_seconds=wait)
+        query = Await(group=self._group, after=self._after, wait_seconds=wait, caller=inside.call)
         self._take_in((yield from self.session.connection.server.wait(query)), may_wait)
 
     def next(self) -> int | None:

@@ -92,6 +92,7 @@ class Session:
             payload=dump_input(args, kwargs),
             group=group,
             parent=inside.call,
+            is_awaited=bool(inside.call),
             binding=callee.binding,
         )
 
@@ -110,7 +111,7 @@ class Session:
     def spawn(self, requests: Sequence[CallRequest]) -> Steps[None]:
         """Let these calls be kept."""
         for batch in batches(requests):
-            yield from self.submit(batch)
+            yield from self.submit([replace(one, is_awaited=False) if one.is_awaited else one for one in batch])
             if self.environment.startswith("run-") and not inside.is_worker:
                 self.spawned.update(dict.fromkeys(request.id for request in batch))
 
@@ -186,7 +187,9 @@ class Session:
                 raise TimeoutError(
                     f"cannot give the result of {what}: it is {view.state.value} after {timeout:g} s; ask again"
                 )
-            views = yield from self.connection.server.wait(Await(ids=(call,), wait_seconds=max(left, 0.0)))
+            views = yield from self.connection.server.wait(
+                Await(ids=(call,), wait_seconds=max(left, 0.0), caller=inside.call)
+            )
             view = _one(call, views.calls)
             wait = min(wait * 2, MAX_WAIT_SECONDS / 6)
         return view
