@@ -162,9 +162,9 @@ class Driver:
         seconds, cpu = self._measure("many", n)
         return Throughput(peer=self.peer, round=number, calls=n, per_second=n / seconds[0], cpu_us=cpu / n * 1e6)
 
-    def cpu_seconds(self) -> float:
-        """CPU used so far by all of its processes."""
-        return processes.cpu_seconds(self._process.pid)
+    def cpu_used(self) -> dict[int, int]:
+        """CPU used so far by each of its processes."""
+        return processes.cpu_used(self._process.pid)
 
     def close(self) -> None:
         """Let it leave with all it started; what has not left in time is killed."""
@@ -182,12 +182,12 @@ class Driver:
 
     def _measure(self, what: str, n: int) -> tuple[list[float], float]:
         assert self._process.stdin is not None
-        before = self.cpu_seconds()
+        before = self.cpu_used()
         self._process.stdin.write(json.dumps({"do": what, "n": n}) + "\n")
         self._process.stdin.flush()
         seconds = self._hear()["seconds"]
         assert isinstance(seconds, list)
-        return seconds, self.cpu_seconds() - before
+        return seconds, processes.cpu_seconds(before, self.cpu_used())
 
     def _hear(self) -> dict[str, object]:
         assert self._process.stdout is not None
@@ -244,10 +244,10 @@ def run_rounds(drivers: Sequence[Driver], plan: Plan, tell: Tell) -> Seen:
 
 def see_standing(drivers: Sequence[Driver], seconds: float) -> tuple[Standing, ...]:
     """What each uses in so many seconds in which nobody calls."""
-    before = [driver.cpu_seconds() for driver in drivers]
+    before = [driver.cpu_used() for driver in drivers]
     time.sleep(seconds)
     return tuple(
-        Standing(peer=driver.peer, cpu_percent=(driver.cpu_seconds() - used) / seconds * 100)
+        Standing(peer=driver.peer, cpu_percent=processes.cpu_seconds(used, driver.cpu_used()) / seconds * 100)
         for driver, used in zip(drivers, before, strict=True)
     )
 

@@ -80,9 +80,9 @@ def measure_idle(seconds: float, folder: Path) -> Idle:
             raise RuntimeError(
                 f"cannot measure an idle server: it did not start; it said:\n{(folder / 'server.log').read_text()}"
             )
-        before = processes.cpu_seconds(process.pid)
+        before = processes.cpu_used(process.pid)
         time.sleep(seconds)
-        used = processes.cpu_seconds(process.pid) - before
+        used = processes.cpu_seconds(before, processes.cpu_used(process.pid))
         return Idle(seconds=seconds, pss_mib=processes.pss_mib(process.pid), cpu_percent=used / seconds * 100)
     finally:
         process.terminate()

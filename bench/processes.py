@@ -16,12 +16,17 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU used so far by a process and all below it that live.
+def cpu_used(pid: int) -> dict[int, int]:
+    """Nanoseconds of CPU that a process and each below it have used so far.
 
-    The scheduler's own count, in nanoseconds: what `/proc/PID/stat` says comes in steps of 10 ms.
+    The scheduler's own count: what `/proc/PID/stat` says comes in steps of 10 ms.
     """
-    return sum(_nanoseconds(one) for one in tree(pid)) / 1e9
+    return {one: _nanoseconds(one) for one in tree(pid)}
+
+
+def cpu_seconds(before: dict[int, int], after: dict[int, int]) -> float:
+    """CPU used between two looks.  What a process that ended in between had used after the first is not counted."""
+    return sum(max(0, used - before.get(pid, 0)) for pid, used in after.items()) / 1e9
 
 
 def pss_mib(pid: int) -> dict[str, float]:

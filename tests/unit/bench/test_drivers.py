@@ -112,7 +112,7 @@ def test_a_peers_process_knows_no_server_of_the_caller(
 
 
 def test_memory_and_cpu_are_those_of_the_whole_tree(bench: Bench, tmp_path: Path) -> None:
-    alone = bench.processes.cpu_seconds(os.getpid())
+    alone = bench.processes.cpu_used(os.getpid())
 
     with bench.peers.socket_peer(tmp_path) as calls:
         calls.many(100)
@@ -120,7 +120,10 @@ def test_memory_and_cpu_are_those_of_the_whole_tree(bench: Bench, tmp_path: Path
 
         assert len(bench.processes.tree(os.getpid())) == len(sizes) >= 2
         assert all(size > 0 for size in sizes.values())
-        assert bench.processes.cpu_seconds(os.getpid()) > alone
+        used = bench.processes.cpu_used(os.getpid())
+
+        assert set(used) > set(alone)
+        assert bench.processes.cpu_seconds(alone, used) > (used[os.getpid()] - alone[os.getpid()]) / 1e9 > 0
 
 
 def test_a_process_that_has_gone_has_no_memory_and_used_nothing(bench: Bench) -> None:
@@ -128,7 +131,13 @@ def test_a_process_that_has_gone_has_no_memory_and_used_nothing(bench: Bench) ->
     process.wait()
 
     assert bench.processes.pss_mib(process.pid) == {}
-    assert bench.processes.cpu_seconds(process.pid) == 0
+    assert bench.processes.cpu_used(process.pid) == {process.pid: 0}
+
+
+def test_a_process_that_ends_between_two_looks_takes_nothing_from_the_others(bench: Bench) -> None:
+    before, after = {1: 1_000_000_000, 2: 9_000_000_000}, {1: 1_500_000_000, 3: 250_000_000}
+
+    assert bench.processes.cpu_seconds(before, after) == 0.75
 
 
 def command_of(pid: int) -> str:
