@@ -11,6 +11,7 @@ from relight.gateway.calls import check_success, inlined, pending_answer, python
 from relight.gateway.exchange import Answer, Ask, StreamAnswer, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import json_value, plain
+from relight.gateway.schemas import check_body, environment_of
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
 from relight.protocol.calls import CallRequest, CallView
 from relight.protocol.errors import InvalidRequest
@@ -43,7 +44,7 @@ async def submit(platform: Platform, ask: Ask) -> Answer:
 async def show(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/apps/{app}/functions/{function}"""
     function = ask.params["function"].partition(".")[0]
-    spec = await platform.deploys.function(ask.workspace, ask.params["app"], _environment(ask), function)
+    spec = await platform.deploys.function(ask.workspace, ask.params["app"], environment_of(ask), function)
     return json_answer(plain(spec))
 
 
@@ -51,20 +52,22 @@ async def stats(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/apps/{app}/functions/{function}/stats"""
     function = ask.params["function"].partition(".")[0]
     return json_answer(
-        plain(await platform.deploys.stats(ask.workspace, ask.params["app"], _environment(ask), function))
+        plain(await platform.deploys.stats(ask.workspace, ask.params["app"], environment_of(ask), function))
     )
 
 
 async def _submit(platform: Platform, ask: Ask) -> CallView:
     body, said = await ask.json()
+    data = arguments(body, said)
+    await check_body(platform, ask, body, said)
     function, _, method = ask.params["function"].partition(".")
     request = CallRequest(
         id=new_id("call", now_ms()),
         app=ask.params["app"],
         function=function,
         method=method,
-        environment=_environment(ask),
-        payload=await _payload(platform, arguments(body, said)),
+        environment=environment_of(ask),
+        payload=await _payload(platform, data),
         accept=(JSON,),
     )
     return (await platform.calls.submit(ask.workspace, Submit(calls=(request,)))).calls[0]
@@ -98,7 +101,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 async def _makes_items(platform: Platform, ask: Ask) -> bool:
     function, _, name = ask.params["function"].partition(".")
-    spec = await platform.deploys.function(ask.workspace, ask.params["app"], _environment(ask), function)
+    spec = await platform.deploys.function(ask.workspace, ask.params["app"], environment_of(ask), function)
     method = spec.method(name)
     return method is not None and method.is_generator
 
@@ -122,9 +125,3 @@ def _preferred_wait(header: str) -> float | None:
         if name == "wait" and value.strip('"').isdecimal():
             return float(value.strip('"')[:6])
     return None
-
-
-def _environment(ask: Ask) -> str:
-    environment = ask.query("environment") or ask.environment or "main"
-    ask.check_environment(environment)
-    return environment

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, tokens
+from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, schemas, tokens
 from relight.gateway.routes import Route
 from relight.protocol.views import Scope
 
@@ -26,9 +26,14 @@ _LOG_QUERY = (
     ("environment", "only what was written in this environment, or run"),
     ("function", "only what this function wrote"),
     ("worker", "only what this worker wrote"),
+    ("source", "only this: stdout, stderr or system"),
     ("search", "only lines that hold this text"),
+    ("ignore_case", "1: search in either case"),
+    ("since", "only lines from then on, in seconds since 1970"),
+    ("until", "only lines up to then, in seconds since 1970"),
     ("after", "the id of a line: only those after it"),
-    ("limit", "how many; 1000 when left out, 10000 at most"),
+    ("limit", "how many, the oldest; 1000 when left out, 10000 at most"),
+    ("tail", "how many, the newest; 10000 at most; with it `limit` means nothing"),
     ("follow", "1: go on with each line as it comes"),
 )
 _FUNCTION = "/v1/apps/{app}/functions/{function}"
@@ -215,6 +220,27 @@ ROUTES: tuple[Route, ...] = (
         handler=invoke.show,
         summary="What a function is",
         answer="FunctionSpec",
+        query=_ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
+        path=_FUNCTION + "/schema",
+        name="function_schema",
+        scope=Scope.READ,
+        for_workers=True,
+        handler=schemas.show,
+        summary="What a function takes and gives, as JSON Schema",
+        answer='{"app", "function", "description", "input", "output", "streams"}',
+        query=_ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
+        path="/v1/apps/{app}/openapi.json",
+        name="app_openapi",
+        scope=Scope.READ,
+        handler=schemas.describe,
+        summary="An app's functions as OpenAPI 3.1",
+        answer="OpenAPI document",
         query=_ENVIRONMENT,
     ),
     Route(
