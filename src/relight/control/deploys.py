@@ -104,8 +104,10 @@ class Deploys:
         version = await self._catalog.route(workspace, app, environment)
         await self._store.versions.remove_route(workspace, app, environment)
         self._catalog.drop_route(workspace, app, environment)
-        cancelled = await self._calls.cancel_version(version.id)
-        self._scheduler.stop_version(version.id, now=False)
+        cancelled = 0
+        for one in {version.id, *self._scheduler.versions_of(workspace, app, environment)}:
+            cancelled += await self._calls.cancel_version(one)
+            self._scheduler.stop_version(one, now=False)
         return cancelled
 
     async def recover(self, workspaces: tuple[str, ...]) -> None:
