@@ -37,9 +37,7 @@ def claim(n: int, token: Token, attempt: int = 1) -> Claim:
 def end(n: int, token: Token, event: CallEvent = CallEvent.SUCCEEDED, *, is_charged: bool = True) -> End:
     result = Payload(format="json", data=b"1", size=1) if event is CallEvent.SUCCEEDED else None
     failure = None if result else Failure(code="x", message="why")
-    return End(
-        call=call_id(n), token=token, event=event, at=300.0, result=result, failure=failure, is_charged=is_charged
-    )
+    return End(claim=claim(n, token), event=event, at=300.0, result=result, failure=failure, is_charged=is_charged)
 
 
 async def test_a_call_that_is_submitted_twice_is_kept_once_and_stays_as_it_was(store: Store) -> None:
@@ -128,7 +126,7 @@ async def test_a_failure_keeps_its_traceback_and_the_exception_itself(store: Sto
     store.calls.submit(WS, [new(1)])
     store.calls.claim(WS, [claim(1, Token(1, 1))])
 
-    row = End(call=call_id(1), token=Token(1, 1), event=CallEvent.FAILED, at=300.0, failure=failure)
+    row = End(claim=claim(1, Token(1, 1)), event=CallEvent.FAILED, at=300.0, failure=failure)
     await store.calls.end(WS, [row])
 
     view = await store.calls.get(WS, call_id(1))
@@ -140,7 +138,7 @@ async def test_a_retried_call_says_when_it_may_run_again(store: Store) -> None:
     store.calls.submit(WS, [new(1)])
     store.calls.claim(WS, [claim(1, Token(1, 1))])
 
-    row = End(call=call_id(1), token=Token(1, 1), event=CallEvent.RETRIED, at=300.0, not_before=310.0)
+    row = End(claim=claim(1, Token(1, 1)), event=CallEvent.RETRIED, at=300.0, not_before=310.0)
     await store.calls.end(WS, [row])
 
     (unfinished,) = await store.calls.unfinished()
@@ -275,7 +273,7 @@ async def test_a_blob_is_named_by_calls_that_carry_it_or_answer_with_it_and_by_v
     store.calls.submit(WS, [NewCall(request=request, version="v1", at=1.0), new(1)])
     store.calls.claim(WS, [claim(9, Token(1, 1))])
     result = Payload(format="raw", blob=answer, size=9)
-    row = End(call=call_id(9), token=Token(1, 1), event=CallEvent.SUCCEEDED, at=2.0, result=result)
+    row = End(claim=claim(9, Token(1, 1)), event=CallEvent.SUCCEEDED, at=2.0, result=result)
     await store.calls.end(WS, [row])
 
     before = await store.calls.named_blobs([given, answer, code, nobody])
@@ -315,9 +313,11 @@ class Model:
             self.state, self.token = CallState.RUNNING, n
 
     def end(self, event: CallEvent, n: int) -> bool:
-        if self.state is not CallState.RUNNING or n != self.token:
+        is_own = self.state is CallState.RUNNING and n == self.token
+        if self.state.is_final or not (is_own or n > self.token):
             return False
-        self.state, self.attempts = TRANSITIONS[(self.state, event)], self.attempts + 1
+        self.token, self.attempts = n, self.attempts + 1
+        self.state = TRANSITIONS[(CallState.RUNNING, event)]  # an end says that it was claimed, too
         return True
 
     def end_queued(self) -> bool:

@@ -34,9 +34,10 @@ async def one(store: Store, epoch: int, n: int) -> None:
     await store.calls.submit("default", [NewCall(request=request, version="v", at=1.0)])
     say("acknowledged", call)
     token = Token(epoch, n + 1)
-    await store.calls.claim("default", [Claim(call=call, token=token, attempt=1, worker="w", node="n", at=2.0)])
+    claim = Claim(call=call, token=token, attempt=1, worker="w", node="n", at=2.0)
+    await store.calls.claim("default", [claim])
     result = Payload(format="json", data=str(n).encode(), size=2)
-    end = End(call=call, token=token, event=CallEvent.SUCCEEDED, at=3.0, result=result)
+    end = End(claim=claim, event=CallEvent.SUCCEEDED, at=3.0, result=result)
     await store.calls.end("default", [end])
     say("seen", call)
 

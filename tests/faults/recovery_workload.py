@@ -55,7 +55,7 @@ class Platform:
         """What the process before left: those that ran have lost their worker."""
         unfinished = await self._calls.unfinished()
         lost = [
-            End(call=row.id, token=row.token, event=CallEvent.LEASE_LOST, at=4.0)
+            End(claim=_claim(row.id, row.token, row.attempts + 1), event=CallEvent.LEASE_LOST, at=4.0)
             for row in unfinished
             if row.state is CallState.RUNNING and row.token is not None
         ]
@@ -82,7 +82,8 @@ class Platform:
 
     async def _try(self, call: str, attempt: int) -> bool:
         token = Token(self._epoch, next(self._numbers))
-        self._calls.claim(WS, [Claim(call=call, token=token, attempt=attempt, worker="w", node="n", at=2.0)])
+        claim = _claim(call, token, attempt)
+        self._calls.claim(WS, [claim])
         say("started", call, token.epoch, token.n)
         is_good = int(call[-3:]) % 5 > 0 or attempt > 2
         value = (
@@ -90,11 +91,15 @@ class Platform:
         )
         result = Payload(format="json", data=value.encode(), size=len(value)) if is_good else None
         event = CallEvent.SUCCEEDED if is_good else CallEvent.RETRIED
-        (view,) = await self._calls.end(WS, [End(call=call, token=token, event=event, at=3.0, result=result)])
+        (view,) = await self._calls.end(WS, [End(claim=claim, event=event, at=3.0, result=result)])
         assert view is not None, f"the newest token of {call} was refused"
         if view.result is not None and view.result.data is not None:
             say("seen", call, view.attempts, view.result.data.decode())
         return view.state.is_final
+
+
+def _claim(call: str, token: Token, attempt: int) -> Claim:
+    return Claim(call=call, token=token, attempt=attempt, worker="w", node="n", at=2.0)
 
 
 def say(what: str, call: str, *more: object) -> None:

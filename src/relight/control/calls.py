@@ -92,6 +92,8 @@ class Calls:
         already = await self._take(workspace, asked, is_awaited=submit.wait_seconds > 0)
         if already and not submit.is_again:
             raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
+        if submit.is_quiet:
+            return CallViews(calls=())
         ids = [request.id for request in submit.calls]
         look = partial(self._recall, workspace) if submit.is_again else _all_are_new
         awaited = Awaited(worker=worker, seconds=submit.wait_seconds, calls=ids, needs_all=True)
@@ -341,8 +343,7 @@ class Calls:
             function.retries,
         )
         return End(
-            call=end.call,
-            token=end.token,
+            claim=self._claim(lease),
             event=verdict.event,
             result=end.result if verdict.event is CallEvent.SUCCEEDED else None,
             failure=verdict.failure,
@@ -389,13 +390,13 @@ class Calls:
             _log.error("ends of calls not kept", extra={"calls": len(rows), "why": str(error)})
             self._run(self._keep_later(node, rows))
             return
+        for view in kept.result():  # whoever waits for it first: nobody waits for the acknowledgement
+            if view is not None and view.state.is_final:
+                self._publish(view)
         for lease, end, _ in rows:
             self._ending.discard((end.call, end.token))
             if node:
                 self._scheduler.acknowledge(lease.node, end.call, end.token)
-        for view in kept.result():
-            if view is not None and view.state.is_final:
-                self._publish(view)
 
     def _publish(self, view: CallView) -> None:
         self._families.remove(view.id)
@@ -408,18 +409,20 @@ class Calls:
         """Calls were given to workers."""
         claims: defaultdict[str, Claims] = defaultdict(Claims)
         for lease in leases:
-            claims[lease.call.workspace].append(
-                Claim(
-                    call=lease.call.id,
-                    token=lease.token,
-                    attempt=lease.attempt,
-                    worker=lease.worker,
-                    node=lease.node,
-                    at=self._clock.now(),
-                )
-            )
+            claims[lease.call.workspace].append(self._claim(lease))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)
+
+    def _claim(self, lease: Lease) -> Claim:
+        held_seconds = self._clock.monotonic() - lease.granted_at
+        return Claim(
+            call=lease.call.id,
+            token=lease.token,
+            attempt=lease.attempt,
+            worker=lease.worker,
+            node=lease.node,
+            at=self._clock.now() - held_seconds,
+        )
 
     def expired(self, calls: Sequence[WaitingCall]) -> None:
         """Calls waited longer than `queue_timeout`."""

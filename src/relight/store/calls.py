@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.codec import pack, unpack
@@ -29,7 +30,8 @@ class CallTable:
     def __init__(self, database: Database, last_sequence: int) -> None:
         self._database = database
         self._sql = queries("calls")
-        self._sequence = last_sequence  # only the writer's thread touches it
+        self._sequence = last_sequence  # only writes touch it
+        self._unended: set[tuple[str, Token]] = set()  # claims on their way to the disk whose ends have not come yet
 
     # -- writes
 
@@ -51,34 +53,29 @@ class CallTable:
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
-        values = [
-            {
-                "workspace": workspace,
-                "call": row.call,
-                "epoch": row.token.epoch,
-                "n": row.token.n,
-                "attempt": row.attempt,
-                "worker": row.worker,
-                "node": row.node,
-                "at": row.at,
-            }
-            for row in rows
-        ]
+        unended = self._unended
+        unended.update((row.call, row.token) for row in rows)
 
         def work(connection: sqlite3.Connection) -> None:
-            for value in values:
+            for row in rows:
+                if (row.call, row.token) not in unended:
+                    continue  # its end is queued, and says all of this too
+                value = {"workspace": workspace, **_claim(row), "at": row.at}
                 if connection.execute(self._sql["claim"], value).rowcount:
                     connection.execute(self._sql["supersede_attempt"], value)
                     connection.execute(self._sql["open_attempt"], value)
 
-        return self._database.write("claim", work, UNHEARD_SECONDS)
+        kept = self._database.write("claim", work, UNHEARD_SECONDS)
+        kept.add_done_callback(lambda _: unended.difference_update((row.call, row.token) for row in rows))
+        return kept
 
     def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
         """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
         values = [_end(workspace, row) for row in rows]
+        self._unended.difference_update((row.claim.call, row.claim.token) for row in rows)
 
         def work(connection: sqlite3.Connection) -> tuple[CallView | None, ...]:
-            return tuple(self._end_one(connection, value) for value in values)
+            return tuple(self._end_one(connection, row, value) for row, value in zip(rows, values, strict=True))
 
         return self._database.write("end", work)
 
@@ -114,11 +111,15 @@ class CallTable:
 
         return self._database.write("forget", work)
 
-    def _end_one(self, connection: sqlite3.Connection, value: Mapping[str, object]) -> CallView | None:
+    def _end_one(self, connection: sqlite3.Connection, row: End, value: Mapping[str, object]) -> CallView | None:
         view = self._returned(connection, self._sql["end"], value)
-        if view is not None:
-            connection.execute(self._sql["close_attempt"], value)
-        return view
+        if view is None:
+            return None
+        connection.execute(self._sql["supersede_attempt"], value)
+        connection.execute(self._sql["close_attempt"], value)
+        if not view.state.is_final:
+            return view
+        return replace(view, result=row.result, failure=row.failure)
 
     def _returned(self, connection: sqlite3.Connection, sql: str, value: Mapping[str, object]) -> CallView | None:
         """Run a write that may end a call for good: then it gets the next number."""
@@ -276,14 +277,24 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
     }
 
 
+def _claim(row: Claim) -> dict[str, object]:
+    return {
+        "call": row.call,
+        "epoch": row.token.epoch,
+        "n": row.token.n,
+        "attempt": row.attempt,
+        "worker": row.worker,
+        "node": row.node,
+    }
+
+
 def _end(workspace: str, row: End) -> dict[str, object]:
     state = TRANSITIONS[(CallState.RUNNING, row.event)]
     is_ok = row.event is CallEvent.SUCCEEDED
     return {
         "workspace": workspace,
-        "call": row.call,
-        "epoch": row.token.epoch,
-        "n": row.token.n,
+        **_claim(row.claim),
+        "claimed_at": row.claim.at,
         "state": state.value,
         "charged": int(row.is_charged),
         "not_before": row.not_before,

@@ -34,10 +34,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """An attempt's end.  Kept only when `token` is the one that is there; `event` says what becomes of the call."""
+    """An attempt's end, with its claim, which need not have been kept before.
 
-    call: str
-    token: Token
+    Kept only when no newer token is there; `event` says what becomes of the call.
+    """
+
+    claim: Claim
     event: CallEvent
     at: float
     result: Payload | None = None

@@ -9,21 +9,26 @@ WHERE workspace = :workspace AND id = :call AND sequence = 0 AND (token_epoch, t
 
 -- supersede_attempt: a try that nobody ended is over, because a newer token has the call
 UPDATE attempts SET ended_at = :at, outcome = 'lease_lost', detail = 'another worker has the call'
-WHERE workspace = :workspace AND call = :call AND ended_at IS NULL;
+WHERE workspace = :workspace AND call = :call AND ended_at IS NULL AND (token_epoch, token_n) < (:epoch, :n);
 
 -- open_attempt: a try begins
 INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at)
 VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :at);
 
--- end: an attempt ends the call, or sends it back; no row: the token is not the newest
+-- end: an attempt ends the call, or sends it back, whether its claim was kept before or is by this; no row: its token is not the newest
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
+    token_epoch = :epoch, token_n = :n, worker = :worker, node = :node,
+    started_at = CASE WHEN token_epoch = :epoch AND token_n = :n THEN started_at ELSE :claimed_at END,
     sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure
-WHERE workspace = :workspace AND id = :call AND state = 'running' AND token_epoch = :epoch AND token_n = :n
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure;
+WHERE workspace = :workspace AND id = :call AND sequence = 0
+    AND ((token_epoch, token_n) < (:epoch, :n) OR (state = 'running' AND token_epoch = :epoch AND token_n = :n))
+RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL;
 
 -- close_attempt: a try is over
-UPDATE attempts SET ended_at = :at, outcome = :outcome, detail = :detail
-WHERE workspace = :workspace AND call = :call AND token_epoch = :epoch AND token_n = :n;
+INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at, ended_at, outcome, detail)
+VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :claimed_at, :at, :outcome, :detail)
+ON CONFLICT (workspace, call, token_epoch, token_n)
+    DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, detail = excluded.detail;
 
 -- end_queued: a call ends that nobody runs; no row: somebody does, or it has ended
 UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure
