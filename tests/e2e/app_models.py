@@ -1,0 +1,59 @@
+"""An app of classes with parameters, for the end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import relight
+
+app = relight.App("models")
+
+with app.image.imports():
+    import json
+
+
+@app.cls(timeout=30, max_workers=2, env={"A": "deployed"})
+class Model:
+    """Says which worker made it, and with what."""
+
+    size: str = relight.parameter(default="7b")
+    heat: float = relight.parameter(default=1.0)
+    salt: bytes = relight.parameter(default=b"")
+
+    @relight.enter()
+    def load(self) -> None:
+        self.loaded = json.dumps([self.size, self.heat])
+
+    @relight.method()
+    def where(self) -> tuple[str, str]:
+        return self.loaded, os.environ["RELIGHT_WORKER"]
+
+    @relight.method()
+    def salted(self, text: bytes) -> bytes:
+        return self.salt + text
+
+    @relight.method()
+    def parts(self, n: int) -> object:
+        for number in range(n):
+            yield self.size, number
+
+    @relight.method()
+    def variables(self) -> tuple[str, str]:
+        return os.environ["A"], os.environ.get("B", "")
+
+    @relight.method()
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @relight.method()
+    def asks_itself(self) -> tuple[str, str]:
+        return self.where.remote()
+
+
+@app.function()
+def attempt(path: str) -> int:
+    """Fails, and counts how often it was tried."""
+    with open(path, "a") as file:
+        file.write("x")
+    raise LookupError(path)
