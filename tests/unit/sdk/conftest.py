@@ -59,6 +59,7 @@ class Platform:
     at_once: int = 0
     most_at_once: int = 0
     hearing: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     cancels: list[Cancel] = field(default_factory=list)
     given: dict[str, list[Payload]] = field(default_factory=dict)
     generators: dict[str, Iterator[Payload]] = field(default_factory=dict)
@@ -86,7 +87,13 @@ class Platform:
 
     async def sleep(self, seconds: float) -> None:
         self.seconds += seconds
-        await asyncio.sleep(0)
+        await a_turn()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Return once what was asked makes it so."""
+        while not is_so():
+            self.asked.clear()
+            await self.asked.wait()
 
     def pause(self, seconds: float) -> None:
         self.seconds += seconds
@@ -95,6 +102,7 @@ class Platform:
 
     def answer(self, request: Request) -> Reply:
         self.requests.append(request)
+        self.asked.set()
         try:
             return self._route(request)
         except RelightError as error:
@@ -307,7 +315,7 @@ class Wire:
 
 
 class AsyncWire:
-    """The same on an event loop.  It answers a turn later, and when the platform is `is_deaf` only once that ends."""
+    """The same on an event loop.  It answers a turn later, and while the platform is not `hearing` not at all."""
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -318,7 +326,8 @@ class AsyncWire:
         try:
             self._platform.at_once += 1
             self._platform.most_at_once = max(self._platform.most_at_once, self._platform.at_once)
-            await asyncio.sleep(0)
+            self._platform.asked.set()
+            await a_turn()
             await self._platform.hearing.wait()
             return self._wire.exchange(request)
         except BaseException:
@@ -329,6 +338,14 @@ class AsyncWire:
 
     def close(self) -> None:
         self.is_open = False
+
+
+async def a_turn() -> None:
+    """Let all others have their turn."""
+    loop = asyncio.get_running_loop()
+    turned = loop.create_future()
+    loop.call_soon(turned.set_result, None)
+    await turned
 
 
 def failure_of_user(error: Exception) -> Failure:
