@@ -45,6 +45,13 @@ APP = dedent(
         print("sleeping", flush=True)
         time.sleep(seconds)
 
+    @app.function()
+    def count(to: int = 3, seconds: float = 0.0):
+        for number in range(to):
+            print("counting", number)
+            yield {"number": number}
+            time.sleep(seconds)
+
     @app.cls()
     class Reader:
         @relight.enter()

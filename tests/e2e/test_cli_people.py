@@ -96,6 +96,26 @@ def test_a_calls_lines_are_on_stderr_and_its_value_alone_on_stdout(cli: Cli) -> 
     assert "squaring" not in quiet.stderr
 
 
+def test_what_a_generator_yields_is_printed_as_it_does_and_ctrl_c_stops_it(cli: Cli) -> None:
+    with cli.begin("call", "shop/count", "--to", "5", "--seconds", "60") as process:
+        assert json.loads(read_line(process)) == {"number": 0}
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, rest) == (130, "")
+    (call,) = re.findall(r"^relight: told (call-\w+) to stop$", errors, re.MULTILINE)
+    assert cli("call", "shop/square", "--x", "1").returncode == 0
+    assert cli.json("calls", "show", call)["call"]["state"] in ("cancelled", "running")
+
+
+def test_items_are_a_line_each_in_a_call_and_a_run(cli: Cli) -> None:
+    called = cli("call", "shop/count", "--quiet")
+    ran = cli("run", "shop.py::count", "--to", "2")
+
+    assert [json.loads(line) for line in called.stdout.splitlines()] == [{"number": 0}, {"number": 1}, {"number": 2}]
+    assert [line for line in ran.stdout.splitlines() if "number" in line] == ["{'number': 0}", "{'number': 1}"]
+
+
 def test_a_call_is_made_once_more_with_the_same_input(cli: Cli) -> None:
     first = json.loads(cli("call", "shop/square", "--x", "12", "--whole").stdout)
 
@@ -216,9 +236,13 @@ def test_what_init_writes_runs(cli: Cli, template: str) -> None:
     ran = cli("run", begun["file"])
 
     assert ran.returncode == 0, ran.stderr
-    assert {"hello": "hello world", "map": "17984 primes below 200000", "class": "hapy -> happy"}[
-        template
-    ] in ran.stdout
+    says = {
+        "hello": "hello world",
+        "map": "17984 primes below 200000",
+        "class": "hapy -> happy",
+        "stream": "it\nis\nmade\n",
+    }
+    assert says[template] in ran.stdout
 
 
 def test_a_word_is_completed_from_what_the_server_has(cli: Cli) -> None:

@@ -12,7 +12,7 @@ from relight.cli.options import json_option
 from relight.cli.tables import show_json
 from relight.protocol.errors import Conflict
 
-TEMPLATES = {"hello": "hello.py", "map": "map.py", "class": "cls.py"}
+TEMPLATES = {"hello": "hello.py", "map": "map.py", "class": "cls.py", "stream": "stream.py"}
 """What there is to begin with, and the file below `templates` that holds it."""
 
 FILE = "app.py"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import click
 from relight.cli import failures, parameters
 from relight.cli.files import Target, find, load, outline_of, split_target
 from relight.cli.interrupts import leave_at_second_interrupt
+from relight.cli.progress import bars_on_a_terminal
+from relight.cli.results import print_returned
 from relight.settings import set_for_children
 
 
@@ -56,13 +60,18 @@ def run(context: click.Context, target: str | None, words: tuple[str, ...], decl
 def run_target(target: Target, path: Path, words: tuple[str, ...]) -> int:
     """Run what was chosen with the options given; prints what it returns."""
     options = parameters.from_function(target.function)
-    arguments = parameters.read_options(
-        f"relight run {path.name}::{target.name}", options, words, target.function.__doc__ or ""
-    )
+    doc = inspect.getdoc(target.function) or ""
+    said = parameters.read_options(f"relight run {path.name}::{target.name}", options, words, doc)
+    arguments = parameters.as_python(target.function, said, is_local=target.is_local)
     with failures.of_user_code(path) as outcome:
-        with target.app.run():
-            result = target.call(**arguments)
-        show_result(result)
+        with bars_on_a_terminal(), target.app.run():
+            returned = target.call(**arguments)
+            if isinstance(returned, Coroutine):
+                returned = _awaited(returned)
+            if isinstance(returned, Iterator):
+                print_returned(returned)  # here: what it yields comes while the app runs
+                returned = None
+        print_returned(returned)
     return outcome.code
 
 
@@ -70,12 +79,13 @@ def run_script(path: Path, words: tuple[str, ...]) -> int:
     """Run a file as `python FILE` would."""
     sys.argv = [str(path), *words]
     sys.path.insert(0, str(path.parent))
-    with failures.of_user_code(path) as outcome:
+    with failures.of_user_code(path) as outcome, bars_on_a_terminal():
         runpy.run_path(str(path), run_name="__main__")
     return outcome.code
 
 
-def show_result(result: Any) -> None:
-    """Text as it is, nothing for None, the repr of all else."""
-    if result is not None:
-        click.echo(result if isinstance(result, str) else repr(result))
+def _awaited(returned: Coroutine[Any, Any, Any]) -> Any:
+    """What an `async def` entrypoint returns."""
+    import asyncio  # 30 ms that the others need not pay
+
+    return asyncio.run(returned)

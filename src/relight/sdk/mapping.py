@@ -22,6 +22,7 @@ from relight.protocol.calls import CallRequest, CallView
 from relight.protocol.errors import Unavailable
 from relight.protocol.ids import new_id
 from relight.protocol.inside import inside
+from relight.sdk import progress
 from relight.sdk.session import BATCH_BYTES, FIRST_WAIT_SECONDS, Callee, Session, Waiting
 from relight.sdk.steps import Steps
 
@@ -66,6 +67,7 @@ class Mapping:
         self._after = 0
         self._waiting = Waiting(str(callee), session.say)
         self._wait_seconds = FIRST_WAIT_SECONDS
+        self._progress = progress.begin(str(callee))
 
     @staticmethod
     def of_submitted(session: Session, group: str, calls: Sequence[str], options: MapOptions) -> Mapping:
@@ -126,6 +128,7 @@ class Mapping:
 
     def leave(self) -> Steps[None] | None:
         """Cancel what is not needed any more, by one request; None when there is nothing."""
+        self._progress.end()
         if not self._places or self._options.is_left_running:
             return None
         self._places.clear()
@@ -137,6 +140,8 @@ class Mapping:
             place = self._places.pop(view.id, None)
             if place is not None:
                 self._ended[place] = view
+        total = self._submitted if self.is_exhausted else None
+        self._progress.tell(self._submitted, self._submitted - len(self._places), total)
         if has_waited and not answer.calls:
             self._waiting.tell(answer.group_reason)
             self._wait_seconds = min(self._wait_seconds * 2, _LONGEST_WAIT_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from relight.cli import tables
 from relight.cli.main import COMMANDS, cli
-from relight.cli.run import show_result
+from relight.cli.results import print_returned
 
 DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
 
@@ -125,9 +126,9 @@ def every_command() -> list[tuple[str, click.Command]]:
 
 @pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
 def test_the_help_of_every_command_has_an_example_of_it(name: str, command: click.Command) -> None:
-    example = (command.help or "").partition("Example:")[2]
+    examples = re.split("Examples?:", command.help or "")[1:]
 
-    assert f"relight {name.split()[0]}" in example
+    assert f"relight {name.split()[0]}" in "".join(examples)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -232,9 +233,12 @@ def test_doctor_says_each_fact_and_what_to_do(tmp_path: Path) -> None:
     assert told.returncode == (0 if names["isolation"]["holds"] else 3)
 
 
-@pytest.mark.parametrize(("result", "said"), [(None, ""), ("text", "text\n"), (49, "49\n"), ({"a": 1}, "{'a': 1}\n")])
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [(None, ""), ("text", "text\n"), (49, "49\n"), ({"a": 1}, "{'a': 1}\n"), (iter([1, "b", None]), "1\nb\n")],
+)
 def test_a_result_is_printed_as_people_read_it(result: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show_result(result)
+    print_returned(result)
 
     assert capsys.readouterr().out == said
 
