@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run a file's function or entrypoint, on a server of its own when there is none"),
     "deploy": ("deploy", "Deploy a file's app, to be called from anywhere"),
     "call": ("call", "Call a deployed function"),
+    "schema": ("schema", "Show what a function takes and gives"),
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
     "logs": ("logs", "Show what workers wrote"),

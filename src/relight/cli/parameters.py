@@ -1,74 +1,75 @@
-"""Options made from a function's signature: what `--x 7` becomes before the function sees it.
+"""Options made from a function's schema: what `--x 7` becomes before the function sees it.
 
-int, float, str, Path   --x 7              bool      --flag / --no-flag
-Literal, Enum           one of the words   list[T]   --x 1 --x 2
-anything else           JSON, or the text itself where it is none
+integer, number, string     --x 7, within its range      boolean    --flag / --no-flag
+one of some values          one of the words             array      --x 1 --x 2, or --x '[1, 2]'
+a file, a path              --x photo.png                the rest   JSON, or the text itself where it is none
+
+What is read is what JSON would say, and a `Path` for what may be a file here; `as_json` and `as_python` finish it.
 """
 
 from __future__ import annotations
 
-import enum
 import inspect
 import json
-import re
-import types
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from relight.protocol.errors import InvalidRequest
-from relight.protocol.manifest import ParameterSpec
+from relight.protocol import dataurl
+from relight.protocol.annotations import ANYTHING, hints_of
+from relight.protocol.conversion import Converters
+from relight.protocol.errors import InvalidInput, InvalidRequest
+from relight.protocol.manifest import Json, MethodSpec
+from relight.protocol.schema import Schema, check, resolve
+from relight.sdk.docstrings import summary_of
+from relight.sdk.file import File, SentPath
+from relight.sdk.options import method_of
 
-_MISSING = object()
-_SCALARS: dict[object, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
-_WORDS = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path, "pathlib.Path": Path}
-_LIST = re.compile(r"(?:list|List|Sequence|tuple|typing\.List)\[(\w[\w.]*)(?:, \.\.\.)?\]")
-_LITERAL = re.compile(r"(?:typing\.)?Literal\[(.*)\]")
+_URLS = ("data:", "https://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter of a function, as an option."""
+    """One parameter of a function, as an option.  `schema` is what it takes when it is not null."""
 
     name: str
-    kind: object
-    default: object = _MISSING
+    schema: Schema
+    whole: Schema
+    is_required: bool = True
 
     @property
-    def is_required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is _MISSING
+    def item(self) -> Schema | None:
+        """What each item is, where the option may be given several times."""
+        if self.schema.get("type") != "array" or "prefixItems" in self.schema:
+            return None
+        return _present(self.schema.get("items", {}), self.whole)
 
 
 def from_function(function: Callable[..., object]) -> tuple[Parameter, ...]:
     """The parameters of a function that is here.  Raises InvalidRequest for those that no option can give."""
     raw = getattr(function, "raw", function)
-    try:
-        hints = typing.get_type_hints(raw)
-    except (NameError, TypeError):
-        hints = {}  # names that exist for type checkers alone: their values are read as JSON
-    parameters = []
-    for one in inspect.signature(raw).parameters.values():
-        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
-            continue
+    parameters = list(inspect.signature(raw).parameters.values())
+    is_bound = bool(parameters) and parameters[0].name == "self"
+    for one in parameters[is_bound:]:
         if one.kind is one.POSITIONAL_ONLY and one.default is one.empty:
             raise InvalidRequest(
                 f"cannot make an option of {one.name!r}: {raw.__name__}() takes it by position only; remove the '/'"
             )
-        default = _MISSING if one.default is one.empty else one.default
-        parameters.append(Parameter(name=one.name, kind=hints.get(one.name), default=default))
-    return tuple(one for one in parameters if one.name != "self")
+    return from_method(method_of(raw, is_bound=is_bound))
 
 
-def from_specs(specs: Sequence[ParameterSpec]) -> tuple[Parameter, ...]:
-    """The parameters of a function that is deployed, told by the text of its annotations."""
+def from_method(method: MethodSpec) -> tuple[Parameter, ...]:
+    """The parameters of a function that may be elsewhere, as its schema tells them."""
+    whole = method.input_schema if isinstance(method.input_schema, dict) else {}
+    properties = whole.get("properties")
+    known: Schema = properties if isinstance(properties, dict) else {}
     return tuple(
-        Parameter(name=one.name, kind=_kind_of(one.annotation), default=_MISSING if one.required else one.default)
-        for one in specs
+        Parameter(name=one.name, schema=_present(known.get(one.name, {}), whole), whole=whole, is_required=one.required)
+        for one in method.parameters
+        if not one.name.startswith("*")
     )
 
 
@@ -82,106 +83,249 @@ def read_options(name: str, parameters: Sequence[Parameter], words: Sequence[str
     def take(**given: Any) -> None:
         found.update({key: value for key, value in given.items() if value is not None and value != ()})
 
-    command = click.Command(name, params=[_option(one) for one in parameters], callback=take, help=doc or None)
+    command = click.Command(
+        name, params=[_option(one) for one in parameters], callback=take, help=summary_of(inspect.cleandoc(doc)) or None
+    )
     with command.make_context(name, list(words)) as context:
         command.invoke(context)
-    return {one.name: _finish(one, found[key]) for one in parameters if (key := one.name.lower()) in found}
+    said = {one.name: _joined(one, found[key]) for one in parameters if (key := one.name.lower()) in found}
+    _refuse_misfits(parameters, said)
+    return said
+
+
+def as_json(said: Mapping[str, Any]) -> dict[str, Json]:
+    """What was read, as it is sent: a file that is here by its bytes, a path that names none as it is."""
+    return {name: _sent(value) for name, value in said.items()}
+
+
+def as_python(function: Callable[..., object], said: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
+    """What was read, as the function's annotations ask for it.  `is_local`: its files are here already."""
+    hints = hints_of(getattr(function, "raw", function))
+    converters = Converters(_LocalFiles(is_local=is_local))
+    found: dict[str, Any] = {}
+    for name, value in said.items():
+        convert = converters.of(hints.get(name, ANYTHING))
+        plain = _sent(value) if _takes_files(hints.get(name)) else _text(value)
+        try:
+            found[name] = convert(plain, f"/{name}") if convert else plain
+        except InvalidInput as error:
+            raise click.UsageError("; ".join(f"{_flag(name)}: {fault.detail}" for fault in error.errors)) from error
+    return found
+
+
+# -- the options themselves
 
 
 def _option(parameter: Parameter) -> click.Option:
-    flag = "--" + parameter.name.strip("_").replace("_", "-")
-    destination = parameter.name.lower()
-    says = None if parameter.is_required or parameter.default is None else f"[default: {_shown(parameter.default)}]"
-    kind = _present(parameter.kind)
-    item = _item(kind)
-    asked: dict[str, Any] = {"help": says, "required": parameter.is_required}
+    flag, destination = _flag(parameter.name), parameter.name.lower()
+    asked: dict[str, Any] = {"help": _says(parameter), "required": parameter.is_required}
     if not parameter.is_required:
         asked["default"] = None  # tells a flag that was not given from one that was
-    if kind is bool:
+    if parameter.schema.get("type") == "boolean":
         return click.Option([f"{flag}/--no-{flag[2:]}", destination], **asked)
-    return click.Option(
-        [flag, destination], type=_type(kind if item is None else item), multiple=item is not None, **asked
-    )
+    item = parameter.item
+    kind = _type(parameter.schema) if item is None else _Items(_type(item))
+    return click.Option([flag, destination], type=kind, multiple=item is not None, **asked)
 
 
-def _type(kind: object) -> click.ParamType[Any] | Callable[[str], Any]:
-    kind = _present(kind)
-    if kind in _SCALARS:
-        return _SCALARS[kind]
-    if kind is Path:
-        return click.Path(path_type=Path)
-    choices = _choices(kind)
-    return click.Choice(list(choices)) if choices else _json_or_text
+def _type(schema: Schema) -> click.ParamType[Any]:
+    if dataurl.KIND in schema:
+        return _FileType(must_exist=schema[dataurl.KIND] == dataurl.FILE)
+    if isinstance(schema.get("enum"), list):
+        return _Words(_words(schema))
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        return _number(schema, is_whole=kind == "integer")
+    if kind == "string":
+        return click.STRING
+    return _JsonOrText()
 
 
-def _finish(parameter: Parameter, value: Any) -> Any:
-    """What click read as what the function wants: a Literal's own value, an Enum's member, a list."""
-    kind = _present(parameter.kind)
-    item = _item(kind)
-    if item is not None:
-        items = [_chosen(item, one) for one in value]
-        return tuple(items) if typing.get_origin(kind) is tuple else items
-    return _chosen(kind, value)
+def _number(schema: Schema, *, is_whole: bool) -> click.ParamType[Any]:
+    bounds: dict[str, Any] = {
+        "min": schema.get("minimum", schema.get("exclusiveMinimum")),
+        "max": schema.get("maximum", schema.get("exclusiveMaximum")),
+        "min_open": "minimum" not in schema,
+        "max_open": "maximum" not in schema,
+    }
+    if bounds["min"] is None and bounds["max"] is None:
+        return click.INT if is_whole else click.FLOAT
+    return click.IntRange(**bounds) if is_whole else click.FloatRange(**bounds)
 
 
-def _chosen(kind: object, value: Any) -> Any:
-    choices = _choices(_present(kind))
-    return choices.get(value, value) if choices and isinstance(value, str) else value
+def _words(schema: Schema) -> dict[str, Json]:
+    """The words of an option with choices: an Enum's names, else the values themselves."""
+    choices, names = schema["enum"], schema.get("x-enum-names")
+    assert isinstance(choices, list)
+    named = isinstance(names, list) and len(names) == len(choices)
+    shown = [str(name) for name in names] if named and isinstance(names, list) else [_word(one) for one in choices]
+    return dict(zip(shown, choices, strict=True))
 
 
-def _choices(kind: object) -> dict[str, Any]:
-    if typing.get_origin(kind) is typing.Literal:
-        return {str(one): one for one in typing.get_args(kind)}
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return dict(kind.__members__)
-    return {}
+class _Words(click.Choice[str]):
+    """One of some words, each of which stands for a value; the value itself, written as text, is taken too."""
+
+    def __init__(self, values: Mapping[str, Json]) -> None:
+        super().__init__([word for word, value in values.items() if value is not None])
+        self._values = {**{_word(value): value for value in values.values()}, **values}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value that a word stands for."""
+        if str(value) in self._values:
+            return self._values[str(value)]
+        return super().convert(value, param, ctx)
 
 
-def _present(kind: object) -> object:
-    """`X` of `X | None`."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        present = [one for one in typing.get_args(kind) if one is not type(None)]
-        return present[0] if len(present) == 1 else None
-    return kind
+class _Items(click.ParamType[Any]):
+    """One item of several, or all of them as a JSON array."""
+
+    name = "items"
+
+    def __init__(self, item: click.ParamType[Any]) -> None:
+        self._item = item
+        self.name = item.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A list, of one item or of all."""
+        if value.lstrip().startswith("["):
+            try:
+                return list(json.loads(value))
+            except ValueError:
+                pass
+        return [self._item.convert(value, param, ctx)]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """As the item's."""
+        return self._item.get_metavar(param, ctx)
 
 
-def _item(kind: object) -> object | None:
-    """`X` of `list[X]`; None for what is no list."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (list, typing.get_origin(Sequence[int])) and len(arguments) == 1:
-        first: object = arguments[0]
-        return first
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        each: object = arguments[0]
-        return each
-    return str if kind is list else None
+class _FileType(click.ParamType[Any]):
+    """A file that is here, or the URL of one; without `must_exist` any path."""
+
+    name = "file"
+
+    def __init__(self, *, must_exist: bool) -> None:
+        self._must_exist = must_exist
+        self.name = "file" if must_exist else "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A `Path`, or the URL as it is."""
+        if value.startswith(_URLS):
+            return value
+        if self._must_exist and not Path(value).is_file():
+            self.fail(f"there is no file {value!r} here", param, ctx)
+        return Path(value)
 
 
-def _kind_of(annotation: str) -> object:
-    text = annotation.strip().strip("'\"")
-    text = text.removeprefix("Optional[").removesuffix("]") if text.startswith("Optional[") else text
-    text = text.removesuffix("| None").removeprefix("None |").strip()
-    if text in _WORDS:
-        return _WORDS[text]
-    if found := _LIST.fullmatch(text):
-        return list[_WORDS.get(found[1], str)]  # type: ignore[misc]  # the type is found at run time
-    if found := _LITERAL.fullmatch(text):
+class _JsonOrText(click.ParamType[Any]):
+    """JSON, or the text itself where it is none."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What it says."""
         try:
-            words = json.loads("[" + found[1].replace("'", '"') + "]")
+            return json.loads(value)
         except ValueError:
-            return None
-        return typing.Literal[tuple(words)]
-    return None
+            return value
 
 
-def _shown(default: object) -> str:
-    if isinstance(default, enum.Enum):
-        return default.name
-    return str(default) if isinstance(default, (str, int, float, bool, Path)) else json.dumps(default, default=str)
+def _says(parameter: Parameter) -> str | None:
+    schema = parameter.schema
+    parts = [str(schema["description"]).partition("\n")[0]] if schema.get("description") else []
+    if unit := schema.get("x-unit"):
+        parts.append(f"(in {unit})")
+    if schema.get("default") is not None:
+        parts.append(f"[default: {_shown(schema)}]")
+    return " ".join(parts) or None
 
 
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+def _shown(schema: Schema) -> str:
+    default = schema["default"]
+    if isinstance(schema.get("enum"), list):
+        return next((word for word, value in _words(schema).items() if value == default), _word(default))
+    return _word(default)
+
+
+def _word(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.strip("_").replace("_", "-")
+
+
+def _present(schema: Json, whole: Schema) -> Schema:
+    """`X` of "X or null", with what is said of the whole; anything where there are several."""
+    found = resolve(schema, whole)
+    branches = found.get("anyOf")
+    if dataurl.KIND in found or not isinstance(branches, list):
+        return found
+    present = [one for one in branches if one != {"type": "null"}]
+    rest = {key: value for key, value in found.items() if key != "anyOf"}
+    return {**_present(present[0], whole), **rest} if len(present) == 1 else rest
+
+
+# -- what was read
+
+
+def _joined(parameter: Parameter, value: Any) -> Any:
+    """Every item of an option that was given several times."""
+    return value if parameter.item is None else [one for part in value for one in part]
+
+
+def _refuse_misfits(parameters: Sequence[Parameter], said: Mapping[str, Any]) -> None:
+    """Tell what click did not: texts that are no dates, objects with a field too many."""
+    whole = parameters[0].whole if parameters else {}
+    faults = check(whole, {name: _text(value) for name, value in said.items()}, tries_all_patterns=True)
+    kinds = {one.name: one for one in parameters}
+    told = []
+    for fault in faults:
+        name, _, inner = fault.pointer[1:].partition("/")
+        if name in kinds and not _may_be_file(kinds[name]):
+            told.append(f"{_flag(name)}: {f'{inner}: ' if inner else ''}{fault.detail}")
+    if told:
+        raise click.UsageError("; ".join(told))
+
+
+def _may_be_file(parameter: Parameter) -> bool:
+    return dataurl.KIND in parameter.schema or dataurl.KIND in (parameter.item or {})
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _sent(value: Any) -> Json:
+    if isinstance(value, list):
+        return [_sent(one) for one in value]
+    if isinstance(value, Path) and value.is_file():
+        said: Json = File(value).__relight_to_json__()
+        return said
+    plain: Json = _text(value)
+    return plain
+
+
+def _takes_files(annotation: object) -> bool:
+    return File in _inside(annotation)
+
+
+def _inside(annotation: object) -> set[object]:
+    found: set[object] = {annotation} if isinstance(annotation, type) else set()
+    for one in getattr(annotation, "__args__", ()):
+        found |= _inside(one)
+    return found
+
+
+class _LocalFiles:
+    """Paths of this machine."""
+
+    def __init__(self, *, is_local: bool) -> None:
+        self._is_local = is_local
+
+    def path(self, url: str, name: str) -> object:
+        """The path itself here; elsewhere it arrives as that of a copy, if it is a file."""
+        path = Path(url)
+        return path if self._is_local or not path.is_file() else SentPath(File(path, name=name))

@@ -57,8 +57,8 @@ MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, colle
 class Files(Protocol):
     """Where the bytes that a call brings are written."""
 
-    def path(self, url: str, name: str) -> pathlib.Path:
-        """A file that holds what the URL says; any other text as the path that it is.  Raises ValueError."""
+    def path(self, url: str, name: str) -> object:
+        """The path of a file that holds what the URL says; any other text as the path that it is.  Raises ValueError."""
 
 
 class Converters:
@@ -179,7 +179,7 @@ class Converters:
 
         return convert
 
-    def _path(self, value: Any, at: str) -> pathlib.Path:
+    def _path(self, value: Any, at: str) -> object:
         from relight.protocol.dataurl import url_of
 
         try:

@@ -61,7 +61,7 @@ def file_schema() -> Json:
     """What a file is in JSON: a `data:` URL, or an `https:` one where the function has a network."""
     url: dict[str, Json] = {"type": "string", "pattern": "^(data:|https://)"}
     says = "a data: URL, or an https: one where the function has a network"
-    return {"title": "File", "description": says, KIND: FILE, "anyOf": [url, _object(url)]}
+    return {"title": "File", "$comment": says, KIND: FILE, "anyOf": [url, _object(url)]}
 
 
 def path_schema() -> Json:
@@ -69,7 +69,7 @@ def path_schema() -> Json:
     says = "a data: URL, which becomes a file there; or a path there"
     return {
         "title": "Path",
-        "description": says,
+        "$comment": says,
         KIND: PATH,
         "anyOf": [{"type": "string"}, _object({"type": "string"})],
     }

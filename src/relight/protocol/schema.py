@@ -44,7 +44,7 @@ _NAMES = {
 Schema = Mapping[str, Json]
 
 
-def check(schema: Json, value: object, *, tries_all_patterns: bool = False) -> tuple[InputFault, ...]:
+def check(schema: Json | Schema, value: object, *, tries_all_patterns: bool = False) -> tuple[InputFault, ...]:
     """What is wrong with `value`; nothing when it fits.
 
     `tries_all_patterns`: also those that may take long, as is right where they block nobody else.
@@ -55,7 +55,7 @@ def check(schema: Json, value: object, *, tries_all_patterns: bool = False) -> t
     return tuple(look.faults[:MOST_FAULTS])
 
 
-def resolve(schema: Json, whole: Json) -> Schema:
+def resolve(schema: Json, whole: Json | Schema) -> Schema:
     """The schema that a reference leads to within `whole`; the schema itself where it is none."""
     definitions = whole.get("$defs") if isinstance(whole, dict) else None
     for _ in range(MOST_DEPTH):
@@ -92,14 +92,15 @@ def describe(schema: Json) -> str:
 
 @dataclass(slots=True)
 class _Look:
-    """One look at one value."""
+    """One look at one value; `strange` are the parts of it that are of another kind than was asked."""
 
     definitions: Mapping[str, Json]
     tries_all: bool = False
     faults: list[InputFault] = field(default_factory=list)
+    strange: set[str] = field(default_factory=set)
     steps: int = 0
 
-    def at(self, schema: Json, value: object, pointer: str, depth: int) -> None:
+    def at(self, schema: Json | Schema, value: object, pointer: str, depth: int) -> None:
         """Look at the part of the value that `pointer` names."""
         self.steps += 1
         if self.steps > MOST_STEPS or len(self.faults) > MOST_FAULTS:
@@ -114,6 +115,7 @@ class _Look:
         kinds = schema.get("type")
         if kinds is not None and not _is_any_of(kinds, value):
             self.blame(pointer, f"{_shown(value)} is not {describe({'type': kinds})}")
+            self.strange.add(pointer)
             return
         for keyword, argument in schema.items():
             test = _TESTS.get(keyword)
@@ -151,11 +153,12 @@ class _Look:
             self.steps = look.steps
             if not look.faults:
                 return
-            if not any(fault.pointer == pointer for fault in look.faults):
+            if pointer not in look.strange:
                 near.append(look.faults)
         if len(near) == 1:
             self.faults += near[0]
             return
+        self.strange.add(pointer)
         wanted = describe({"anyOf": list(branches)})
         self.blame(pointer, f"{_shown(value)} is not {wanted}")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import enum
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import click
 import pytest
 
-from relight.cli.parameters import from_function, from_specs, read_options
+from relight.cli.parameters import as_json, as_python, from_function, from_method, read_options
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.manifest import ParameterSpec
+from relight.protocol.manifest import MethodSpec, ParameterSpec
+from relight.sdk.file import File, SentPath
+from relight.sdk.inputs import Input
 
 
 class Colour(enum.Enum):
@@ -41,7 +45,8 @@ def everything(
 
 
 def read(words: str) -> dict[str, Any]:
-    return read_options("f", from_function(everything), words.split())
+    """What the function is called with."""
+    return as_python(everything, read_options("f", from_function(everything), words.split()), is_local=True)
 
 
 @pytest.mark.parametrize(
@@ -125,29 +130,126 @@ def test_a_parameter_by_position_only_cannot_be_an_option() -> None:
         from_function(function)
 
 
+def paint(
+    prompt: Annotated[str, Input("What to paint", min_length=2)],
+    steps: Annotated[int, Input(ge=1, le=50, unit="rounds")] = 20,
+    strength: Annotated[float, Input(gt=0)] = 0.5,
+    at: datetime.datetime | None = None,
+    size: Size | None = None,
+    tags: Annotated[list[str], Input(choices=["a", "b"])] = [],  # noqa: B006 - it is read, not changed
+    image: File | None = None,
+    images: list[File] = [],  # noqa: B006 - as above
+    where: Path = Path("."),
+    table: dict[str, int] = {},  # noqa: B006 - as above
+) -> None:
+    """Paints.
+
+    Args:
+        at: when it shall be ready
+    """
+
+
+@dataclasses.dataclass
+class Size:
+    width: int
+    height: int = 1
+
+
+def words_of(**options: str) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
 @pytest.mark.parametrize(
-    ("annotation", "word", "value"),
+    ("options", "says"),
     [
-        ("int", "7", 7),
-        ("int | None", "7", 7),
-        ("Optional[float]", "7", 7.0),
-        ("str", "7", "7"),
-        ("'str'", "7", "7"),
-        ("list[int]", "7", [7]),
-        ("tuple[int, ...]", "7", [7]),
-        ("Literal['a', 'b']", "b", "b"),
-        ("", "7", 7),
-        ("np.ndarray", "[1, 2]", [1, 2]),
-        ("dict[str, int]", '{"a": 1}', {"a": 1}),
+        ({"steps": "99"}, "99 is not in the range 1<=x<=50"),
+        ({"strength": "0"}, "0.0 is not in the range x>0"),
+        ({"at": "noon"}, "--at: 'noon' is not a date-time"),
+        ({"size": '{"width": 1, "hight": 2}'}, "there is no 'hight'; did you mean 'height'?"),
+        ({"tags": "c"}, "'c' is not one of 'a', 'b'"),
+        ({"image": "nowhere.png"}, "there is no file 'nowhere.png' here"),
+        ({"table": '{"a": "b"}'}, "--table: a: 'b' is not an integer"),
+        ({"prompt": "x"}, "--prompt: it has 1 characters, and must have at least 2"),
     ],
 )
-def test_a_deployed_function_is_known_by_the_text_of_its_annotations(annotation: str, word: str, value: object) -> None:
-    options = from_specs([ParameterSpec(name="x", annotation=annotation)])
+def test_what_the_schema_refuses_is_refused_before_anything_is_sent(options: dict[str, str], says: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        read_options("f", from_function(paint), words_of(**{"prompt": "a cat", **options}))
 
-    assert read_options("f", options, ["--x", word]) == {"x": value}
+    assert says in caught.value.format_message()
 
 
-def test_what_has_a_default_there_may_be_left_out_here() -> None:
-    options = from_specs([ParameterSpec(name="x", annotation="int", required=False, default=3)])
+def test_what_is_read_becomes_what_the_annotations_say() -> None:
+    words = words_of(prompt="a cat", at="2026-01-31T12:00:00Z", size='{"width": 3}', tags='["a", "b"]')
 
-    assert read_options("f", options, []) == {}
+    found = as_python(paint, read_options("f", from_function(paint), words), is_local=False)
+
+    assert found == {
+        "prompt": "a cat",
+        "at": datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.timezone.utc),
+        "size": Size(width=3),
+        "tags": ["a", "b"],
+    }
+
+
+def test_help_shows_descriptions_ranges_units_and_no_second_list_of_parameters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(click.exceptions.Exit):
+        read_options("f", from_function(paint), ["--help"], paint.__doc__ or "")
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Paints." in said
+    assert "Args:" not in said
+    for part in ("What to paint", "(in rounds) [default: 20]", "1<=x<=50", "when it shall be ready", "--image FILE"):
+        assert part in said
+
+
+def test_a_file_goes_by_its_bytes_and_a_path_by_its_name_unless_it_is_a_file_here(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"png")
+    words = words_of(prompt="xx", image=str(picture), images=str(picture), where="/models/x")
+
+    said = as_json(read_options("f", from_function(paint), words))
+
+    sent = {"url": "data:image/png;base64,cG5n", "name": "a.png"}
+    assert said == {"prompt": "xx", "image": sent, "images": [sent], "where": "/models/x"}
+    assert as_json({"where": picture}) == {"where": sent}
+
+
+def test_a_file_for_a_worker_is_sent_along_and_one_for_an_entrypoint_is_here_already(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"png")
+    said = read_options(
+        "f", from_function(paint), words_of(prompt="xx", image=str(picture), images=str(picture), where=str(picture))
+    )
+
+    sent, kept = as_python(paint, said, is_local=False), as_python(paint, said, is_local=True)
+
+    assert isinstance(sent["image"], File)
+    assert [one.read() for one in (sent["image"], *sent["images"])] == [b"png", b"png"]
+    assert isinstance(sent["where"], SentPath)
+    assert kept["where"] == picture
+    assert as_python(paint, {"where": Path("/models/x")}, is_local=False) == {"where": Path("/models/x")}
+
+
+def test_a_url_stands_for_a_file() -> None:
+    url = "data:text/plain;base64,aGk="
+
+    found = as_python(paint, read_options("f", from_function(paint), words_of(prompt="xx", image=url)), is_local=False)
+
+    assert found["image"].read() == b"hi"
+
+
+def test_what_was_deployed_without_a_schema_takes_json_or_text() -> None:
+    options = from_method(MethodSpec(parameters=(ParameterSpec(name="x"), ParameterSpec(name="y", required=False))))
+
+    assert read_options("f", options, ["--x", "[1]"]) == {"x": [1]}
+    assert read_options("f", options, ["--x", "a", "--y", "1"]) == {"x": "a", "y": 1}
+
+
+def test_parameters_that_take_the_rest_are_no_options() -> None:
+    def function(x: int, *rest: int, **more: int) -> None:
+        pass
+
+    assert [one.name for one in from_function(function)] == ["x"]
