@@ -39,8 +39,9 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from relight.protocol.manifest import Retries
+    from relight.protocol.views import FunctionStats
     from relight.sdk.app import App, enable_output
-    from relight.sdk.call import Call, current_call, is_remote
+    from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
     from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
     from relight.sdk.file import File
     from relight.sdk.function import Function
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
     from relight.sdk.named import Cls
     from relight.sdk.parameters import parameter
 
+    Error = RelightError
+    FunctionCall = Call
+    current_function_call_id = current_call
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -56,14 +61,19 @@ __all__ = [
     "Call",
     "CallCancelled",
     "CallExpired",
+    "CallGroup",
+    "CallNode",
     "CallState",
     "Cls",
     "Conflict",
     "Deadlock",
+    "Error",
     "File",
     "Forbidden",
     "Function",
+    "FunctionCall",
     "FunctionFailed",
+    "FunctionStats",
     "FunctionTimeout",
     "Image",
     "Input",
@@ -82,9 +92,11 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "current_call",
+    "current_function_call_id",
     "enable_output",
     "enter",
     "exit",
+    "is_local",
     "is_remote",
     "method",
     "parameter",
@@ -94,10 +106,13 @@ __all__ = [
 _HOMES = {
     "App": "relight.sdk.app",
     "Call": "relight.sdk.call",
+    "CallGroup": "relight.sdk.call",
+    "CallNode": "relight.sdk.call",
     "CallState": "relight.protocol.calls",
     "File": "relight.sdk.file",
     "Cls": "relight.sdk.named",
     "Function": "relight.sdk.function",
+    "FunctionStats": "relight.protocol.views",
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.protocol.manifest",
@@ -105,6 +120,7 @@ _HOMES = {
     "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",
     "exit": "relight.sdk.classes",
+    "is_local": "relight.sdk.call",
     "is_remote": "relight.sdk.call",
     "method": "relight.sdk.classes",
     "parameter": "relight.sdk.parameters",
@@ -112,11 +128,16 @@ _HOMES = {
 }
 
 
+_OTHER_NAMES = {"Error": "RelightError", "FunctionCall": "Call", "current_function_call_id": "current_call"}
+"""What those who come from elsewhere call a thing."""
+
+
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'relight' has no attribute {name!r}")
     from importlib import import_module
 
+    name = _OTHER_NAMES.get(name, name)
     return getattr(import_module(_HOMES.get(name, "relight.protocol.errors")), name)
 
 
