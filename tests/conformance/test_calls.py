@@ -134,6 +134,20 @@ async def test_a_failure_keeps_its_traceback_and_the_exception_itself(store: Sto
     assert (view.state, view.failure, view.result) == (CallState.FAILED, failure, None)
 
 
+async def test_how_many_items_a_generator_made_is_kept_with_its_last_attempt(store: Store) -> None:
+    await store.calls.submit(WS, [new(1)])
+    await store.calls.claim(WS, [claim(1, Token(1, 1))])
+
+    await store.calls.end(WS, [replace(end(1, Token(1, 1), CallEvent.RETRIED), items=7)])
+    between = await store.calls.get(WS, call_id(1))
+    await store.calls.end(WS, [replace(end(1, Token(1, 2)), items=3)])
+    after = await store.calls.get(WS, call_id(1))
+
+    assert between is not None
+    assert after is not None
+    assert (between.items, after.items) == (0, 3)
+
+
 async def test_a_retried_call_says_when_it_may_run_again(store: Store) -> None:
     store.calls.submit(WS, [new(1)])
     store.calls.claim(WS, [claim(1, Token(1, 1))])

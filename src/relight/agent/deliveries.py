@@ -34,9 +34,10 @@ class KeepsValues(Protocol):
 
 @dataclass(slots=True)
 class _Telling:
-    """One attempt: how many items came and may come, what is being uploaded, and why one of them could not be."""
+    """One attempt: how many items came, may come and were told; what is being uploaded, and why one could not be."""
 
     items: int = 0
+    told: int = 0
     granted: int = 1
     sending: asyncio.Task[None] | None = None
     refusal: Failure | None = None
@@ -84,7 +85,7 @@ class Deliveries:
         if descriptors or telling.sending is not None or telling.refusal is not None:
             self._follow(attempt, telling, self._send_item(attempt, telling, told, descriptors))
         else:
-            self._outbox.item(told)
+            self._tell(telling, told)
 
     def end(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         """Tell how an attempt ended, once all it said before is told."""
@@ -98,6 +99,10 @@ class Deliveries:
 
     def _telling(self, attempt: Attempt) -> _Telling:
         return self._tellings.setdefault(attempt.held.key, _Telling())
+
+    def _tell(self, telling: _Telling, item: CallItem) -> None:
+        telling.told = item.number
+        self._outbox.item(item)
 
     def _follow(self, attempt: Attempt, telling: _Telling, act: Coroutine[None, None, None]) -> None:
         before = telling.sending
@@ -124,7 +129,7 @@ class Deliveries:
             telling.refusal = failure_of(refusal)
             self._stop(attempt)
             return
-        self._outbox.item(item)
+        self._tell(telling, item)
 
     async def _send_end(self, attempt: Attempt, telling: _Telling, end: CallEnd, descriptors: Sequence[int]) -> None:
         if descriptors:
@@ -134,9 +139,11 @@ class Deliveries:
 
 def _judged(telling: _Telling | None, end: CallEnd) -> CallEnd:
     """An attempt of which an item is missing has failed by that, whatever it said afterwards."""
-    if telling is None or telling.refusal is None:
+    if telling is None or not (telling.items or telling.refusal):
         return end
-    return replace(end, outcome=CallEvent.FAILED, result=None, failure=telling.refusal)
+    if telling.refusal is None:
+        return replace(end, items=telling.told)
+    return replace(end, outcome=CallEvent.FAILED, result=None, failure=telling.refusal, items=telling.told)
 
 
 def _forget(telling: _Telling, done: asyncio.Task[None]) -> None:

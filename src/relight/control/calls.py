@@ -350,6 +350,7 @@ class Calls:
             at=self._clock.now(),
             not_before=self._clock.now() + verdict.delay_seconds,
             is_charged=end.is_charged,
+            items=end.items or self._streams.made(end.call),
         )
 
     def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:

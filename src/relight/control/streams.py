@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from relight.clock import Clock
 from relight.protocol.api import MAX_WAIT_SECONDS, Items, ReadItems
 from relight.protocol.calls import CallState, CallView, Token
-from relight.protocol.errors import Conflict
+from relight.protocol.errors import Conflict, Failure
 from relight.protocol.link import CallItem, GrantItems
 from relight.protocol.payload import Payload
 from relight.scheduler.leases import Lease
@@ -35,6 +35,9 @@ ANSWER_BYTES = 8 * 1024 * 1024
 KEPT_ENDED = 1000
 KEPT_BYTES = 64 * 1024 * 1024
 """Of so many calls that have ended, and so many bytes of them, are the untaken items kept; the node has them too."""
+
+PATIENCE_SECONDS = 30.0
+"""So long after its start a server waits for nodes to tell again what the one before it had."""
 
 _STREAM_BYTES = 512
 
@@ -66,8 +69,18 @@ class Stream:
 
     @property
     def is_ended(self) -> bool:
-        """Whether the call has ended, so that no more items come."""
+        """Whether the call has ended, so that no more items are made."""
         return self.view is not None and self.view.state.is_final
+
+    @property
+    def made(self) -> int:
+        """How many items are known to have been made."""
+        return self.first - 1 + len(self.items)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the call has ended, and all of its items are here or with their reader."""
+        return self.view is not None and self.view.state.is_final and self.made >= self.view.items
 
     def begin(self, token: Token, node: str) -> None:
         """Another attempt makes the items, from the first."""
@@ -77,7 +90,7 @@ class Stream:
 
     def add(self, number: int, payload: Payload) -> None:
         """Item `number` came; one that was here before changes nothing."""
-        following = self.first + len(self.items)
+        following = self.made + 1
         if number < following:
             return
         if number > following:  # this server has not seen those before it: they were taken from the last one
@@ -127,6 +140,7 @@ class Streams:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._began = clock.now()
         self._streams: dict[str, Stream] = {}
         self._ended: OrderedDict[str, int] = OrderedDict()  # of those that have ended: their bytes
         self._scheduler: Scheduler
@@ -158,7 +172,7 @@ class Streams:
     async def _wait(self, stream: Stream, taken: int, until: float) -> None:
         stream.take(taken)
         self._grant(stream)
-        while not (stream.after(taken) or stream.is_ended):
+        while not (stream.after(taken) or stream.is_whole):
             left = until - self._clock.monotonic()
             if left <= 0:
                 return
@@ -173,10 +187,22 @@ class Streams:
         view = stream.view
         assert view is not None, "read looks for it"
         if items:
-            stream.delivered = max(stream.delivered, query.taken + len(items))
-            has_more = len(items) < len(stream.items)
-            return Items(call=view if stream.is_ended and not has_more else _running(view), items=items)
-        return Items(call=view if stream.is_ended else await find(stream.call))
+            has_all = query.taken + len(items)
+            stream.delivered = max(stream.delivered, has_all)
+            return Items(call=view if stream.is_whole and has_all >= stream.made else _running(view), items=items)
+        if not stream.is_ended:
+            return Items(call=await find(stream.call))
+        return Items(call=view if stream.is_whole else self._awaited(view, query.taken))
+
+    def _awaited(self, view: CallView, taken: int) -> CallView:
+        """A call that has ended, and of which items are missing here, as it stands to its reader."""
+        if self._clock.now() < max(view.ended_at or 0.0, self._began) + PATIENCE_SECONDS:
+            return _running(view)  # this server is new: the node that made them tells them again
+        why = (
+            f"cannot read items {taken + 1} to {view.items} of {view.id}: neither this server nor the node that made them "
+            "has them any more; read them as they are made, or call the function again"
+        )
+        return replace(view, state=CallState.FAILED, result=None, failure=Failure(code="worker_lost", message=why))
 
     # -- what nodes tell
 
@@ -229,6 +255,11 @@ class Streams:
         """How many items of a call a reader was handed."""
         stream = self._streams.get(call_id)
         return 0 if stream is None else stream.delivered
+
+    def made(self, call_id: str) -> int:
+        """How many items of a call were told here."""
+        stream = self._streams.get(call_id)
+        return 0 if stream is None else stream.made
 
     def restart(self, leases: Iterable[Lease]) -> None:
         """These attempts are over, and others will begin at the first item."""

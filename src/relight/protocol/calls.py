@@ -97,7 +97,8 @@ class CallRequest:
 class CallView:
     """What is known of a call.  Times are seconds since 1970; `sequence` orders the ends on one server, 0 before.
 
-    `attempts` counts the tries that were charged: a worker killed for a neighbour's call costs none.
+    `attempts` counts the tries that were charged: a worker killed for a neighbour's call costs none.  `items` says, once
+    a generator has ended, how many it made.
     """
 
     id: str
@@ -119,6 +120,7 @@ class CallView:
     result: Payload | None = None
     failure: Failure | None = None
     sequence: int = 0
+    items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ class CallItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnd:
-    """How an attempt ended.  `worker_exit` is there when the worker died under it.
+    """How an attempt ended, after `items` of them if it was a generator's.
 
     `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran.
     """
@@ -111,6 +111,7 @@ class CallEnd:
     result: Payload | None = None
     failure: Failure | None = None
     is_charged: bool = True
+    items: int = 0
     seconds: float = 0.0
 
 

@@ -297,6 +297,7 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "claimed_at": row.claim.at,
         "state": state.value,
         "charged": int(row.is_charged),
+        "items": row.items if state.is_final else 0,
         "not_before": row.not_before,
         "ended_at": row.at if state.is_final else None,
         "at": row.at,
@@ -310,7 +311,7 @@ def _end(workspace: str, row: End) -> dict[str, object]:
 
 def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
     (_, call_id, app, environment, version, function, method, state, attempts, worker, group, parent, *rest) = row
-    binding, submitted_at, started_at, ended_at, sequence, result, failure = rest
+    binding, submitted_at, started_at, ended_at, sequence, result, failure, items = rest
     return CallView(
         id=str(call_id),
         app=str(app),
@@ -330,6 +331,7 @@ def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
         sequence=_int(sequence),
         result=unpack(result, Payload) if isinstance(result, bytes) else None,
         failure=unpack(failure, Failure) if isinstance(failure, bytes) else None,
+        items=_int(items),
     )
 
 

@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """An attempt's end, with its claim, which need not have been kept before.
+    """An attempt's end, with its claim, which need not have been kept before.  A generator made `items`.
 
     Kept only when no newer token is there; `event` says what becomes of the call.
     """
@@ -46,6 +46,7 @@ class End:
     failure: Failure | None = None
     not_before: float = 0.0
     is_charged: bool = True
+    items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

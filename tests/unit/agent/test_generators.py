@@ -60,7 +60,7 @@ async def test_items_are_told_as_they_come_and_before_the_end(bench):
     await bench.workers_settled()
     report = bench.outbox.take()
 
-    assert (numbers(report.items), [end.call for end in report.ends]) == ([2, 3], ["call-1"])
+    assert (numbers(report.items), [(end.call, end.items) for end in report.ends]) == ([2, 3], [("call-1", 3)])
     assert {(one.call, one.token) for one in bench.items} == {("call-1", TOKEN)}
 
 
@@ -180,8 +180,8 @@ async def test_an_item_that_cannot_be_kept_stops_its_call_which_fails_by_that(be
 
     assert message == Interrupt(call="call-1", reason=CallEvent.CANCELLED)
     assert sandbox.signals == [signal.SIGUSR1]
-    assert [(end.outcome, end.failure.message) for end in bench.ends] == [
-        (CallEvent.FAILED, "cannot keep it: the disk is full")
+    assert [(end.outcome, end.failure.message, end.items) for end in bench.ends] == [
+        (CallEvent.FAILED, "cannot keep it: the disk is full", 0)
     ]
     assert bench.items == [], "the second is nothing without the first"
     os.close(descriptor)

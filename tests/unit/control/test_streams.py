@@ -139,10 +139,11 @@ class Stage:
             )
         )
 
-    def end(self, run: RunCall, outcome: CallEvent = CallEvent.SUCCEEDED) -> None:
+    def end(self, run: RunCall, outcome: CallEvent = CallEvent.SUCCEEDED, items: int = 0) -> None:
         """The node tells an end."""
         result = NOTHING if outcome is CallEvent.SUCCEEDED else None
-        self.report(ends=(CallEnd(call=run.call, token=run.token, outcome=outcome, worker=run.worker, result=result),))
+        end = CallEnd(call=run.call, token=run.token, outcome=outcome, worker=run.worker, result=result, items=items)
+        self.report(ends=(end,))
 
     async def read(self, call: str, taken: int = 0, wait: float = 0.0) -> Items:
         return await self.control.calls.items(WS, ReadItems(call=call, taken=taken, wait_seconds=wait))
@@ -391,6 +392,45 @@ async def test_a_new_server_knows_by_the_first_number_told_that_items_were_deliv
     await stage.ended(run.call)
 
     assert (await stage.control.calls.show(WS, run.call)).call.state is CallState.FAILED
+
+
+async def test_a_new_server_waits_for_the_items_of_a_call_that_has_ended(stage: Stage) -> None:
+    run = await stage.running()
+    stage.tell(run, 1, 2, 3)
+    await stage.read(run.call, taken=1)
+    stage.end(run, items=3)
+    await stage.ended(run.call)
+
+    await stage.open()
+    early = await stage.read(run.call, taken=1)
+    reading = asyncio.ensure_future(stage.read_end(run.call, taken=1))
+    await stage.read(run.call, taken=1)
+    stage.connect(hello())
+    stage.tell(run, 2, 3)
+    late = await reading
+
+    assert (data(early), early.call.state) == ([], CallState.RUNNING), "it has not ended for its reader"
+    assert (data(late), late.call.state, late.call.items) == ([b"2", b"3"], CallState.SUCCEEDED, 3)
+    await stage.read(run.call, taken=3)
+    assert (await stage.grants())[-1][1] == 3
+    assert stage.held() == 0
+
+
+async def test_items_that_nobody_has_any_more_are_said_to_be_lost(stage: Stage) -> None:
+    run = await stage.running()
+    stage.tell(run, 1, 2, 3)
+    await stage.read(run.call, taken=1)
+    stage.end(run, items=3)
+    await stage.ended(run.call)
+    await stage.open()
+
+    stage.clock.time += streams.PATIENCE_SECONDS
+    answer = await stage.read(run.call, taken=1)
+
+    assert answer.call.failure is not None
+    assert (answer.call.state, answer.call.failure.code) == (CallState.FAILED, "worker_lost")
+    assert answer.call.failure.message.startswith(f"cannot read items 2 to 3 of {run.call}: ")
+    assert (await stage.read(run.call, taken=3)).call.state is CallState.SUCCEEDED
 
 
 async def test_items_that_were_taken_cannot_be_read_again(stage: Stage) -> None:

@@ -19,10 +19,10 @@ VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :at);
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
     token_epoch = :epoch, token_n = :n, worker = :worker, node = :node,
     started_at = CASE WHEN token_epoch = :epoch AND token_n = :n THEN started_at ELSE :claimed_at END,
-    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure
+    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure, items = :items
 WHERE workspace = :workspace AND id = :call AND sequence = 0
     AND ((token_epoch, token_n) < (:epoch, :n) OR (state = 'running' AND token_epoch = :epoch AND token_n = :n))
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL;
+RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL, items;
 
 -- close_attempt: a try is over
 INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at, ended_at, outcome, detail)
@@ -33,23 +33,23 @@ ON CONFLICT (workspace, call, token_epoch, token_n)
 -- end_queued: a call ends that nobody runs; no row: somebody does, or it has ended
 UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure
 WHERE workspace = :workspace AND id = :call AND state = 'queued'
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure;
+RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items;
 
 -- last_sequence: the number of the newest end
 SELECT coalesce(max(sequence), 0) FROM calls;
 
 -- get: one call
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls WHERE workspace = :workspace AND id = :id;
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- list: calls, newest first, without their results
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items FROM calls
 WHERE workspace = :workspace AND (:app = '' OR app = :app) AND (:environment = '' OR environment = :environment)
     AND (:function = '' OR function = :function) AND (:state = '' OR state = :state) AND (:before = '' OR id < :before)
     AND submitted_at >= :since
 ORDER BY id DESC LIMIT :limit;
 
 -- list_children: the same, of those that one call made
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure FROM calls INDEXED BY calls_by_parent
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items FROM calls INDEXED BY calls_by_parent
 WHERE workspace = :workspace AND parent = :parent AND parent <> '' AND (:app = '' OR app = :app)
     AND (:environment = '' OR environment = :environment) AND (:function = '' OR function = :function)
     AND (:state = '' OR state = :state) AND (:before = '' OR id < :before) AND submitted_at >= :since
@@ -63,15 +63,15 @@ WITH RECURSIVE family (id, depth) AS (
         ON child.workspace = :workspace AND child.parent = family.id AND child.parent <> '' AND family.depth < :depth
     LIMIT :limit
 )
-SELECT calls.workspace, calls.id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure
+SELECT calls.workspace, calls.id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items
 FROM family JOIN calls ON calls.workspace = :workspace AND calls.id = family.id ORDER BY calls.id;
 
 -- group_ended: the calls of a group past an end, in the order of their ends
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence > :after ORDER BY sequence LIMIT :limit;
 
 -- group_oldest: the call of a group that has waited longest
-SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure FROM calls
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items FROM calls
 WHERE workspace = :workspace AND in_group = :group AND sequence = 0 ORDER BY id LIMIT 1;
 
 -- unfinished_one: a call that waits or runs
