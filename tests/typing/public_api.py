@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 import relight
@@ -28,6 +28,16 @@ async def later(x: int) -> bytes:
     return bytes(x)
 
 
+@app.function
+def counted(n: int) -> Iterator[int]:
+    yield n
+
+
+@app.function(timeout=5)
+async def counted_later(n: int) -> AsyncIterator[str]:
+    yield str(n)
+
+
 @app.cls(cpu=0.5, max_workers=3)
 class Reader:
     @relight.enter()
@@ -39,6 +49,14 @@ class Reader:
     @relight.method()
     def read(self, page: str, times: int = 1) -> list[str]:
         return [page] * times
+
+    @relight.method()
+    async def fetch(self, page: str) -> bytes:
+        return page.encode()
+
+    @relight.method()
+    def lines(self, page: str) -> Iterator[str]:
+        yield page
 
 
 @app.local_entrypoint()
@@ -71,6 +89,53 @@ def uses() -> None:
     relight.Function.from_name("app", "plain").remote(1, 2, 3)
 
 
+async def asynchronous_uses() -> None:
+    """The same verbs on a loop."""
+    assert_type(await plain.remote.aio(1, name="a"), str)
+    assert_type(await later.remote.aio(1), bytes)
+    call = assert_type(await plain.spawn.aio(1), relight.Call[str])
+    assert_type(await call.get.aio(timeout=3), str)
+    assert_type(await call.status.aio(), relight.CallState)
+    await call.cancel.aio()
+    assert_type(await relight.Call.gather_aio(call), list[str])
+    assert_type(plain.map.aio([1, 2]), AsyncGenerator[str, None])
+    assert_type(plain.starmap.aio([(1,)]), AsyncGenerator[str, None])
+    await plain.for_each.aio([1])
+    assert_type(await plain.spawn_map.aio([1]), relight.CallGroup[str])
+    assert_type(await plain.stats.aio(), relight.FunctionStats)
+    assert_type([x async for x in counted.remote_gen.aio(1)], list[int])
+    assert_type([x async for x in counted_later.remote.aio(1)], list[str])
+    assert_type(await Reader().read.remote.aio("p"), list[str])
+
+
+def uses_of_kept_calls() -> None:
+    """Calls that outlive their caller."""
+    call = plain.spawn(1)
+    assert_type(call.status(), relight.CallState)
+    assert_type(call.tree(), relight.CallNode)
+    assert_type(relight.Call.gather(call, call), list[str])
+    assert_type(relight.FunctionCall.from_id("call-1"), relight.Call[Any])
+    calls = plain.spawn_map([1, 2], kwargs={"name": "a"})
+    assert_type(calls.get(timeout=3), list[str])
+    assert_type(calls[0], relight.Call[str])
+    assert_type(calls[:1], list[relight.Call[str]])
+    assert_type(calls.results(), Iterator[str])
+    assert_type([one.get() for one in calls], list[str])
+    assert_type(plain.stats().backlog, int)
+
+
+def uses_of_generators() -> None:
+    """What yields."""
+    assert_type(counted(1), Iterator[int])
+    assert_type(counted.local(1), Iterator[int])
+    assert_type(counted.remote(1), Iterator[int])
+    assert_type(counted.remote_gen(1), Iterator[int])
+    assert_type(counted_later(1), AsyncIterator[str])
+    assert_type(counted_later.remote(1), Iterator[str])
+    assert_type(Reader().lines.remote("p"), Iterator[str])
+    assert_type(Reader().fetch.remote("p"), bytes)
+
+
 def mistakes() -> None:
     """Each is an error, and mypy says when one is none: unused ignores are errors."""
     plain("x")  # type: ignore[arg-type]
@@ -78,6 +143,11 @@ def mistakes() -> None:
     plain.remote(1, nme="a")  # type: ignore[call-arg]
     plain.spawn("x")  # type: ignore[arg-type]
     later.remote("x")  # type: ignore[arg-type]
+    _ = plain.remote.aio("x")  # type: ignore[arg-type]
+    __ = plain.spawn.aio(nme=1)  # type: ignore[call-arg]
+    counted.remote("x")  # type: ignore[arg-type]
+    plain.map([1], order=True)  # type: ignore[call-arg]
+    plain.spawn(1).get("x")  # type: ignore[arg-type]
     Reader().read.remote(3)  # type: ignore[arg-type]
     Reader().read.remote("p", tmes=2)  # type: ignore[call-arg]
     app.function(memroy=3)  # type: ignore[call-overload]
