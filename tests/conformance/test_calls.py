@@ -370,3 +370,35 @@ async def test_any_order_of_claims_and_ends_is_as_the_table_of_states_says(
 
 def _changed(views: tuple[CallView | None, ...]) -> bool:
     return views[0] is not None
+
+
+async def test_a_tree_holds_what_a_call_made_and_what_came_of_that_nearest_first(store: Store) -> None:
+    made_by = {1: 0, 2: 1, 3: 1, 4: 2, 5: 4, 6: 0}
+    rows = [new(n) for n in made_by]
+    kin = [
+        replace(row, request=replace(row.request, parent=call_id(made_by[n]) if made_by[n] else ""))
+        for n, row in zip(made_by, rows, strict=True)
+    ]
+    await store.calls.submit(WS, kin)
+
+    async def tree(n: int, *, limit: int = 100, depth: int = 100) -> list[str]:
+        return [view.id for view in await store.calls.tree(WS, call_id(n), limit=limit, depth=depth)]
+
+    assert await tree(1) == [call_id(n) for n in (1, 2, 3, 4, 5)]
+    assert await tree(2) == [call_id(n) for n in (2, 4, 5)]
+    assert await tree(1, limit=3) == [call_id(n) for n in (1, 2, 3)]
+    assert await tree(1, depth=2) == [call_id(n) for n in (1, 2, 3, 4)]
+    assert await tree(9) == []
+    assert await store.calls.tree("other", call_id(1), limit=100, depth=100) == ()
+
+
+async def test_an_unfinished_call_says_who_waits_for_it(store: Store) -> None:
+    row = new(1, group="g")
+    await store.calls.submit(
+        WS, [replace(row, request=replace(row.request, parent=call_id(9), is_awaited=True)), new(2)]
+    )
+
+    first, second = await store.calls.unfinished()
+
+    assert (first.parent, first.group, first.is_awaited) == (call_id(9), "g", True)
+    assert (second.parent, second.group, second.is_awaited) == ("", "", False)
