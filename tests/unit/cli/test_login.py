@@ -67,7 +67,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of the test's own, and no variable that leads elsewhere."""
     monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path))
     for name in ("RELIGHT_URL", "RELIGHT_TOKEN", "RELIGHT_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what a command sets is taken back
+        monkeypatch.delenv(name)
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from relight.protocol.calls import CallState
 from relight.sdk.mapping import WINDOW, MapOptions, Mapping, results
+from relight.sdk.progress import showing
 from relight.sdk.session import Callee, Session
 
 F = Callee(function="f")
@@ -141,3 +142,44 @@ def test_an_input_that_raises_ends_the_map(platform: Any, session: Session) -> N
 
     with pytest.raises(LookupError, match="no more lamps"):
         list(mapped(session, broken()))
+
+
+class Watcher:
+    """Keeps what it is told of maps."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def begin(self, what: str) -> Watcher:
+        self.told.append(what)
+        return self
+
+    def tell(self, submitted: int, done: int, total: int | None) -> None:
+        self.told.append((submitted, done, total))
+
+    def end(self) -> None:
+        self.told.append("end")
+
+
+def test_whoever_shows_maps_is_told_how_far_each_has_come(session: Session) -> None:
+    watcher = Watcher()
+
+    with showing(watcher):
+        assert len(list(mapped(session, range(2_500)))) == 2_500
+
+    assert (watcher.told[0], watcher.told[-1]) == ("f", "end")
+    steps = [step for step in watcher.told if isinstance(step, tuple)]
+    assert steps[-1] == (2_500, 2_500, 2_500)
+    assert steps[0][2] is None
+    assert all(before[1] <= after[1] for before, after in itertools.pairwise(steps))
+
+
+def test_a_map_that_is_left_is_shown_no_more(session: Session) -> None:
+    watcher = Watcher()
+
+    with showing(watcher):
+        results = mapped(session, itertools.count())
+        next(results)
+        results.close()
+
+    assert watcher.told[-1] == "end"
