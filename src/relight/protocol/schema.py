@@ -25,7 +25,7 @@ from relight.protocol.patterns import is_bounded
 MOST_FAULTS = 20
 """No more are told of one value."""
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 200_000
 """So many parts of a value are looked at; the rest is taken as it is."""
 
 MOST_DEPTH = 100
