@@ -47,6 +47,11 @@ class Model:
         time.sleep(seconds)
 
     @relight.method()
+    def wait_for(self, path: str) -> None:
+        while not os.path.exists(path):
+            time.sleep(0.05)
+
+    @relight.method()
     def asks_itself(self) -> tuple[str, str]:
         return self.where.remote()
 

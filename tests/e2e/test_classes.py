@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import relight
 from e2e.app_models import Model, app
 from relight.protocol.errors import FunctionTimeout, InvalidRequest, NotFound
-from servers import Server
+from servers import Server, wait_until
 
 pytestmark = pytest.mark.usefixtures("deployed")
 
@@ -89,3 +90,29 @@ def test_a_deployed_class_is_called_by_its_name() -> None:
 
 def test_an_object_calls_itself_elsewhere_with_the_values_it_has() -> None:
     assert model(size="self").asks_itself.remote()[0] == '["self", 1.0]'
+
+
+def test_a_server_that_comes_back_knows_the_workers_of_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path / "data")
+    server.start()
+    monkeypatch.setenv("RELIGHT_DATA_DIR", str(server.folder))
+    try:
+        named = relight.Cls.from_name("models", "Model")
+        app.deploy()
+        before = named(size="13b").where.remote()
+        call = named(size="13b").wait_for.spawn("/tmp/go")
+        wait_until(lambda: call.status() is relight.CallState.RUNNING, server)
+
+        server.kill()
+        server.start()
+        call.cancel()
+
+        with pytest.raises(relight.CallCancelled):
+            call.get(timeout=30)
+        assert server.get(f"/v1/calls/{call.id}")["call"]["worker"] == before[1]
+        assert named(size="13b").where.remote() == before
+        assert named().where.remote()[1] != before[1]
+    finally:
+        server.stop()

@@ -314,6 +314,8 @@ class Scheduler:
         lease = self._leases.get(call_id)
         if lease is not None:
             lease.renewed_at = now
+            if lease.call.is_cancelled:
+                self._orders.cancel(worker.node, call_id, token)  # while its node was away nobody heard it
             return lease.token == token
         call = function.queue.remove(call_id)
         if call is None:
