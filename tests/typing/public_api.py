@@ -97,7 +97,7 @@ async def asynchronous_uses() -> None:
     assert_type(await call.get.aio(timeout=3), str)
     assert_type(await call.status.aio(), relight.CallState)
     await call.cancel.aio()
-    assert_type(await relight.Call.gather_aio(call), list[str])
+    assert_type(await relight.Call.gather.aio(call), list[str])
     assert_type(plain.map.aio([1, 2]), AsyncGenerator[str, None])
     assert_type(plain.starmap.aio([(1,)]), AsyncGenerator[str, None])
     await plain.for_each.aio([1])

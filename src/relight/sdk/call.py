@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from collections.abc import Mapping as Keywords
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ from relight.sdk.shells import asked
 from relight.sdk.steps import Steps
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _CHUNK = 100
 
@@ -36,17 +37,51 @@ class CallNode:
     children: tuple[CallNode, ...] = ()
 
 
+class Gather:
+    """The results of several calls, in their order; raises what the first that is known to have failed raised."""
+
+    def __call__(self, *calls: Call[T]) -> list[T]:
+        return calls[0].connection.do(self._steps(calls)) if calls else []
+
+    async def aio(self, *calls: Call[T]) -> list[T]:
+        """The same on the caller's event loop."""
+        return await calls[0].connection.pool().do(self._steps(calls)) if calls else []
+
+    def _steps(self, calls: Sequence[Call[Any]]) -> Steps[list[Any]]:
+        return _gather(calls[0].session, [call.id for call in calls], None)
+
+
+class Results(Generic[R]):
+    """The results of a group as they come, as `.map` gives them; nothing is cancelled by whoever stops reading."""
+
+    __slots__ = ("_mapping",)
+
+    def __init__(self, mapping: Callable[[MapOptions], Mapping]) -> None:
+        self._mapping = mapping
+
+    def __call__(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> Iterator[R]:
+        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
+        return results(self._mapping(options), ())
+
+    def aio(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> AsyncGenerator[R, None]:
+        """The same on the caller's event loop."""
+        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
+        return results_aio(self._mapping(options), ())
+
+
 class Call(Generic[R]):
     """One call.  It is kept by the server: `Call.from_id` finds it again, from any process."""
 
+    gather = Gather()
+
     def __init__(self, id: str, session: Session) -> None:  # noqa: A002 - it is `call.id`
         self.id = id
-        self._session = session
+        self.session = session
 
     @property
     def connection(self) -> Connection:
         """The way to its server."""
-        return self._session.connection
+        return self.session.connection
 
     @property
     def object_id(self) -> str:
@@ -60,41 +95,25 @@ class Call(Generic[R]):
             raise InvalidRequest(f"cannot find a call by {id!r}: it is not the id of one; they look like call-01jd2m…")
         return Call(id, _session_from_here(id))
 
-    @staticmethod
-    def gather(*calls: Call[R]) -> list[R]:
-        """The results of several calls, in their order; raises what the first to fail raised."""
-        if not calls:
-            return []
-        session = calls[0]._session
-        return session.connection.do(_gather(session, [call.id for call in calls], None))
-
-    @staticmethod
-    async def gather_aio(*calls: Call[R]) -> list[R]:
-        """`gather` on the caller's event loop."""
-        if not calls:
-            return []
-        session = calls[0]._session
-        return await session.connection.pool().do(_gather(session, [call.id for call in calls], None))
-
     @asked
     def get(self, timeout: float | None = None) -> Steps[R]:
         """The result; raises what the function raised, TimeoutError when it has not ended after `timeout` seconds."""
-        return self._session.get(self.id, timeout)
+        return self.session.get(self.id, timeout)
 
     @asked
     def status(self) -> Steps[CallState]:
         """Where it stands."""
-        return self._session.status(self.id)
+        return self.session.status(self.id)
 
     @asked
     def cancel(self) -> Steps[None]:
         """Stop it; what has ended stays as it ended."""
-        return self._session.connection.server.cancel(self.id)
+        return self.session.connection.server.cancel(self.id)
 
     @asked
     def tree(self) -> Steps[CallNode]:
         """It, and below it the calls that it made, and so on."""
-        return _tree(self._session, self.id)
+        return _tree(self.session, self.id)
 
     def __repr__(self) -> str:
         return f"Call({self.id!r})"
@@ -131,16 +150,12 @@ class CallGroup(Generic[R], Sequence[Call[R]]):
         """Stop all that have not ended."""
         return self._session.connection.server.cancel_all(Cancel(group=self.id))
 
-    def results(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> Iterator[R]:
-        """The results as they come, as `.map` gives them; nothing is cancelled by whoever stops reading."""
-        return results(self._mapping(order_outputs, return_exceptions), ())
+    @property
+    def results(self) -> Results[R]:
+        """The results as they come, as `.map` gives them."""
+        return Results(self._mapping)
 
-    def results_aio(self, *, order_outputs: bool = True, return_exceptions: bool = False) -> AsyncGenerator[R, None]:
-        """`results` on the caller's event loop."""
-        return results_aio(self._mapping(order_outputs, return_exceptions), ())
-
-    def _mapping(self, order_outputs: bool, return_exceptions: bool) -> Mapping:
-        options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions)
+    def _mapping(self, options: MapOptions) -> Mapping:
         return Mapping.of_submitted(self._session, self.id, self._calls, options)
 
     def __len__(self) -> int:

@@ -256,7 +256,7 @@ async def test_spawned_calls_are_a_sequence_of_calls(platform: Any, session: Ses
     assert (len(calls), len(calls[1:3]), calls[4].get(), session.spawned.keys() > {calls[0].id}) == (5, 2, 17, True)
     assert (calls.get(), await more.get.aio()) == ([1, 2, 5, 10, 17], [0, 1, 4])
     assert list(calls.results()) == [1, 2, 5, 10, 17]
-    assert [x async for x in calls.results_aio(order_outputs=False)] == [17, 10, 5, 2, 1]
+    assert [x async for x in calls.results.aio(order_outputs=False)] == [17, 10, 5, 2, 1]
     assert not session.spawned
 
 
@@ -295,8 +295,8 @@ async def test_results_are_gathered_in_order_and_the_first_failure_is_raised(
     calls = [square.spawn(n) for n in range(3)]
 
     assert calls[0].gather(*calls) == [0, 1, 4]
-    assert await calls[0].gather_aio(*reversed(calls)) == [4, 1, 0]
-    assert (calls[0].gather(), await calls[0].gather_aio()) == ([], [])
+    assert await calls[0].gather.aio(*reversed(calls)) == [4, 1, 0]
+    assert (calls[0].gather(), await calls[0].gather.aio()) == ([], [])
 
     platform.functions["square"] = lambda x: 1 // x
     with pytest.raises(ZeroDivisionError):
