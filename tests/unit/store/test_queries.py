@@ -71,3 +71,16 @@ def test_no_statement_but_those_named_here_reads_a_whole_table(
             scans.add(name)
 
     assert scans <= SCANS[file]
+
+
+def test_the_ends_of_a_group_are_found_by_the_group_however_many_calls_are_kept(
+    connect: Callable[[str], sqlite3.Connection],
+) -> None:
+    connection = connect("main")
+    value = {"workspace": "default", "group": "group-1", "after": 0, "limit": 1}
+
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {queries('calls')['group_ended']}", value).fetchall()
+
+    assert [row[3] for row in plan] == [
+        "SEARCH calls USING INDEX calls_by_group (workspace=? AND in_group=? AND sequence>?)"
+    ]

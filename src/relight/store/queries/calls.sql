@@ -68,11 +68,11 @@ FROM family JOIN calls ON calls.workspace = :workspace AND calls.id = family.id 
 
 -- group_ended: the calls of a group past an end, in the order of their ends
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items FROM calls
-WHERE workspace = :workspace AND in_group = :group AND sequence > :after ORDER BY sequence LIMIT :limit;
+WHERE workspace = :workspace AND in_group = :group AND in_group <> '' AND sequence > :after ORDER BY sequence LIMIT :limit;
 
 -- group_oldest: the call of a group that has waited longest
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items FROM calls
-WHERE workspace = :workspace AND in_group = :group AND sequence = 0 ORDER BY id LIMIT 1;
+WHERE workspace = :workspace AND in_group = :group AND in_group <> '' AND sequence = 0 ORDER BY id LIMIT 1;
 
 -- unfinished_one: a call that waits or runs
 SELECT id, app, environment, version, function, binding FROM calls WHERE workspace = :workspace AND id = :id AND sequence = 0;
