@@ -155,8 +155,9 @@ class _Look:
                 return
             if pointer not in look.strange:
                 near.append(look.faults)
-        if len(near) == 1:
-            self.faults += near[0]
+        deeper = [faults for faults in near if all(fault.pointer != pointer for fault in faults)]
+        if len(near) == 1 or len(deeper) == 1:
+            self.faults += (deeper or near)[0]
             return
         self.strange.add(pointer)
         wanted = describe({"anyOf": list(branches)})

@@ -211,7 +211,7 @@ class _Schemas:
     def _fields(self, kind: Any) -> Schema:
         properties: Schema = {}
         required: list[Json] = []
-        defaults = _defaults_of(kind)
+        defaults = _defaults_of(kind, is_input=self._is_input)
         for name, annotation in fields_of(kind).items():
             if name not in defaults:
                 continue
@@ -277,8 +277,11 @@ _REQUIRED: object = object()
 _UNSAID: object = object()
 
 
-def _defaults_of(kind: Any) -> dict[str, object]:
-    """The fields that may be given, each with its default, `_REQUIRED`, or `_UNSAID` where the default is no constant."""
+def _defaults_of(kind: Any, *, is_input: bool) -> dict[str, object]:
+    """The fields, each with its default, `_REQUIRED`, or `_UNSAID` where the default is no constant.
+
+    As input those that may be given; as output all of them.
+    """
     if is_typed_dict(kind):
         said = {name: get_origin(annotation) for name, annotation in fields_of(kind).items()}
         needed = {name: getattr(mark, "_name", "") for name, mark in said.items()}
@@ -290,11 +293,10 @@ def _defaults_of(kind: Any) -> dict[str, object]:
         return {name: kind._field_defaults.get(name, _REQUIRED) for name in kind._fields}
     found: dict[str, object] = {}
     for one in dataclasses.fields(kind):
-        if not one.init:
-            continue
-        is_made = one.default_factory is not dataclasses.MISSING
-        has_none = one.default is dataclasses.MISSING
-        found[one.name] = (_UNSAID if is_made else _REQUIRED) if has_none else one.default
+        if one.init or not is_input:
+            is_open = one.default_factory is not dataclasses.MISSING or not one.init
+            has_none = one.default is dataclasses.MISSING
+            found[one.name] = (_UNSAID if is_open else _REQUIRED) if has_none else one.default
     return found
 
 
