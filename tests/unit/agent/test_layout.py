@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from relight.agent.layout import APP, LIBRARY, Provision, folders_within_code, lay_out
+from relight.agent.layout import APP, LIBRARY, PLATFORM, Provision, folders_within_code, lay_out
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import CodeBundle
@@ -48,6 +48,14 @@ async def test_a_plain_process_finds_everything_where_it_is_on_the_disk(bench):
 
     assert layout.module_paths == ("/node/code/abc",)
     assert "/node/library/1" in layout.sandbox.argv[-1]
+    assert layout.platform == "/node/platform/worker-1/platform.sock"
+
+
+async def test_a_sandbox_shows_the_way_to_the_server_at_one_place(bench):
+    layout = lay_out("worker-1", placed(bench.spec(), "/work/app"), PROVISION, Isolation.NAMESPACES)
+
+    assert layout.platform == PLATFORM
+    assert Mount(source="/node/platform/worker-1/platform.sock", target=PLATFORM) in layout.sandbox.mounts
 
 
 async def test_a_users_variable_wins_over_ours(bench):

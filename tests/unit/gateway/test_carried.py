@@ -130,7 +130,15 @@ async def test_what_is_not_for_workers_is_refused(api: Api, way: Way, route: Any
 def test_workers_may_do_these_things_and_no_others() -> None:
     assert {route.name for route in ROUTES if route.for_workers} == {
         *("submit_calls", "wait_calls", "read_items", "cancel_calls", "cancel_call", "list_calls", "show_call"),
-        *("call_tree", "call_result", "show_function", "function_stats", "call_function", "submit_function"),
+        *(
+            "call_tree",
+            "call_result",
+            "show_function",
+            "function_schema",
+            "function_stats",
+            "call_function",
+            "submit_function",
+        ),
         *("has_blob", "read_blob", "write_blob", "show_own_token"),
     }
 
