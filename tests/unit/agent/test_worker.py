@@ -39,6 +39,18 @@ async def test_a_worker_is_told_what_to_load(bench):
 
     assert isinstance(message, Load)
     assert (message.module, message.qualname, message.is_class, message.paths) == ("app", "Reader", True, ("/app",))
+    assert (message.app, message.environment) == (bench.spec().app, bench.spec().environment)
+    assert message.platform == "/run/relight/platform.sock"
+
+
+async def test_the_way_to_the_server_closes_when_nothing_of_a_worker_is_left(bench):
+    _, sandbox = await bench.ready()
+    assert bench.provider.released == []
+
+    sandbox.end(SandboxExit(code=0))
+    await bench.settle()
+
+    assert bench.provider.released == ["worker-1"]
 
 
 async def test_code_that_has_to_be_fetched_is_a_state_of_its_own(bench):
