@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, T
 from relight.protocol.codec import from_plain
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import RAW, inside
-from relight.protocol.views import FunctionStats
 from relight.sdk.bindings import with_more_options
 from relight.sdk.connection import Connection
 from relight.sdk.options import CallOptions, call_options
@@ -27,6 +26,8 @@ from relight.sdk.verbs import ForEach, Iterate, Map, Run, Spawn, SpawnMap, Starm
 
 if TYPE_CHECKING:
     from typing import Self, Unpack
+
+    from relight.protocol.views import FunctionStats
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +57,8 @@ class Place:
     @asked
     def stats(self) -> Steps[FunctionStats]:
         """How much of it waits and runs, and on how many workers."""
+        from relight.protocol.views import FunctionStats  # 10 ms that who only calls need not pay
+
         session = self.session()
         said = yield from session.connection.server.stats(session.app, self.callee.function, session.environment)
         return from_plain(dict(said), FunctionStats)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import site
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from relight.protocol.inside import inside
 from relight.protocol.manifest import HostImage
@@ -53,6 +49,8 @@ class Image:
 
 
 def _describe_host() -> HostImage:
+    import platform  # this and those below: 8 ms that a worker need not pay to import its module
+
     return HostImage(
         python=sys.executable,
         prefix=sys.prefix,
@@ -64,6 +62,9 @@ def _describe_host() -> HostImage:
 
 def _site_folders() -> list[Path]:
     """The folders of installed packages that this interpreter uses."""
+    import site
+    import sysconfig
+
     named = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
     return [Path(path) for path in dict.fromkeys(named) if os.path.isdir(path)]
 
@@ -88,6 +89,8 @@ def _from_pth(folder: Path) -> Iterator[Path]:
 
 
 def _from_editables(folder: Path) -> Iterator[Path]:
+    from urllib.parse import unquote, urlsplit
+
     for file in sorted(folder.glob("*.dist-info/direct_url.json")):
         try:
             said = json.loads(file.read_text())

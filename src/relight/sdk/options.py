@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
@@ -125,7 +124,9 @@ def check_options(
     cannot = f"cannot {doing} {name}"
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, 1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(option, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise InvalidRequest(f"{cannot}: {option!r} is not an option; {hint}")
     _check_numbers(cannot, {**options})

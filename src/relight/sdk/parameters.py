@@ -12,7 +12,6 @@ object with the same constructor.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from collections.abc import Mapping
@@ -93,7 +92,9 @@ def construct(self: object, /, *args: object, **values: object) -> None:
         )
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known))}"
             raise TypeError(f"cannot make a {kind.__qualname__}: it has no parameter {name!r}; {hint}")
     given = {name: _said(kind, known[name], value) for name, value in values.items()}

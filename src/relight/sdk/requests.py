@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from relight.protocol.api import MEDIA_TYPE, Await, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.codec import from_plain, pack, unpack
 from relight.protocol.errors import ERRORS, ProtocolError, RelightError
 from relight.protocol.manifest import Json
-from relight.protocol.views import LogRecord, RunEnded
+
+if TYPE_CHECKING:
+    from relight.protocol.views import LogRecord, RunEnded
 
 M = TypeVar("M")
 
@@ -226,6 +228,8 @@ def read_json(reply: Reply) -> Json:
 
 def read_event(line: Json) -> LogRecord | RunEnded | None:
     """One line of a run's stream; None for what this version does not know."""
+    from relight.protocol.views import LogRecord, RunEnded  # 10 ms that who only calls need not pay
+
     if not isinstance(line, dict):
         return None
     if line.get("event") == "ended":
