@@ -77,7 +77,7 @@ async def test_one_call_goes_from_queued_over_running_to_succeeded(store: Store)
 async def test_an_end_with_an_older_token_changes_nothing(store: Store) -> None:
     store.calls.submit(WS, [new(1)])
     store.calls.claim(WS, [claim(1, Token(1, 1))])
-    store.calls.claim(WS, [claim(1, Token(2, 1), attempt=2)])
+    await store.calls.claim(WS, [claim(1, Token(2, 1), attempt=2)])
 
     stale = await store.calls.end(WS, [end(1, Token(1, 1))])
     newest = await store.calls.end(WS, [end(1, Token(2, 1))])
@@ -85,6 +85,29 @@ async def test_an_end_with_an_older_token_changes_nothing(store: Store) -> None:
 
     assert (stale, late) == ((None,), (None,))
     assert newest[0] is not None
+
+
+async def test_an_end_that_comes_before_its_claim_is_kept_says_all_that_the_claim_would(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    claimed = store.calls.claim(WS, [claim(1, Token(1, 1))])
+
+    ended = await store.calls.end(WS, [end(1, Token(1, 1))])
+    await claimed
+
+    (attempt,) = await store.calls.attempts(WS, call_id(1))
+    assert ended[0] is not None
+    assert (ended[0].worker, ended[0].started_at, ended[0].attempts) == ("w1", 200.0, 1)
+    assert (attempt.number, attempt.node, attempt.started_at, attempt.outcome) == (1, "n1", 200.0, "succeeded")
+
+
+async def test_an_end_that_sent_its_call_back_means_nothing_when_it_is_told_again(store: Store) -> None:
+    store.calls.submit(WS, [new(1)])
+    lost = end(1, Token(1, 1), CallEvent.LEASE_LOST)
+
+    first, again = await store.calls.end(WS, [lost, lost])
+
+    assert first is not None
+    assert again is None
 
 
 async def test_a_claim_with_an_older_token_changes_nothing(store: Store) -> None:
@@ -189,7 +212,7 @@ async def test_a_lost_call_waits_again_and_its_attempts_count_only_what_is_charg
 
 async def test_a_waiting_call_ends_without_a_worker_and_a_running_one_does_not(store: Store) -> None:
     store.calls.submit(WS, [new(1), new(2)])
-    store.calls.claim(WS, [claim(2, Token(1, 1))])
+    await store.calls.claim(WS, [claim(2, Token(1, 1))])
     rows = [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0) for n in (1, 2)]
 
     ended = await store.calls.end_queued(WS, rows)
