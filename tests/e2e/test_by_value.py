@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import relight
 from servers import Server
 
 CELLS = """
@@ -124,6 +125,13 @@ exit()
     lines = python(folder, "-i", given=in_repl(CELLS + cells))
 
     assert [line for line in lines if "relight app" not in line] == ["30", "-100 -200", "(300, 0)"]
+
+
+def test_what_is_in_no_file_can_be_deployed_and_called_from_elsewhere(folder: Path) -> None:
+    python(folder, "-c", CELLS.replace("relight.App()", "relight.App('typed-in')") + "app.deploy()\n")
+
+    assert relight.Function.from_name("typed-in", "outer").remote(1) == 60
+    assert relight.Cls.from_name("typed-in", "Model")(size="13b").generate.remote(2) == (30, 2)
 
 
 def test_a_function_inside_another_runs_on_workers_when_it_says_so(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,20 @@ def test_a_call_says_which_workers_it_was_for(server: Server) -> None:
 
     (found,) = [one for one in server.get("/v1/calls?app=models")["calls"] if one["id"] == call.id]
     assert found["binding"] == '{"parameters":{"size":"14b"}}'
+
+
+def test_values_are_given_over_http_too(server: Server) -> None:
+    query = urllib.parse.urlencode({"binding": '{"parameters": {"size": "13b", "heat": 2}}'})
+    request = urllib.request.Request(
+        f"{server.url}/v1/apps/models/functions/Model.where/call?{query}",
+        data=b"[]",
+        headers={"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"},
+    )
+
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        said = json.load(answer)
+
+    assert said["result"] == list(model(size="13b", heat=2).where.remote())
 
 
 def test_options_of_some_calls_are_those_of_their_workers() -> None:

@@ -18,7 +18,6 @@ from relight.protocol.manifest import FunctionSpec, Manifest
 from relight.protocol.views import AppView, FunctionStats
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
-from relight.scheduler.queue import FunctionKey
 from relight.scheduler.state import Worker
 from relight.store.rows import NewVersion
 from relight.store.store import Store
@@ -76,11 +75,10 @@ class Deploys:
 
     def _counted(self, view: AppView, present: Sequence[Worker]) -> AppView:
         mine = [worker for worker in present if worker.key.version == view.version]
-        keys = [FunctionKey(view.version, name) for name in view.functions]
         return replace(
             view,
             workers=len(mine),
-            queued=sum(self._scheduler.waiting(key) for key in keys if self._scheduler.knows(key)),
+            queued=sum(self._scheduler.backlog(view.version, name) for name in view.functions),
             running=sum(len(worker.calls) for worker in mine),
         )
 

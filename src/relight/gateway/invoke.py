@@ -67,6 +67,7 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         function=function,
         method=method,
         environment=environment_of(ask),
+        binding=ask.query("binding", ""),
         payload=await _payload(platform, data),
         accept=(JSON,),
     )

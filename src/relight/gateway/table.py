@@ -10,6 +10,10 @@ from relight.gateway.routes import Route
 from relight.protocol.views import Scope
 
 _ENVIRONMENT = (("environment", "where the app is deployed; main when left out"),)
+_INVOKED = (
+    *_ENVIRONMENT,
+    ("binding", 'values of the class\'s parameters, and options, as JSON: {"parameters": {"size": "7b"}}'),
+)
 _CALL_QUERY = (
     ("app", "only calls of this app"),
     ("environment", "only those of this environment, or run"),
@@ -264,7 +268,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Call a function, and wait for its result; the items of a generator come as they are made",
         body="arguments",
         answer='{"id", "state", "result"}',
-        query=_ENVIRONMENT,
+        query=_INVOKED,
         waits=True,
     ),
     Route(
@@ -278,7 +282,7 @@ ROUTES: tuple[Route, ...] = (
         body="arguments",
         answer='{"id", "state"}',
         status=202,
-        query=_ENVIRONMENT,
+        query=_INVOKED,
     ),
     Route(
         method="GET",

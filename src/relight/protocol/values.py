@@ -31,6 +31,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _NO_ALIASES: Mapping[str, str] = {}
 _GLIMPSE_NODES = 400
+_MAIN = b"\x8c\x08__main__"  # how a pickle names the module
 
 
 def dump_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
@@ -178,7 +179,7 @@ def _pickle(value: object) -> tuple[bytes, str]:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything; cloudpickle may still do better
         return _pickle_by_value(value), PYTHON
-    if b"__main__" in data and not main_is_importable():
+    if _MAIN in data and not main_is_importable():
         return _pickle_by_value(value), PYTHON
     return data, ""
 
