@@ -20,9 +20,6 @@ from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 AWAITED_SECONDS = 0.003
 """How long a call whose caller waits for its end may wait for that to be committed with."""
 
-UNHEARD_SECONDS = 0.05
-"""How long a write that nobody waits for may wait for company: claims, which a node would tell again, for example."""
-
 
 class CallTable:
     """The calls of every workspace."""
@@ -65,7 +62,7 @@ class CallTable:
                     connection.execute(self._sql["supersede_attempt"], value)
                     connection.execute(self._sql["open_attempt"], value)
 
-        kept = self._database.write("claim", work, UNHEARD_SECONDS)
+        kept = self._database.defer("claim", work)
         kept.add_done_callback(lambda _: unended.difference_update((row.call, row.token) for row in rows))
         return kept
 
