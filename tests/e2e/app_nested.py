@@ -123,6 +123,12 @@ def wait_long(seconds: float) -> str:
     return "woke"
 
 
+@app.function()
+def wait_for_one(seconds: float) -> str:
+    """Waits for a call."""
+    return wait_long.remote(seconds)
+
+
 @app.function(grace=1.0)
 def wait_for_others(seconds: float) -> str:
     """Waits for one call, and lets another go on alone."""
