@@ -52,6 +52,50 @@ def test_run_needs_no_server(alone: Cli) -> None:
     assert (found.returncode, found.stdout) == (0, "squaring 7\n49\n"), found.stderr
 
 
+def test_run_local_needs_neither_server_nor_workers(alone: Cli) -> None:
+    found = alone("run", "--local", "shop.py::square", "--x", "7")
+    script = alone("run", "--local", "script.py", "you")
+    items = alone("run", "--local", "shop.py::count", "--to", "2")
+    method = alone("run", "--local", "shop.py::Reader.read", "--text", "ab")
+
+    assert (found.returncode, found.stdout) == (0, "squaring 7\n49\n"), found.stderr
+    assert (script.returncode, script.stdout) == (0, "hello you\n"), script.stderr
+    assert items.stdout == "counting 0\n{'number': 0}\ncounting 1\n{'number': 1}\n"
+    assert method.stdout == "ababab\n"
+    assert not (alone.data / "runs").exists()
+
+
+def test_run_local_shows_the_functions_own_frames(alone: Cli) -> None:
+    found = alone("run", "--local", "shop.py::fail", "--x", "3")
+
+    assert found.returncode == 1
+    assert found.stderr.endswith("ValueError: bad 3\n")
+    assert "in deeper" in found.stderr
+    assert "/src/relight/" not in found.stderr
+
+
+def test_a_breakpoint_in_a_function_stops_here(alone: Cli) -> None:
+    (alone.folder / "buggy.py").write_text(
+        (alone.folder / "shop.py").read_text().replace('print("squaring", x)', "breakpoint()")
+    )
+    command = [sys.executable, "-m", "relight", "run", "--local", "buggy.py::square", "--x", "7"]
+
+    found = subprocess.run(
+        command,
+        cwd=alone.folder,
+        env=alone.environ,
+        input="p x + 1000\nc\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stderr
+    assert "(Pdb) 1007" in found.stdout
+    assert found.stdout.endswith("49\n")
+
+
 def test_run_of_a_script_is_as_python_would_run_it(cli: Cli) -> None:
     found = cli("run", "script.py", "you")
 

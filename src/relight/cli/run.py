@@ -6,6 +6,7 @@ import inspect
 import runpy
 import sys
 from collections.abc import Coroutine, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from relight.cli.files import Target, find, load, outline_of, split_target
 from relight.cli.interrupts import leave_at_second_interrupt
 from relight.cli.progress import bars_on_a_terminal
 from relight.cli.results import print_returned
+from relight.sdk import local
 from relight.settings import set_for_children
 
 
@@ -24,17 +26,21 @@ from relight.settings import set_for_children
     add_help_option=False,
     options_metavar="",
 )
-@click.argument("target", metavar="[--declare-gpu A100:1] FILE[::NAME]", nargs=1, required=False)
+@click.argument("target", metavar="[--local] [--declare-gpu A100:1] FILE[::NAME]", nargs=1, required=False)
 @click.argument("words", metavar="[--ARGUMENT VALUE]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--local", "is_local", is_flag=True, hidden=True)
 @click.option("--declare-gpu", hidden=True)
 @click.pass_context
-def run(context: click.Context, target: str | None, words: tuple[str, ...], declare_gpu: str | None) -> int:
+def run(
+    context: click.Context, /, target: str | None, words: tuple[str, ...], is_local: bool, declare_gpu: str | None
+) -> int:
     """Run FILE, or the function, method (Reader.read) or entrypoint NAME in it.
 
     Without NAME: its one local entrypoint; else the file itself, if it is written as a script; else its one function.
     The function's parameters are options: `relight run FILE --help` shows them.  What it returns is printed.
 
-    It runs on the server that is up, or else on one of its own, for which --declare-gpu declares simulated GPUs.
+    It runs on the server that is up, or else on one of its own, for which --declare-gpu declares simulated GPUs.  With
+    --local everything runs in this very process, without a server: a breakpoint() in a function stops here.
 
     \b
     Example:
@@ -46,8 +52,13 @@ def run(context: click.Context, target: str | None, words: tuple[str, ...], decl
     if declare_gpu:
         set_for_children("declare_gpu", declare_gpu)
     path, name = split_target(target)
-    outline = outline_of(path)
     leave_at_second_interrupt()
+    with local.chosen() if is_local else nullcontext():
+        return _run(path, name, words)
+
+
+def _run(path: Path, name: str, words: tuple[str, ...]) -> int:
+    outline = outline_of(path)
     if not name and outline.is_script and not outline.has_entrypoint:
         return run_script(path, words)
     with failures.of_user_code(path) as outcome:

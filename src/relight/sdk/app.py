@@ -18,13 +18,12 @@ from relight.protocol.ids import new_id
 from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
-from relight.sdk import bundle, classes, function, options
+from relight.sdk import bundle, classes, function, local, options
 from relight.sdk.connection import Connection, connect
 from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
 from relight.sdk.image import Image
 from relight.sdk.options import FunctionOptions, Place
 from relight.sdk.parameters import parameter, prepare
-from relight.sdk.run import running
 from relight.sdk.session import Callee, Session, session_inside
 
 if TYPE_CHECKING:
@@ -234,6 +233,10 @@ class App:
             raise InvalidRequest(
                 f"cannot run {self.name}: it is running already; leave the outer `with app.run()` first"
             )
+        if local.is_chosen():
+            with local.running_here(self):
+                yield self
+            return
         before = self._session
         connection = connect(embed=True)
         try:
@@ -241,11 +244,22 @@ class App:
             connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
             self._is_stale = False
             self._session = Session(connection, self.name, environment)
+            from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
+
             with running(self._session):
                 yield self
         finally:
             self._session = before
             connection.close()
+
+    @contextmanager
+    def using(self, session: Session) -> Iterator[None]:
+        """The time in which its calls go where this session leads."""
+        before, self._session = self._session, session
+        try:
+            yield
+        finally:
+            self._session = before
 
     def start(self) -> App:
         """Run it until `stop`, or until Python ends: `run` for notebooks, whose cells no `with` block can span."""
