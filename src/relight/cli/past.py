@@ -27,3 +27,8 @@ def connect_to(run: str | None) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
+
+
+def has_folder(run: str) -> bool:
+    """Whether the folder of a finished run is kept on this machine."""
+    return is_id(run, "run") and (data_folder() / "runs" / run).is_dir()

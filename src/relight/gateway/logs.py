@@ -12,6 +12,7 @@ from relight.gateway.render import log_line, plain
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.views import LogQuery, LogRecord, RunEnded
 
+SOURCES = ("stdout", "stderr", "system")
 MAX_LINES = 10_000
 MAX_ID = 2**62
 
@@ -25,10 +26,17 @@ async def read(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
         environment=ask.query("environment"),
         function=ask.query("function"),
         worker=ask.query("worker"),
+        source=ask.query("source"),
         search=ask.query("search"),
+        ignore_case=ask.query("ignore_case") in ("1", "true"),
+        since=ask.moment("since"),
+        until=ask.moment("until"),
         after=ask.whole("after", 0, most=MAX_ID),
         limit=ask.whole("limit", 1000, most=MAX_LINES),
+        tail=ask.whole("tail", 0, most=MAX_LINES),
     )
+    if query.source not in ("", *SOURCES):
+        raise InvalidRequest(f"cannot read source={query.source[:40]!r}: it must be one of {', '.join(SOURCES)}")
     if ask.query("follow") in ("1", "true"):
         return StreamAnswer(parts=_lines(platform.logs.follow(ask.workspace, query)))
     records = await platform.logs.read(ask.workspace, query)

@@ -35,7 +35,7 @@ class _Piece:
     """Some lines in a row, compressed: a block, or a tail.  Its texts are read only where one of them may be wanted."""
 
     first: int
-    head: bytes
+    head: Callable[[], bytes]
     text: Callable[[], bytes]
 
 
@@ -99,7 +99,7 @@ class Search:
     def _tails(self) -> Iterator[_Piece]:
         for first, _, oldest, newest, head, text in self._connection.execute(self._sql["tails"], self._value):
             if newest >= self._query.since and oldest <= self._until:
-                yield _Piece(first, head, partial(unpack_text, text))
+                yield _Piece(first, partial(bytes, head), partial(unpack_text, text))
 
     def _blocks(self, *, is_back: bool) -> Iterator[_Piece]:
         low = self._number("first_after")
@@ -132,11 +132,12 @@ class Search:
         return [row for row in found if row is not None]
 
     def _piece(self, block: int, first: int) -> _Piece:
-        head = self._connection.execute(self._sql["body_head"], {"block": block}).fetchone()[0]
-        return _Piece(first, head, lambda: self._text(block))
+        return _Piece(
+            first, lambda: self._part("body_head", block), lambda: unpack_text(self._part("body_text", block))
+        )
 
-    def _text(self, block: int) -> bytes:
-        return unpack_text(self._connection.execute(self._sql["body_text"], {"block": block}).fetchone()[0])
+    def _part(self, name: str, block: int) -> bytes:
+        return bytes(self._connection.execute(self._sql[name], {"block": block}).fetchone()[0])
 
     def _slice(self, number: int) -> bytes:
         row = self._connection.execute(self._sql["slice"], {"id": number}).fetchone()
@@ -149,11 +150,16 @@ class Search:
     # -- which lines
 
     def _matches(self, piece: _Piece) -> list[LogRecord]:
-        origins, numbers, times = unpack_head(piece.head)
+        text = b""
+        if self._needle and not self._wanted:  # most of what is looked at does not hold it: find that out at once
+            text = piece.text()
+            if self._needle not in text and not self._query.ignore_case:
+                return []
+        origins, numbers, times = unpack_head(piece.head())
         fits = [all(origin[at] == value for at, value in self._wanted) for origin in origins]
         if not any(fits):
             return []
-        text = piece.text()
+        text = text or piece.text()
         skip = self._query.after - piece.first + 1
         since, until = self._query.since, self._until
         places = [

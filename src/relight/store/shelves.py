@@ -2,7 +2,8 @@
 
 256 blocks are a shelf.  A shelf has a table of bits, a row for each hash and a column for each block; a bit says that
 the block holds a piece of text with that hash.  Pieces are the runs of four bytes in each word (what stands between
-blanks), its ends marked by a line end, and shorter ones for short questions; letters count as small ones.  A question
+blanks), its ends marked by a line end; where two words meet, the last letters of one with the first of the other; and
+shorter runs for short questions.  Letters count as small ones.  A question
 reads the few rows of its pieces and takes what they have in common: mostly the right blocks, now and then one too many
 (they are read afterwards in any case), never one too few.
 
@@ -17,6 +18,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2s
+from itertools import pairwise
 
 from relight.protocol.views import LogQuery
 from relight.store.bodies import Lines
@@ -35,7 +37,8 @@ SHELF_BYTES = -(-ROWS // SLICE_ROWS) * SLICE_BYTES
 SLICES_APART = 1024
 """Slice n of shelf s is kept as number s * 1024 + n."""
 
-_MOST_ROWS = 24
+PAIR_LETTERS = 3
+_MOST_ROWS = 16
 _WORDS = re.compile(r"(\s+)")
 _FIELDS = ("app", "environment", "function", "worker", "call", "source")
 
@@ -103,7 +106,8 @@ def blocks_in(shelf: int, bits: int) -> Iterator[int]:
 
 
 def _rows_of_block(text: bytes) -> set[int]:
-    words = set(text.decode().casefold().split())
+    sequence = text.decode().casefold().split()
+    words = set(sequence)
     # What stands between two words is the same everywhere, so that pieces across them add little.
     data = ("\n" + "\n\0\n".join(words) + "\n\0\0\0").encode()
     fours = set[int]()
@@ -114,8 +118,11 @@ def _rows_of_block(text: bytes) -> set[int]:
     rows = {piece % ROWS for piece in fours}
     for piece in threes:
         rows.update(_rows_of_three(piece))
-    rows.update([_row_of_two(piece) for piece in twos])
+    for piece in twos:
+        rows.update(_rows_of_two(piece))
     rows.update([_row_of_one(piece & 0xFF) for piece in twos])
+    ends = {word: _ends_of(word) for word in words}
+    rows.update([_row_of_pair(ends[one], ends[two]) for one, two in set(pairwise(sequence))])
     return rows
 
 
@@ -126,9 +133,13 @@ def _rows_of_text(search: str) -> list[int]:
     for at in range(0, len(parts), 2):
         word = "\n" * (at > 0) + parts[at] + "\n" * (at < len(parts) - 1)
         rows += _rows_of_word(word.encode("utf-8", "replace"))
-    if len(rows) > _MOST_ROWS:  # more would say little more: take them evenly
-        rows = [rows[at * len(rows) // _MOST_ROWS] for at in range(_MOST_ROWS)]
-    return rows
+    return [*_some(list(_rows_of_pairs(parts[::2]))), *_some(rows)]  # pairs first: they say more
+
+
+def _some(rows: list[int]) -> list[int]:
+    """Not too many, evenly: more would say little more."""
+    most = min(len(rows), _MOST_ROWS)
+    return [rows[at * len(rows) // most] for at in range(most)]
 
 
 def _rows_of_word(word: bytes) -> list[int]:
@@ -137,7 +148,7 @@ def _rows_of_word(word: bytes) -> list[int]:
     if size in (3, 4):
         rows += [row for at in range(size - 2) for row in _rows_of_three(int.from_bytes(word[at : at + 3], "little"))]
     elif size == 2 and word != b"\n\n":
-        rows.append(_row_of_two(int.from_bytes(word, "little")))
+        rows += _rows_of_two(int.from_bytes(word, "little"))
     elif size == 1 and word != b"\n":
         rows.append(_row_of_one(word[0]))
     return rows
@@ -147,8 +158,29 @@ def _rows_of_three(piece: int) -> tuple[int, int]:
     return (piece ^ 0x5BD1E995) % ROWS, piece * 48_271 % ROWS
 
 
-def _row_of_two(piece: int) -> int:
-    return piece * 31 % ROWS
+def _rows_of_pairs(words: list[str]) -> Iterator[int]:
+    """The rows of each two words in a row; the first and the last are enough where they are long enough to have ends."""
+    last = len(words) - 1
+    for at in range(last):
+        one, two = words[at], words[at + 1]
+        has_end = len(one) >= PAIR_LETTERS or (one and at > 0)
+        has_begin = len(two) >= PAIR_LETTERS or (two and at + 1 < last)
+        if has_end and has_begin:
+            yield _row_of_pair(_ends_of(one), _ends_of(two))
+
+
+def _ends_of(word: str) -> tuple[int, int]:
+    """Numbers for the first and the last letters of a word."""
+    begin, end = word[:PAIR_LETTERS].encode("utf-8", "replace"), word[-PAIR_LETTERS:].encode("utf-8", "replace")
+    return int.from_bytes(begin, "little"), int.from_bytes(end, "little")
+
+
+def _row_of_pair(one: tuple[int, int], two: tuple[int, int]) -> int:
+    return (one[1] * 69_069 + two[0] * 1_664_525) % ROWS
+
+
+def _rows_of_two(piece: int) -> tuple[int, int, int]:
+    return piece * 31 % ROWS, (piece ^ 0x2545F491) % ROWS, piece * 16_807 % ROWS
 
 
 def _row_of_one(piece: int) -> int:
