@@ -18,7 +18,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
-from relight.sdk import bundle, classes, function, local, options
+from relight.sdk import bundle, classes, function, options
 from relight.sdk.connection import Connection, connect
 from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
 from relight.sdk.image import Image
@@ -233,6 +233,8 @@ class App:
             raise InvalidRequest(
                 f"cannot run {self.name}: it is running already; leave the outer `with app.run()` first"
             )
+        from relight.sdk import local  # who only calls, and a worker, need not pay for it
+
         if local.is_chosen():
             with local.running_here(self):
                 yield self
