@@ -376,7 +376,7 @@ async def test_a_new_server_goes_on_where_reader_and_node_are(stage: Stage) -> N
     answer = await stage.read(run.call, taken=2)
 
     assert data(early) == []
-    assert told == [(6, 2)], "the order of the server before may have been lost with it"
+    assert set(told) == {(6, 2)}, "the order of the server before may have been lost with it"
     assert data(answer) == [b"3", b"4"]
 
 
