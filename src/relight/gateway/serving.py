@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from relight.gateway.app import Gateway
 from relight.gateway.carried import ByteStream, CarriedTransport
@@ -67,6 +68,7 @@ class HttpServer:
         )
         self._config = config
         self._server = _Server(config)
+        self._of_streams = ServerState()  # counted apart: however many workers ask, they keep nobody else out
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until `stop`; the sockets are listening ones, and are closed at the end."""
@@ -77,12 +79,14 @@ class HttpServer:
         if self._server.should_exit:
             stream.finish()
             return
-        protocol = _Protocol(self._config, self._server.server_state, {PRINCIPAL: principal})
+        protocol = _Protocol(self._config, self._of_streams, {PRINCIPAL: principal})
         await CarriedTransport(stream, protocol).run()
 
     def stop(self) -> None:
         """Take no more connections, let short requests end, tell those that wait to ask again; `serve` then returns."""
         self._gateway.stop()
+        for connection in list(self._of_streams.connections):
+            connection.shutdown()
         self._server.should_exit = True
 
 

@@ -231,6 +231,26 @@ async def test_what_is_no_http_is_said_and_the_connection_ends(api: Api, way: Wa
     assert await stream.read() == b""
 
 
+async def test_workers_keep_nobody_else_out(api: Api, way: Way) -> None:
+    streams = [way.open() for _ in range(20)]  # as many connections as the server takes
+    for stream in streams:
+        await stream.write(head("GET", "/v1/health", b""))
+    assert [(await read_answer(stream))[0] for stream in streams] == [200] * 20
+
+    assert (await way.ask("GET", "/v1/health"))[0] == 503
+    assert (await api.ask("GET", "/v1/health")).status == 200
+
+
+async def test_connections_that_rest_are_closed_when_the_server_stops(api: Api, way: Way) -> None:
+    stream = way.open()
+    await stream.write(head("GET", "/v1/health", b""))
+    await read_answer(stream)
+
+    api.server.stop()
+
+    assert await stream.read() == b""
+
+
 async def test_a_server_that_stops_takes_no_more_of_them(api: Api, way: Way) -> None:
     api.server.stop()
 
