@@ -87,6 +87,21 @@ def test_a_reader_that_does_not_go_on_stops_the_maker(server: Server) -> None:
     assert made <= 3 + 2 * 2, "what the second asking granted, and no more"
 
 
+def test_two_readers_of_one_function_do_not_wait_for_each_other() -> None:
+    with closing(endless.remote()) as slow, closing(endless.remote()) as fast:
+        assert next(slow) == 1
+        assert list(islice(fast, 50)) == list(range(1, 51))
+        assert next(slow) == 2
+
+
+def test_many_readers_at_once_each_have_their_own_items() -> None:
+    readers = [count_later.remote(20) for _ in range(6)]
+
+    rows = list(zip(*readers, strict=True))
+
+    assert rows == [(number,) * 6 for number in range(1, 21)]
+
+
 @pytest.mark.parametrize("function", [endless, endless_later], ids=["plain", "async"])
 def test_a_caller_that_stops_stops_the_generator_whose_finally_runs(server: Server, function: Any) -> None:
     for number in function.remote():

@@ -39,6 +39,7 @@ class Generating:
         self._calls: Any = api.platform.calls
         self._items, self._end = tuple(items), end
         self.taken: list[int] = []
+        self.pauses = 0
         self.is_waited_for, self.is_cancelled = asyncio.Event(), asyncio.Event()
         api.platform.calls = self  # type: ignore[assignment]  # the part of calls that is asked for here
         api.platform.deploys = self  # type: ignore[assignment]
@@ -53,6 +54,9 @@ class Generating:
     async def items(self, workspace: str, query: ReadItems, /, *, worker: str = "") -> Items:
         self.taken.append(query.taken)
         view: CallView = replace((await self._calls.show(workspace, query.call)).call, state=CallState.RUNNING)
+        if self.pauses:
+            self.pauses -= 1
+            return Items(call=view)
         if query.taken < len(self._items):
             return Items(call=view, items=(self._items[query.taken],))
         if self._end is None:
@@ -119,6 +123,15 @@ async def test_items_are_events_where_those_are_asked_for(api: Api) -> None:
     assert reply.headers["content-type"] == "text/event-stream"
     assert (items, rest) == (['data: "a\\nb"', "data: 2"], "")
     assert end.startswith('event: end\ndata: {"id":"call-')
+
+
+async def test_a_stream_of_events_says_that_it_lives_while_nothing_comes(api: Api) -> None:
+    calls = Generating(api, [value(b"1")], DONE)
+    calls.pauses = 2
+
+    reply = await api.ask("POST", CALL, b"{}", accept="text/event-stream")
+
+    assert reply.body.startswith(b": nothing yet\n\n: nothing yet\n\ndata: 1\n\nevent: end\n")
 
 
 async def test_the_generators_of_a_class_stream_and_its_other_methods_do_not(api: Api) -> None:

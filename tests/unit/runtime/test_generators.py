@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -200,6 +201,36 @@ def test_a_generator_leaves_no_descriptor_behind(agent: Any) -> None:
     agent.end()
 
     assert len(item_of(items[-1])) == before + 1, "the one with which it looks"
+
+
+def test_signals_in_the_middle_of_items_tear_none_of_them(agent: Any) -> None:
+    agent.load("big", "def big(n):\n    for number in range(n):\n        yield number, 'x' * 200_000\n")
+    agent.start(150)
+    grant(agent, 151)
+
+    items = []
+    for _ in range(150):
+        agent.process.send_signal(signal.SIGUSR1)
+        items.append(item_of(agent.receive()))
+
+    assert items == [(number, "x" * 200_000) for number in range(150)]
+    assert agent.end().outcome is CallEvent.SUCCEEDED
+
+
+def test_an_interrupt_in_the_middle_of_items_comes_after_a_whole_one(agent: Any) -> None:
+    agent.load("big", "def big():\n    while True:\n        yield 'x' * 200_000\n")
+    for n in range(20):
+        agent.start(call=f"call-{n}")
+        grant(agent, 10_000, call=f"call-{n}")
+        for _ in range(n):
+            agent.receive()
+        agent.interrupt(CallEvent.CANCELLED, call=f"call-{n}")
+
+        while isinstance(message := agent.receive(), Item):
+            assert item_of(message) == "x" * 200_000
+
+        assert isinstance(message, Ended)
+        assert (message.call, message.outcome) == (f"call-{n}", CallEvent.CANCELLED)
 
 
 def test_a_grant_counts_for_its_own_call_alone(agent: Any) -> None:
