@@ -1,4 +1,4 @@
-"""The pages about classes and notebooks: their code runs, and prints what they say it prints."""
+"""The pages about calls, classes and notebooks: their code runs, and prints what they say it prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["classes", "notebooks"])
+@pytest.mark.parametrize("page", ["classes", "notebooks", "sdk"])
 def test_the_code_of_a_page_prints_what_the_page_says(page: str, server: Server, tmp_path: Path) -> None:
     code = "\n".join(CODE.findall((DOCS / f"{page}.md").read_text(encoding="utf-8")))
     expected = re.findall(r"^ *#> (.*)$", code, re.MULTILINE)
