@@ -52,7 +52,7 @@ class Line:
     may_grow: bool = False
 
 
-Fits = Callable[[FunctionKey, Collection[str]], bool]
+Fits = Callable[[FunctionKey, frozenset[str]], bool]
 """Whether one more worker of a function would find room, had these workers left."""
 
 
@@ -123,8 +123,8 @@ class _Progress:
 
     def _add_lines(self) -> bool:
         closed = [one for one in self._picture.lines if not one.is_open and one.key not in self.opened]
-        gone = [worker for worker, calls in self._by_worker.items() if self.going.issuperset(calls)]
-        gone += self._picture.leavers
+        idle = (worker for worker, calls in self._by_worker.items() if self.going.issuperset(calls))
+        gone = frozenset((*idle, *self._picture.leavers))
         more = [one.key for one in closed if self._can_start(one, gone)]
         self.opened.update(more)
         return bool(more)
@@ -143,7 +143,7 @@ class _Progress:
         line = self._lines.get(call)
         return line is None or line.key in self.opened
 
-    def _can_start(self, line: Line, gone: Collection[str]) -> bool:
+    def _can_start(self, line: Line, gone: frozenset[str]) -> bool:
         has_room = any(call in self.going for worker in line.workers for call in self._by_worker.get(worker, ()))
         return has_room or (line.may_grow and self._picture.fits(line.key, gone))
 

@@ -223,10 +223,11 @@ class Scheduler:
             self._send_call(lease, payload)
 
     def wait_begins(self, call_id: str, wait: Wait) -> None:
-        """A running call waits for others: its worker lends its CPU to those that found none."""
-        if self._waits.begin(call_id, wait, self._clock.monotonic()):
+        """A running call waits for others: its worker lends its CPU to those that found none, and does not count."""
+        lease = self._leases.get(call_id)
+        if lease is not None and self._waits.begin(call_id, wait, self._clock.monotonic()):
             for function in list(self._functions.values()):
-                if len(function.queue):
+                if function.no_place is not None or function.key == lease.call.key:
                     self._pump(function)
 
     def wait_ends(self, call_id: str, wait: Wait, *, is_over: bool) -> None:

@@ -6,10 +6,11 @@ it lingers.  A circle must stand for a while before its calls end: what a call d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relight.protocol.errors import Failure
+from relight.protocol.manifest import Resources
 from relight.scheduler.deadlock import Line, Picture, Runner, Stuck, Wait, find_deadlocks
 from relight.scheduler.leases import Leases
 from relight.scheduler.placement import Place, place
@@ -161,14 +162,19 @@ class _Rooms:
         self._world = world
         self._nodes = [node for node in world.nodes.values() if node.is_connected]
         self._may_come = len(self._nodes) < len(world.nodes) or not self._nodes
+        self._everybody = frozenset(world.workers)
+        self._known: dict[tuple[Resources, frozenset[str]], bool] = {}  # many functions ask for the same
 
-    def fits(self, key: FunctionKey, gone: Collection[str]) -> bool:
-        rooms = [replace(node.room(gone=gone), starting=0) for node in self._nodes]
-        return isinstance(place(self._world.functions[key].spec.function.resources, rooms), Place)
+    def fits(self, key: FunctionKey, gone: frozenset[str]) -> bool:
+        asked = self._world.functions[key].spec.function.resources
+        if (asked, gone) not in self._known:
+            rooms = [replace(node.room(gone=gone), starting=0) for node in self._nodes]
+            self._known[asked, gone] = isinstance(place(asked, rooms), Place)
+        return self._known[asked, gone]
 
     def open_if_outside(self, line: Line) -> Line:
         """A node that is away may bring room, and what not even empty nodes have no call's end will bring."""
         if line.is_open or not line.may_grow:
             return line
-        is_outside = self._may_come or not self.fits(line.key, self._world.workers.keys())
+        is_outside = self._may_come or not self.fits(line.key, self._everybody)
         return replace(line, is_open=is_outside)

@@ -82,7 +82,7 @@ def test_room_that_only_waiting_calls_hold_does_not_come() -> None:
 def test_room_that_a_call_at_work_holds_will_come() -> None:
     asked: list[list[str]] = []
 
-    def fits(key: FunctionKey, gone: Collection[str]) -> bool:
+    def fits(key: FunctionKey, gone: frozenset[str]) -> bool:
         asked.append(sorted(gone))
         return "w2" in gone
 
@@ -195,8 +195,8 @@ def test_a_deadlock_is_said_exactly_where_no_course_of_events_leads_out(
         for number, key in enumerate(keys)
     ]
 
-    def fits(key: FunctionKey, gone: Collection[str]) -> bool:
-        return len(runners) - len(set(gone)) < room
+    def fits(key: FunctionKey, gone: frozenset[str]) -> bool:
+        return len(runners) - len(gone) < room
 
     found = find_deadlocks(Picture(runners=runners, lines=lines, fits=fits))
 
