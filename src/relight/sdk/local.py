@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -37,8 +37,6 @@ from relight.sdk.steps import Steps
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from relight.sdk.app import App
-
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -60,6 +58,12 @@ class HasFunctions(Protocol):
     def classes(self) -> Mapping[str, type]:
         """Its classes, by name."""
 
+    def using(self, session: Session, /) -> AbstractContextManager[None]:
+        """The time in which its calls go where this session leads."""
+
+
+AnApp = TypeVar("AnApp", bound=HasFunctions)
+
 
 @contextmanager
 def chosen() -> Iterator[None]:
@@ -77,7 +81,7 @@ def is_chosen() -> bool:
 
 
 @contextmanager
-def running_here(app: App) -> Iterator[App]:
+def running_here(app: AnApp) -> Iterator[AnApp]:
     """The time in which an app's calls run in this process.  Calls that nobody fetched run when it ends."""
     here = Here(app)
     try:
