@@ -141,7 +141,8 @@ class Attempts:
 def failure_from(error: BaseException) -> Failure:
     """What user code raised, as data; the exception itself goes along when it can be pickled."""
     if isinstance(error, RelightError) and error.__traceback__ is not None and _is_of_values(error):
-        return replace(failure_of(error), traceback=describe(error))
+        told = describe(error)
+        return replace(failure_of(error), traceback=told if "\n  File " in told else "")  # "": none of it is the user's
     # An exit or a keyboard interrupt must not be raised again in the caller's process: it would end that.
     exception = dump_exception(error, INLINE_BYTES) if isinstance(error, Exception) else None
     return Failure(
