@@ -68,6 +68,8 @@ class App:
         self._session: Session | None = None
         self._by_value: dict[str, Callable[..., Any] | type] = {}
         self._is_stale = False
+        self._sent: dict[str, str] = {}
+        self._cell: int | None = None
         self._started: AbstractContextManager[App] | None = None
 
     # -- what it has
@@ -244,7 +246,6 @@ class App:
         try:
             environment = new_id("run", now_ms())
             connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
-            self._is_stale = False
             self._session = Session(connection, self.name, environment)
             from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
 
@@ -282,18 +283,33 @@ class App:
     def session(self, what: str) -> Session:
         """Where calls go now.  Raises InvalidRequest when the app neither runs nor was deployed here.
 
-        What was decorated since the run began (in another cell, say) is sent before the first call after it.
+        What was decorated since the run began is sent before the next call, and so is in a notebook, once for each cell
+        that runs, whatever it has changed of what functions take along.
         """
         if self._session is None and inside.is_worker:
             self._session = session_inside(what)
         session = self._session or function.not_running(what)
-        if self._is_stale and not inside.is_worker and session.environment.startswith("run-"):
-            self._is_stale = False
+        if session.environment.startswith("run-") and not inside.is_worker and self._has_news():
             manifest = self._send(session.connection)
             session.connection.deploy(Deploy(manifest=manifest, environment=session.environment))
         return session
 
+    def _has_news(self) -> bool:
+        cell = _cell() if self._by_value else None
+        if self._is_stale or cell == self._cell:
+            return self._is_stale
+        self._cell = cell
+        return self._sent != self._digests()
+
+    def _digests(self) -> dict[str, str]:
+        """What goes by value, as it is now."""
+        from hashlib import sha256
+
+        return {name: sha256(self._dump(name)).hexdigest() for name in self._by_value}
+
     def _send(self, connection: Connection) -> Manifest:
+        self._is_stale, self._cell = False, _cell()
+        self._sent = self._digests()
         manifest, code = self._pack()
         connection.upload(code)
         return manifest
@@ -359,6 +375,13 @@ def _module_of(thing: Callable[..., Any] | type) -> str:
 def bundle_name(module: str) -> str:
     """The name under which workers import a module of this process; "" when they cannot."""
     return bundle.module_name(module, getattr(sys.modules.get(module), "__file__", None))
+
+
+def _cell() -> int | None:
+    """The number of the cell that runs, None outside of notebooks and IPython."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    number = getattr(shell, "execution_count", None)
+    return number if isinstance(number, int) else None
 
 
 @contextmanager

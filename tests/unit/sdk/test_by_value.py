@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import sys
 import tarfile
 import textwrap
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,6 +139,25 @@ def test_what_is_decorated_while_the_app_runs_is_sent_before_the_next_call(
     assert platform.stops[-1] == (run, True)
     with pytest.raises(InvalidRequest, match="its app is not running"):
         cells["f"].remote(1)
+
+
+def test_what_a_cell_of_a_notebook_changes_is_sent_before_the_next_call(
+    cells: dict[str, Any], platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = SimpleNamespace(execution_count=1)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(app_module, "connect", lambda **_: platform.connection())
+    platform.functions["f"] = lambda x: x
+
+    with cells["app"].run():
+        for number, scale in enumerate((10, 10, 20, 20), 2):
+            shell.execution_count = number
+            cells["scale"] = scale
+            cells["f"].remote(1)
+            cells["f"].remote(1)
+
+    sent = [one.manifest.code.digest for one in platform.deploys]
+    assert (len(sent), len(set(sent))) == (2, 2)
 
 
 def make(app: App, **given: Any) -> Any:
