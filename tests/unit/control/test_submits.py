@@ -113,14 +113,14 @@ async def test_asking_again_is_answered_with_the_call_as_it_stands(control: Cont
 async def test_a_group_and_calls_by_name_are_cancelled_at_once_even_while_they_are_being_kept(control: Control) -> None:
     ids = [new_id("call", now_ms() + 1) for _ in range(4)]
     grouped = Submit(calls=tuple(replace(request(one, b"1"), group="group-1") for one in ids[:3]))
-    keeping = asyncio.ensure_future(control.calls.submit(WS, grouped))
-    await asyncio.sleep(0)
+    named = Cancel(ids=(ids[3], "call-gone"), group="group-1")
     await control.calls.submit(WS, submit(ids[3], b"1"))
 
-    named = Cancel(ids=(ids[3], "call-gone"), group="group-1")
-    cancelled = await control.calls.cancel_all(await control.calls.unfinished(WS, named))
+    async def cancel() -> int:
+        return await control.calls.cancel_all(await control.calls.unfinished(WS, named))
 
-    await keeping
+    _, cancelled = await asyncio.gather(control.calls.submit(WS, grouped), cancel())
+
     views = (await control.calls.wait(WS, Await(ids=tuple(ids)))).calls
     assert (cancelled, {view.state for view in views}) == (4, {CallState.CANCELLED})
     assert await control.calls.unfinished(WS, named) == ()
