@@ -31,7 +31,14 @@ WITHOUT_CODE = {
     *(tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
     *(tokenize.ENDMARKER, tokenize.ENCODING, tokenize.COMMENT),
 }
-HOLD_USERS_VALUES = ("relight/sdk/", "relight/runtime/", "relight/protocol/values.py", "relight/cli/parameters.py")
+HOLD_USERS_VALUES = (
+    "relight/sdk/",
+    "relight/runtime/",
+    "relight/protocol/values.py",
+    "relight/protocol/conversion.py",
+    "relight/protocol/plain.py",
+    "relight/cli/parameters.py",
+)
 COPY_LINES = 8  # so many equal lines in a row count as a copy
 
 

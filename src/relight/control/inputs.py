@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relight.protocol import dataurl
-from relight.protocol.conversion import refuse
 from relight.protocol.errors import InputFault
 from relight.protocol.manifest import FunctionSpec, Json, MethodSpec
-from relight.protocol.schema import check, resolve
+from relight.protocol.schema import check, refuse, resolve
 
 
 def check_arguments(app: str, function: FunctionSpec, method: MethodSpec, said: Json) -> None:

@@ -30,7 +30,7 @@ from relight.protocol.annotations import (
     meaning_of,
 )
 from relight.protocol.errors import InputFault, InvalidInput
-from relight.protocol.schema import moment, time_of_day
+from relight.protocol.schema import moment, refuse, time_of_day
 
 Converter = Callable[[Any, str], Any]
 """Takes what JSON says and where it stands."""
@@ -308,19 +308,6 @@ def _tested(tests: Sequence[Callable[[Any, str], Sequence[InputFault]]], inner: 
         return inner(value, at) if inner else value
 
     return convert
-
-
-def refuse(
-    faults: Sequence[InputFault], what: str = "the function", see: str = "its annotations say what it takes"
-) -> InvalidInput:
-    """The error that tells what is wrong with the arguments of a call of `what`; `see` says what to do."""
-    said = "; ".join(f"{_name(fault.pointer)}{fault.detail}" for fault in faults[:3])
-    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return InvalidInput(f"cannot call {what}: {said}{more}; {see}", tuple(faults))
-
-
-def _name(pointer: str) -> str:
-    return f"{pointer[1:].replace('/', '.')}: " if pointer else ""
 
 
 def _refusal(at: str, detail: str) -> InvalidInput:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from relight.protocol.errors import InputFault
+from relight.protocol.errors import InputFault, InvalidInput
 from relight.protocol.manifest import Json
 from relight.protocol.patterns import is_bounded
 
@@ -88,6 +88,15 @@ def describe(schema: Json) -> str:
         return f"a {schema['title']}"
     reference = schema.get("$ref")
     return f"a {reference.rpartition('/')[2]}" if isinstance(reference, str) else "a value"
+
+
+def refuse(
+    faults: Sequence[InputFault], what: str = "the function", see: str = "its annotations say what it takes"
+) -> InvalidInput:
+    """The error that tells what is wrong with the arguments of a call of `what`; `see` says what to do."""
+    said = "; ".join(f"{_place(fault.pointer)}{fault.detail}" for fault in faults[:3])
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return InvalidInput(f"cannot call {what}: {said}{more}; {see}", tuple(faults))
 
 
 @dataclass(slots=True)
@@ -385,6 +394,10 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     if near:
         return f"there is no {_shown(name)}; did you mean {_shown(near[0])}?"
     return f"there is no {_shown(name)}; there is {', '.join(map(_shown, known)) or 'nothing'}"
+
+
+def _place(pointer: str) -> str:
+    return f"{pointer[1:].replace('/', '.')}: " if pointer else ""
 
 
 def _escaped(name: str) -> str:

@@ -119,7 +119,7 @@ class Input:
 
 def constraint_check(function: Callable[..., Any], what: str) -> Callable[[inspect.BoundArguments], None] | None:
     """What looks at bound arguments before they are sent, and raises InvalidInput; None when nothing is demanded."""
-    from relight.protocol.conversion import refuse  # as above
+    from relight.protocol.schema import refuse  # as above
 
     found = constraints_of(function)
     if not found:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, Typed
 import pytest
 
 from relight.protocol.annotations import hints_of, meaning_of
-from relight.protocol.conversion import Converters, refuse
+from relight.protocol.conversion import Converters
 from relight.protocol.errors import InputFault, InvalidInput
 from relight.protocol.plain import to_plain
+from relight.protocol.schema import refuse
 
 UTC = datetime.timezone.utc
 NOON = datetime.datetime(2026, 1, 31, 12, tzinfo=UTC)
