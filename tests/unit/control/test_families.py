@@ -252,7 +252,9 @@ async def test_a_wait_that_its_caller_gives_up_lends_no_more(control: Control, n
     parent, worker, awaited, _ = await family(control, node)
     query = Await(ids=(awaited,), wait_seconds=10.0, caller=parent)
     asking = asyncio.ensure_future(control.calls.wait(WS, query, worker=worker))
-    await asyncio.sleep(0)
+    begun = asyncio.Event()
+    asyncio.get_running_loop().call_soon(begun.set)
+    await begun.wait()
     assert any(one.is_lending for one in control.scheduler.workers())
 
     asking.cancel()
