@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 
 import relight
 
@@ -44,12 +44,12 @@ class Model:
 
     @relight.method()
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        threading.Event().wait(seconds)
 
     @relight.method()
     def wait_for(self, path: str) -> None:
         while not os.path.exists(path):
-            time.sleep(0.05)
+            threading.Event().wait(0.05)
 
     @relight.method()
     def asks_itself(self) -> tuple[str, str]:

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from typing import Unpack, dataclass_transform
 else:  # what type checkers alone read, and Python 3.10 has not
 
-    def dataclass_transform(**_):
+    def dataclass_transform(**_: object) -> Callable[[T], T]:
         return lambda decorator: decorator
 
 
 P = ParamSpec("P")
+T = TypeVar("T")
 R = TypeVar("R")
 Y = TypeVar("Y")
 C = TypeVar("C", bound=type)
