@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from relight.clock import now_ms
 from relight.protocol.api import Await, Cancel
-from relight.protocol.calls import CallState
+from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import InvalidRequest, ProtocolError
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.inside import inside
@@ -25,6 +25,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _CHUNK = 100
+_LONGEST_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,27 +196,28 @@ def _session_from_here(what: str) -> Session:
 
 def _gather(session: Session, calls: Sequence[str], timeout: float | None) -> Steps[list[Any]]:
     """The results of calls in their order; raises as soon as one is known to have failed."""
-    clock = session.clock
-    deadline = None if timeout is None else clock.monotonic() + timeout
+    until = None if timeout is None else session.clock.monotonic() + timeout
     gathered: dict[str, Any] = {}
     for start in range(0, len(calls), _CHUNK):
-        missing = [call for call in calls[start : start + _CHUNK] if call not in gathered]
         wait = FIRST_WAIT_SECONDS
-        while missing:
-            left = wait if deadline is None else max(0.0, min(wait, deadline - clock.monotonic()))
-            query = Await(ids=tuple(missing), wait_seconds=left, caller=inside.call)
-            views = (yield from session.connection.server.wait(query)).calls
-            for view in views:
-                if view.state.is_final:
-                    gathered[view.id] = yield from session.take(view)
-            missing = [call for call in missing if call not in gathered]
-            if missing and deadline is not None and clock.monotonic() >= deadline:
+        while missing := [call for call in calls[start : start + _CHUNK] if call not in gathered]:
+            left = wait if until is None else max(0.0, min(wait, until - session.clock.monotonic()))
+            ended = yield from _ended(session, missing, left)
+            for view in ended:
+                gathered[view.id] = yield from session.take(view)
+            if len(ended) < len(missing) and until is not None and session.clock.monotonic() >= until:
                 raise TimeoutError(
                     f"cannot give {len(calls)} results: {len(calls) - len(gathered)} of the calls have not ended "
                     f"after {timeout:g} s; ask again"
                 )
-            wait = min(wait * 2, 10.0)
+            wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
     return [gathered[call] for call in calls]
+
+
+def _ended(session: Session, calls: list[str], seconds: float) -> Steps[list[CallView]]:
+    """Those of the calls that have ended, once there is one, or after `seconds`."""
+    answer = yield from session.connection.server.wait(Await(ids=tuple(calls), wait_seconds=seconds))
+    return [view for view in answer.calls if view.state.is_final]
 
 
 def _tree(session: Session, call: str) -> Steps[CallNode]:

@@ -25,7 +25,7 @@ class Feed:
         self._error: Exception | None = None
         self._came = asyncio.Event()
         self._has_room = asyncio.Event()
-        self._reading = asyncio.ensure_future(self._read(rows))
+        self._reading = asyncio.get_running_loop().create_task(self._read(rows), name="relight.feed")
 
     def next_nowait(self) -> Row | None:
         """The next row; None when none has come."""

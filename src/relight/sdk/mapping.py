@@ -197,7 +197,7 @@ def _read(mapping: Mapping, inputs: Iterator[Row]) -> list[CallRequest]:
 
 async def results_aio(mapping: Mapping, rows: Rows) -> AsyncGenerator[Any, None]:
     """The results as they come.  Left early, or cancelled, it cancels what is not needed any more."""
-    from asyncio import ensure_future
+    from asyncio import get_running_loop
 
     from relight.sdk.feed import Feed
 
@@ -211,7 +211,7 @@ async def results_aio(mapping: Mapping, rows: Rows) -> AsyncGenerator[Any, None]
             if mapping.is_over:
                 return
             if hearing is None and mapping.expects:
-                hearing = ensure_future(pool.do(mapping.hear(may_wait=True)))
+                hearing = get_running_loop().create_task(pool.do(mapping.hear(may_wait=True)), name="relight.hear")
             await feed.wait_or(hearing, wants_rows=mapping.has_room)
             if hearing is not None and hearing.done():
                 hearing.result()

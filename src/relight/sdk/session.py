@@ -121,7 +121,7 @@ class Session:
         for at, request in enumerate(calls):
             if is_large(request.payload):
                 calls[at] = yield from self._sent_ahead(request)
-        yield from self.connection.server.submit(Submit(calls=tuple(calls)))
+        yield from self.connection.server.submit(Submit(calls=tuple(calls), is_quiet=True))
 
     def get(self, call: str, timeout: float | None = None) -> Steps[Any]:
         """What the call returned; raises what it raised, TimeoutError when it has not ended after `timeout` seconds."""
