@@ -108,6 +108,18 @@ def test_what_a_generator_yields_is_printed_as_it_does_and_ctrl_c_stops_it(cli: 
     assert cli.json("calls", "show", call)["call"]["state"] in ("cancelled", "running")
 
 
+def test_a_reader_that_leaves_stops_what_it_read(cli: Cli) -> None:
+    with cli.begin("call", "shop/count", "--to", "1000000") as process:
+        assert json.loads(read_line(process)) == {"number": 0}
+        assert process.stdout is not None
+        process.stdout.close()  # as `head -1` does
+        assert process.wait(30) == 3
+
+    (call, *_) = cli.json("calls", "list", "--function", "count", "--limit", "1")["calls"]
+    assert cli("call", "shop/count", "--to", "1").returncode == 0
+    assert cli.json("calls", "show", call["id"])["call"]["state"] == "cancelled"
+
+
 def test_items_are_a_line_each_in_a_call_and_a_run(cli: Cli) -> None:
     called = cli("call", "shop/count", "--quiet")
     ran = cli("run", "shop.py::count", "--to", "2")

@@ -41,7 +41,7 @@ class _Look:
 @click.option("--environment", "-e", default="", help="Only what was written in this environment, or run.")
 @click.option("--function", default="", help="Only what this function wrote.")
 @click.option("--worker", default="", help="Only what this worker wrote.")
-@click.option("--source", default="", type=_SOURCES, help="Only this; `system` is what relight says of a worker.")
+@click.option("--source", type=_SOURCES, help="Only this; `system` is what relight says of a worker.")
 @click.option("--search", default="", help="Only lines that hold this text.")
 @click.option("--ignore-case", "-i", is_flag=True, help="Search in either case.")
 @click.option(
@@ -83,6 +83,7 @@ def logs(
     """
     asked: Fields = {
         **fields,
+        "source": fields["source"] or "",
         "since": _exact(since),
         "until": _exact(until),
         "ignore_case": int(fields["ignore_case"]),

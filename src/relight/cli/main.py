@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -70,6 +71,15 @@ class Suggesting(click.Group):
 class Commands(Suggesting):
     """The table above as a click group; a command's module is imported when it is asked for."""
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; end in silence when whoever read its output has left, as `head` does."""
+        try:
+            result: object = super().invoke(ctx)
+        except BrokenPipeError:  # here: click would make it exit code 1, which is the user's code's
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+            sys.exit(NOT_DONE)
+        return result
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the table."""
         return list(COMMANDS)
@@ -118,9 +128,6 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("relight: interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left, as `head` does
-        sys.exit(NOT_DONE)
     except (RelightError, OSError) as error:  # an OSError names what the machine refused, and where
         _raise_for_debugging(error)
         if isinstance(error, RelightError):
