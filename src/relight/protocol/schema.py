@@ -182,12 +182,11 @@ class _Look:
         keys = schema.get("propertyNames", True)
         for name, part in value.items():
             inner = f"{pointer}/{_escaped(str(name))}"
-            if isinstance(name, str) and name in known:
-                self.at(known[name], part, inner, depth + 1)
-                continue
             if keys is not True:
                 self.at(keys, name, inner, depth + 1)
-            if rest is False:
+            if isinstance(name, str) and name in known:
+                self.at(known[name], part, inner, depth + 1)
+            elif rest is False:
                 self.blame(inner, _unknown(str(name), tuple(known)))
             else:
                 self.at(rest, part, inner, depth + 1)

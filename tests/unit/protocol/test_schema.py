@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relight.protocol.errors import InputFault
@@ -197,6 +197,7 @@ def schemas_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.booleans() | schemas_of(st.just({})), schemas_of, max_leaves=6)
 
 
+@settings(max_examples=300)
 @given(SCHEMAS, VALUES)
 def test_it_agrees_with_jsonschema(schema: Any, value: Any) -> None:
     jsonschema = pytest.importorskip("jsonschema")
