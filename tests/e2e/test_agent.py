@@ -101,7 +101,7 @@ class Node:
         """A worker of a function that is ready."""
         self._count += 1
         name = f"worker-{self._count}"
-        spec = FunctionSpec(name=function, module="app", qualname=function, image=Image.host(), **fields)
+        spec = FunctionSpec(name=function, module="app", qualname=function, image=Image.host().spec, **fields)
         whole = WorkerSpec(
             workspace="default", app="app", environment="main", version="v1", function=spec, code=self._code
         )
