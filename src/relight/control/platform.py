@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
@@ -18,7 +19,7 @@ from relight.control.runs import Runs
 from relight.control.streams import Streams
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
-from relight.scheduler.orders import OrderBook
+from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
 from relight.store.store import Store
 
 WORKSPACES = (DEFAULT_WORKSPACE,)
@@ -68,7 +69,8 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     nodes = Nodes(store, calls, streams, logs, clock)
     deploys = Deploys(store, blobs, catalog, calls, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
-    orders = OrderBook(nodes.send, asyncio.get_running_loop().call_soon)
+    loop = asyncio.get_running_loop()
+    orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
     for room in (calls, streams, deploys, runs, nodes):
         room.use(scheduler)

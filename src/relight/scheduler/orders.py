@@ -1,4 +1,7 @@
-"""Orders on their way out: what one turn of the event loop decides for a node leaves as one message."""
+"""Orders on their way out: what one turn of the event loop decides for a node leaves as one message.
+
+An acknowledgement is in no hurry: it goes with the next orders, or by itself a little later.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ Send = Callable[[str, Orders], None]
 """Gives a node its orders; does nothing when it is away."""
 
 Soon = Callable[[Callable[[], None]], object]
-"""Runs something once the present turn of the event loop is over (`loop.call_soon`)."""
+"""Runs something once the present turn of the event loop is over, or a little later."""
+
+ACKNOWLEDGE_SECONDS = 0.01
+"""How long an acknowledgement waits for orders to go with."""
 
 
 @dataclass(slots=True)
@@ -26,12 +32,18 @@ class _Pending:
 
 
 class OrderBook:
-    """Collects orders, and sends each node its own in one message."""
+    """Collects orders, and sends each node its own in one message.
 
-    def __init__(self, send: Send, soon: Soon) -> None:
+    `soon` runs something at the end of this turn of the loop, `later` after ACKNOWLEDGE_SECONDS.
+    """
+
+    def __init__(self, send: Send, soon: Soon, later: Soon) -> None:
         self._send = send
         self._soon = soon
+        self._later = later
         self._nodes: dict[str, _Pending] = {}
+        self._leaves_soon = False
+        self._leaves_later = False
 
     def start(self, node: str, order: StartWorker) -> None:
         """Start a worker."""
@@ -55,15 +67,20 @@ class OrderBook:
 
     def acknowledge(self, node: str, call: str, token: Token) -> None:
         """An end is kept."""
-        self._of(node).acknowledged.append((call, token))
+        if not self._leaves_soon and not self._leaves_later:
+            self._leaves_later = True
+            self._later(self._flush)
+        self._nodes.setdefault(node, _Pending()).acknowledged.append((call, token))
 
     def _of(self, node: str) -> _Pending:
-        if not self._nodes:
+        if not self._leaves_soon:
+            self._leaves_soon = True
             self._soon(self._flush)
         return self._nodes.setdefault(node, _Pending())
 
     def _flush(self) -> None:
         nodes, self._nodes = self._nodes, {}
+        self._leaves_soon = self._leaves_later = False
         for node, pending in nodes.items():
             self._send(
                 node,

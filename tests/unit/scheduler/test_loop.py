@@ -50,7 +50,7 @@ class World:
         self.expired_calls: list[str] = []
         self.states: list[tuple[str, WorkerState]] = []
         self._soon: list[Callable[[], None]] = []
-        book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append)
+        book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append, self._soon.append)
         timing = Timing(lease_seconds=LEASE_SECONDS, sweep_seconds=0.25)
         self.scheduler = Scheduler(7, timing, self.clock, book, self)
         self.key = self.function("f", **function)
@@ -489,3 +489,20 @@ def test_a_call_that_is_given_back_goes_first() -> None:
     world.end(("long", runs["long"]))
 
     assert next(call for call, _ in world.runs()) == "behind"
+
+
+def test_an_acknowledgement_goes_with_the_next_orders_or_by_itself_a_little_later() -> None:
+    sent: list[Orders] = []
+    soon: list[Callable[[], None]] = []
+    later: list[Callable[[], None]] = []
+    book = OrderBook(lambda _, orders: sent.append(orders), soon.append, later.append)
+
+    book.acknowledge("n1", "a", Token(1, 1))
+    book.acknowledge("n1", "b", Token(1, 2))
+    book.stop("n1", "w1")
+    soon.pop()()
+    book.acknowledge("n1", "c", Token(1, 3))
+    later.pop(0)()
+
+    assert [[call for call, _ in orders.acknowledged] for orders in sent] == [["a", "b"], ["c"]]
+    assert (soon, len(later)) == ([], 1)
