@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -51,6 +53,9 @@ def test_a_call_says_which_workers_it_was_for(server: Server) -> None:
 
     (found,) = [one for one in server.get("/v1/calls?app=models")["calls"] if one["id"] == call.id]
     assert found["binding"] == '{"parameters":{"size":"14b"}}'
+    shown = subprocess.run([sys.executable, "-m", "relight", "ps"], capture_output=True, text=True, timeout=60).stdout
+    assert "models/Model(size='14b') " in shown
+    assert '{"parameters":{"size":"14b"}}' in [worker["binding"] for worker in server.get("/v1/workers")["workers"]]
 
 
 def test_values_are_given_over_http_too(server: Server) -> None:
@@ -118,6 +123,7 @@ def test_a_server_that_comes_back_knows_the_workers_of_each_kind(
     try:
         named = relight.Cls.from_name("models", "Model")
         app.deploy()
+        idle = named(size="tiny").where.remote()
         before = named(size="13b").where.remote()
         call = named(size="13b").wait_for.spawn("/tmp/go")
         wait_until(lambda: call.status() is relight.CallState.RUNNING, server)
@@ -130,6 +136,7 @@ def test_a_server_that_comes_back_knows_the_workers_of_each_kind(
             call.get(timeout=30)
         assert server.get(f"/v1/calls/{call.id}")["call"]["worker"] == before[1]
         assert named(size="13b").where.remote() == before
+        assert named(size="tiny").where.remote() == idle
         assert named().where.remote()[1] != before[1]
     finally:
         server.stop()

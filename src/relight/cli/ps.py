@@ -7,6 +7,7 @@ import click
 from relight.cli.options import json_option
 from relight.cli.tables import number, objects, show_age, show_json, show_table
 from relight.clock import SystemClock
+from relight.protocol.binding import parse_binding
 from relight.protocol.manifest import Json
 from relight.sdk.connection import connect
 
@@ -30,11 +31,19 @@ def ps(*, with_gone: bool, as_json: bool) -> None:
     show_table(columns, [_row(row, now) for row in shown], "no workers")
 
 
+def _set_apart(binding: str) -> str:
+    """What sets a worker apart from others of its function, as one would write it: `(size='13b') timeout_seconds=5`."""
+    said = parse_binding(binding)
+    values = ", ".join(f"{name}={value!r}" for name, value in said.parameters)
+    options = "".join(f" {name}={value!r}" for name, value in said.options)
+    return (f"({values})" if values else "") + options
+
+
 def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
     calls, ending = row["calls"], row["exit"]
     return (
         str(row["id"]),
-        f"{row['app']}/{row['function']}",
+        f"{row['app']}/{row['function']}{_set_apart(str(row.get('binding', '')))}",
         str(row["state"]),
         show_age(now - number(row["since"])),
         str(row["node"]),

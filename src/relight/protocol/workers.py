@@ -92,7 +92,10 @@ class WorkerExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
-    """What is known of a worker.  `since` is when its state began, in seconds since 1970."""
+    """What is known of a worker.  `since` is when its state began, in seconds since 1970.
+
+    `binding` says which calls of its function it takes (`manifest.Binding`).
+    """
 
     id: str
     node: str
@@ -100,6 +103,7 @@ class WorkerView:
     environment: str
     version: str
     function: str
+    binding: str = ""
     kind: WorkerKind = WorkerKind.FLEX
     state: WorkerState = WorkerState.REQUESTED
     since: float = 0.0

@@ -288,7 +288,7 @@ class Scheduler:
 
     def _adopt(self, node: Node, held: HeldWorker, now: float) -> bool:
         key = FunctionKey(held.spec.version, held.spec.function.name, held.spec.binding)
-        function = self._functions.get(key)
+        function = self._functions.get(key) or self._adopt_binding(key, held.spec)
         if function is None or function.is_stopped:
             return False
         worker = node.workers.get(held.worker) or Worker(
@@ -307,6 +307,15 @@ class Scheduler:
         }
         node.workers[worker.id] = self._workers[worker.id] = function.workers[worker.id] = worker
         return True
+
+    def _adopt_binding(self, key: FunctionKey, spec: WorkerSpec) -> Function | None:
+        """What the scheduler before this one knew of a binding, from a worker that it has; None when nobody wants it."""
+        deployed = self._functions.get(key._replace(binding=""))
+        if deployed is None or deployed.is_stopped:
+            return None
+        function = Function(key=key, spec=replace(spec, gpus=()), is_superseded=deployed.is_superseded)
+        self._functions[key] = function
+        return function
 
     def _adopt_call(self, function: Function, worker: Worker, claim: tuple[str, Token, int]) -> bool:
         """Take over a claim from before this scheduler began; False when the call is no longer that worker's."""

@@ -77,6 +77,7 @@ class Worker:
             environment=self.spec.environment,
             version=self.spec.version,
             function=self.spec.function.name,
+            binding=self.spec.binding,
             kind=self.spec.kind,
             state=self.state,
             since=self.since_unix,
