@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -17,6 +19,23 @@ import pytest
 from command_line import Cli, beside_a_server, read_line
 from relight.cli.init import TEMPLATES
 
+SLOW = dedent(
+    """
+    import time
+    import relight
+
+    app = relight.App()
+
+    @app.function(max_workers=1)
+    def nap(x: int) -> int:
+        time.sleep(0.2)
+        return x
+
+    @app.local_entrypoint()
+    def main() -> None:
+        print(sum(nap.map(range(6))))
+    """
+)
 ELSEWHERE = dedent(
     """
     import importlib.abc, os, select, socket, sys
@@ -106,6 +125,26 @@ def test_what_a_generator_yields_is_printed_as_it_does_and_ctrl_c_stops_it(cli: 
     (call,) = re.findall(r"^relight: told (call-\w+) to stop$", errors, re.MULTILINE)
     assert cli("call", "shop/square", "--x", "1").returncode == 0
     assert cli.json("calls", "show", call)["call"]["state"] in ("cancelled", "running")
+
+
+def test_a_map_has_a_bar_on_a_terminal_and_none_in_a_pipe(cli: Cli) -> None:
+    (cli.folder / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "relight", "run", "slow.py"]
+    ours, theirs = pty.openpty()
+    try:
+        drawn = subprocess.run(
+            command, cwd=cli.folder, env=cli.environ, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True
+        )
+        screen = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    piped = cli("run", "slow.py")
+
+    assert "nap" in screen
+    assert re.search(r"\d/6\b", screen)
+    assert drawn.stdout.decode().splitlines()[-1] == piped.stdout.splitlines()[-1] == "15"
+    assert "/6" not in piped.stderr
 
 
 def test_a_reader_that_leaves_stops_what_it_read(cli: Cli) -> None:

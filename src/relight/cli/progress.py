@@ -71,6 +71,7 @@ class Bars:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # else what goes into a pipe would be drawn above the bar instead
         )
 
 
