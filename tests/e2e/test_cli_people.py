@@ -7,9 +7,14 @@ import os
 import pty
 import re
 import signal
+import socket
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -19,6 +24,7 @@ import pytest
 from command_line import Cli, beside_a_server, read_line
 from relight.cli.init import TEMPLATES
 
+CERTIFICATE = Path(__file__).parent.parent / "localhost.pem"
 SLOW = dedent(
     """
     import time
@@ -240,6 +246,60 @@ def test_a_laptop_logs_in_and_does_what_its_token_is_good_for(cli: Cli, laptop: 
     refused = laptop("call", "shop/square", "--x", "7")
     assert refused.returncode == 3
     assert "not one of this server's" in refused.stderr
+
+
+@contextmanager
+def behind_tls(url: str) -> Iterator[str]:
+    """A server at another URL, which is https: each connection is opened, and its bytes handed on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            try:
+                with context.wrap_socket(self.request, server_side=True) as outside:
+                    host, _, port = url.removeprefix("http://").partition(":")
+                    with socket.create_connection((host, int(port))) as inside:
+                        back = threading.Thread(target=hand_on, args=(inside, outside))
+                        back.start()
+                        hand_on(outside, inside)
+                        back.join()
+            except OSError:
+                return  # the client does not trust us, or has left
+
+    def hand_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Proxy) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield f"https://localhost:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+            serving.join()
+
+
+def test_a_server_behind_tls_is_used_once_its_certificate_is_trusted(cli: Cli, laptop: Cli) -> None:
+    shown = cli.json("token")
+    with behind_tls(shown["url"]) as url:
+        refused = laptop("login", url, "--token", shown["token"])
+        login = laptop("login", url, "--token", shown["token"], "--ca", str(CERTIFICATE))
+        called = laptop("call", "shop/square", "--x", "7")
+        ran = laptop("run", "shop.py::square", "--x", "8")
+
+    assert refused.returncode == 3
+    assert f"cannot trust the server at {url}" in refused.stderr
+    assert login.returncode == 0, login.stderr
+    assert (called.returncode, called.stdout) == (0, "49\n"), called.stderr
+    assert (ran.returncode, ran.stdout) == (0, "squaring 8\n64\n"), ran.stderr
 
 
 def test_a_client_needs_nothing_that_only_linux_has(cli: Cli, laptop: Cli) -> None:

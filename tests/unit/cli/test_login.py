@@ -18,7 +18,7 @@ from relight.protocol.errors import InvalidRequest, Unauthenticated, Unavailable
 from relight.sdk import profiles
 from relight.sdk.connection import connect
 
-CERTIFICATE = Path(__file__).parent / "localhost.pem"
+CERTIFICATE = Path(__file__).parents[2] / "localhost.pem"
 
 
 class Answers(BaseHTTPRequestHandler):
