@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import relight
 
@@ -38,6 +38,11 @@ async def counted_later(n: int) -> AsyncIterator[str]:
     yield str(n)
 
 
+@app.function()
+def drawn(prompt: Annotated[str, relight.Input("What to draw", max_length=9)], start: relight.File) -> relight.File:
+    return relight.File.from_bytes(start.read(), name=prompt)
+
+
 @app.cls(cpu=0.5, max_workers=3)
 class Reader:
     @relight.enter()
@@ -69,6 +74,7 @@ def uses() -> None:
     assert_type(plain(1), str)
     assert_type(plain.local(1, name="a"), str)
     assert_type(plain.remote(1), str)
+    assert_type(drawn.remote("a cat", relight.File("a.png")), relight.File)
     assert_type(plain.spawn(1), relight.Call[str])
     assert_type(plain.spawn(1).get(timeout=3), str)
     assert_type(plain.map([1, 2]), Iterator[str])

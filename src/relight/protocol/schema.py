@@ -51,7 +51,10 @@ def check(schema: Json | Schema, value: object, *, tries_all_patterns: bool = Fa
     """
     definitions = schema.get("$defs") if isinstance(schema, dict) else None
     look = _Look(definitions=definitions if isinstance(definitions, dict) else {}, tries_all=tries_all_patterns)
-    look.at(schema, value, "", 0)
+    try:
+        look.at(schema, value, "", 0)
+    except RecursionError:
+        look.blame("", f"it, or the schema, is nested far deeper than {MOST_DEPTH}")
     return tuple(look.faults[:MOST_FAULTS])
 
 

@@ -108,6 +108,14 @@ def test_references_in_a_circle_and_deep_values_end() -> None:
     assert resolve({"$ref": "#/$defs/A"}, circle) == {}
 
 
+def test_a_schema_that_is_nested_without_end_is_no_fault_of_the_server() -> None:
+    nested: Any = {"type": "string"}
+    for _ in range(5000):
+        nested = {"anyOf": [nested]}
+
+    assert "nested" in check(nested, 1)[0].detail
+
+
 def test_branches_within_branches_cannot_take_for_ever() -> None:
     either = {"anyOf": [{"items": {"$ref": "#/$defs/E"}, "type": "array"}] * 2 + [{"type": "null"}]}
     value: Any = 1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from typing import Annotated, Any
 
 import pytest
 
-from relight.protocol.errors import InvalidInput, InvalidRequest
+from relight.protocol.errors import InputFault, InvalidInput, InvalidRequest
 from relight.sdk.function import Fit
 from relight.sdk.inputs import Input, constraint_check, constraints_of
+from relight.sdk.requests import Reply, error_from
 
 
 def draw(
@@ -95,3 +97,12 @@ def test_an_input_that_means_nothing_is_refused_where_it_is_written(given: dict[
 
 def test_the_default_of_an_annotated_parameter_is_the_functions_own() -> None:
     assert inspect.signature(draw).parameters["steps"].default == 20
+
+
+def test_a_refusal_of_the_server_keeps_the_place_of_each_fault() -> None:
+    body = {"code": "invalid_input", "detail": "cannot call f", "errors": [{"pointer": "/x", "detail": "is odd"}]}
+
+    error = error_from(Reply(status=422, body=json.dumps(body).encode()))
+
+    assert isinstance(error, InvalidInput)
+    assert (str(error), error.errors) == ("cannot call f", (InputFault(pointer="/x", detail="is odd"),))
