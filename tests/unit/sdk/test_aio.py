@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import socketserver
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relight.clock import SystemClock
-from relight.protocol.errors import InvalidRequest
+from relight.protocol.errors import InvalidRequest, Unavailable
 from relight.sdk.aio import Pool
 from relight.sdk.connection import Connection
 from relight.sdk.http import Address, Unreachable
 from relight.sdk.requests import Request
 
+CERTIFICATE = Path(__file__).parent.parent.parent / "localhost.pem"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = Request(method="GET", path="/v1/x")
 
@@ -149,6 +152,49 @@ async def test_certificates_that_cannot_be_read_are_said(tmp_path: Path) -> None
 
     with pytest.raises(InvalidRequest, match="cannot read certificates from"):
         await Pool(address, SystemClock().sleep, None).exchange(GET)
+
+
+class Secure(socketserver.ThreadingTCPServer):
+    """Answers over TLS, with a certificate of its own."""
+
+    daemon_threads = True
+
+    def get_request(self) -> tuple[Any, Any]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        connection, address = super().get_request()
+        try:
+            return context.wrap_socket(connection, server_side=True), address
+        except OSError:
+            connection.close()
+            raise
+
+
+class SecureConnected(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while self.request.recv(65_536):
+            self.request.sendall(OK)
+
+
+@pytest.fixture
+def secure() -> Iterator[int]:
+    server = Secure(("127.0.0.1", 0), SecureConnected)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_server_with_a_certificate_of_its_own_is_trusted_when_it_is_named(secure: int) -> None:
+    named = Pool(Address(host="localhost", port=secure, is_tls=True, ca=str(CERTIFICATE)), SystemClock().sleep, None)
+
+    assert (await named.exchange(GET)).body == b"ok"
+    named.close()
+
+    with pytest.raises(Unavailable, match="cannot trust the server at https://localhost"):
+        await Pool(Address(host="localhost", port=secure, is_tls=True), SystemClock().sleep, None).exchange(GET)
 
 
 def test_a_loop_that_ends_hangs_up_without_a_warning(listener: Listener) -> None:
