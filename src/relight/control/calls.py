@@ -213,13 +213,16 @@ class Calls:
             self._scheduler.add_function(key, version.worker_spec(bound))
         return bound
 
+    def _add_function(self, version: Version, bound: Bound) -> None:
+        is_current = self._catalog.is_current(version)
+        self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound), is_superseded=not is_current)
+
     def _schedule(self, calls: Sequence[WaitingCall]) -> None:
         """Hand calls to the scheduler, which may have forgotten a binding while nothing of it waited."""
         for call in calls:
             if not self._scheduler.knows(call.key):
                 version = self._catalog.known(call.workspace, call.key.version)
-                bound = version.bind(call.key.function, call.key.binding)
-                self._scheduler.add_function(call.key, version.worker_spec(bound))
+                self._add_function(version, version.bind(call.key.function, call.key.binding))
             self._families.add(call)
         self._scheduler.submit(calls)
 
@@ -246,7 +249,7 @@ class Calls:
         for row in unfinished:
             version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
             bound = version.bind(row.function, row.binding)
-            self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
+            self._add_function(version, bound)
             call = self._recovered(row, version, bound)
             self._families.add(call)
             if row.state is CallState.RUNNING and row.token is not None:

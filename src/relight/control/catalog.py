@@ -122,6 +122,11 @@ class Catalog:
         """A version that has been read before, as that of every call in memory has."""
         return self._versions[(workspace, version_id)]
 
+    def is_current(self, version: Version) -> bool:
+        """Whether a name that was looked up leads to this version, rather than to a later one."""
+        current = self._routes.get((version.workspace, version.app, version.environment))
+        return current is not None and current.id == version.id
+
     def switch(self, version: Version) -> None:
         """From now on the name leads to `version`."""
         self._versions[(version.workspace, version.id)] = version

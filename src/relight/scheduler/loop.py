@@ -91,10 +91,10 @@ class Scheduler:
 
     # -- functions
 
-    def add_function(self, key: FunctionKey, spec: WorkerSpec) -> None:
-        """Make a function known; nothing happens when it is already."""
+    def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False) -> None:
+        """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
-            self._functions[key] = Function(key=key, spec=spec)
+            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded)
             self._scale(self._functions[key])
 
     def check_room(self, key: FunctionKey) -> None:

@@ -18,6 +18,7 @@ from relight.protocol.api import Submit
 from relight.protocol.calls import CallRequest
 from relight.protocol.errors import InvalidRequest, LimitExceeded, NotFound
 from relight.protocol.ids import new_id
+from relight.protocol.link import Hello
 from relight.protocol.manifest import (
     ClassParameter,
     CodeBundle,
@@ -248,6 +249,23 @@ async def test_a_binding_is_forgotten_once_nothing_is_left_of_it(control: Contro
 
     assert not control.scheduler.knows(key)
     assert control.scheduler.knows(FunctionKey("version-1", "Model"))
+
+
+async def test_the_version_before_keeps_no_workers_ready_after_a_restart(
+    control: Control, store: Store, tmp_path: Path
+) -> None:
+    calls = (request(""), request(text(min_workers=2, timeout_seconds=5)))
+    await control.calls.submit(WS, Submit(calls=calls))
+    manifest = Manifest(app="a", code=CodeBundle(digest="d" * 64, size=1, folder="/a"), functions=(MODEL,))
+    row = NewVersion(workspace=WS, id="version-2", app="a", environment="main", manifest=manifest, at=2.0)
+    await store.versions.deploy(row)
+
+    again = await started(store, tmp_path)
+    for call in calls:
+        await again.calls.cancel(WS, call.id)
+    again.scheduler.connect(Hello(node="n", incarnation="i", protocol=1, cpu=8.0, memory_mib=8192))
+
+    assert {worker.key.version for worker in again.scheduler.workers()} == {"version-2"}
 
 
 async def test_there_are_only_so_many_bindings_at_once(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
