@@ -92,7 +92,8 @@ def assert_all_is_as_promised(story: Story) -> None:
 def test_calls_survive_three_deaths_at_one_write(tmp_path: Path, point: str) -> None:
     story = Story(tmp_path)
 
-    for visit in (1, 9, 25):
+    visits = (1, 2, 3) if point.startswith("claim") else (1, 9, 25)  # claims are written many at once
+    for visit in visits:
         story.live(f"{point}:{visit}")
     assert story.live()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+_NUMBER, _TIME = struct.Struct("<I"), struct.Struct("<d")
 _LEVEL = 1  # three times smaller at 100 MB a second; level 6 saves a tenth more and takes four times as long
 
 
@@ -107,16 +108,34 @@ def pack_text(lines: Lines) -> bytes:
 
 def unpack(head: bytes, text: bytes) -> Lines:
     """The block that was packed."""
-    return Lines(*unpack_head(head), unpack_text(text))
+    opened = Head(head)
+    lines = range(len(opened))
+    numbers, times = tuple(map(opened.number_of, lines)), tuple(map(opened.time_of, lines))
+    return Lines(opened.origins, numbers, times, unpack_text(text))
 
 
-def unpack_head(head: bytes) -> tuple[tuple[Origin, ...], tuple[int, ...], tuple[float, ...]]:
-    """Origins, and each line's number and time."""
-    data = zlib.decompress(head)
-    size, count = struct.unpack_from("<II", data)
-    columns = struct.unpack_from(f"<{count}I{count}d", data, 8)
-    names = json.loads(data[len(data) - size :])
-    return tuple(Origin(*name) for name in names), columns[:count], columns[count:]
+class Head:
+    """What `pack_head` made: taken apart no further than it is asked for."""
+
+    def __init__(self, head: bytes) -> None:
+        self._data = zlib.decompress(head)
+        size, self._count = struct.unpack_from("<II", self._data)
+        names = json.loads(self._data[len(self._data) - size :])
+        self.origins = tuple(Origin(*name) for name in names)
+        """Where its lines come from."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def number_of(self, line: int) -> int:
+        """Which of the origins a line has."""
+        number: int = _NUMBER.unpack_from(self._data, 8 + 4 * line)[0]
+        return number
+
+    def time_of(self, line: int) -> float:
+        """When it was written."""
+        at: float = _TIME.unpack_from(self._data, 8 + 4 * self._count + 8 * line)[0]
+        return at
 
 
 def unpack_text(text: bytes) -> bytes:
@@ -124,15 +143,31 @@ def unpack_text(text: bytes) -> bytes:
     return zlib.decompress(text)
 
 
-def places_of(text: bytes, needle: bytes) -> Iterator[int]:
-    """The numbers of the lines that hold `needle`, which has no line end."""
+def places_of(text: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
+    """The lines that hold `needle`, which has no line end: the number of each, and where it begins."""
     line = begin = 0
     at = text.find(needle)
     while at >= 0:
         line += text.count(b"\n", begin, at)
-        yield line
+        yield line, text.rfind(b"\n", 0, at) + 1
         begin = text.find(b"\n", at) + 1
         if not begin:
             return
         line += 1
         at = text.find(needle, begin)
+
+
+def begins_of(text: bytes) -> Iterator[int]:
+    """Where each line begins."""
+    begin = 0
+    while True:
+        yield begin
+        begin = text.find(b"\n", begin) + 1
+        if not begin:
+            return
+
+
+def line_at(text: bytes, begin: int) -> str:
+    """The line that begins there."""
+    end = text.find(b"\n", begin)
+    return text[begin : end if end >= 0 else len(text)].decode()

@@ -14,6 +14,7 @@ from relight.protocol.errors import Failure
 from relight.protocol.payload import Payload
 from relight.protocol.views import CallPlace, CallQuery
 from relight.store.database import Database
+from relight.store.later import Later
 from relight.store.queries import queries
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 
@@ -28,7 +29,8 @@ class CallTable:
         self._database = database
         self._sql = queries("calls")
         self._sequence = last_sequence  # only writes touch it
-        self._unended: set[tuple[str, Token]] = set()  # claims on their way to the disk whose ends have not come yet
+        self._claims = Later(database, "claim", self._keep_claims)
+        self._unended: set[tuple[str, Token]] = set()  # claims whose ends have not come yet
 
     # -- writes
 
@@ -50,21 +52,17 @@ class CallTable:
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
-        unended = self._unended
-        unended.update((row.call, row.token) for row in rows)
+        self._unended.update((row.call, row.token) for row in rows)
+        return self._claims.add([(workspace, row) for row in rows])
 
-        def work(connection: sqlite3.Connection) -> None:
-            for row in rows:
-                if (row.call, row.token) not in unended:
-                    continue  # its end is queued, and says all of this too
-                value = {"workspace": workspace, **_claim(row), "at": row.at}
-                if connection.execute(self._sql["claim"], value).rowcount:
-                    connection.execute(self._sql["supersede_attempt"], value)
-                    connection.execute(self._sql["open_attempt"], value)
-
-        kept = self._database.defer("claim", work)
-        kept.add_done_callback(lambda _: unended.difference_update((row.call, row.token) for row in rows))
-        return kept
+    def _keep_claims(self, claims: list[tuple[str, Claim]], connection: sqlite3.Connection) -> None:
+        for workspace, row in claims:
+            if (row.call, row.token) not in self._unended:
+                continue  # its end is queued or kept, and says all of this too
+            value = {"workspace": workspace, **_claim(row), "at": row.at}
+            if connection.execute(self._sql["claim"], value).rowcount:
+                connection.execute(self._sql["supersede_attempt"], value)
+                connection.execute(self._sql["open_attempt"], value)
 
     def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
         """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""

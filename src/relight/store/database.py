@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -17,9 +16,6 @@ from relight.store.journal import Journal
 from relight.store.writer import Writer
 
 R = TypeVar("R")
-
-DEFERRED_SECONDS = 0.05
-"""How long a write waits that may turn out to be unnecessary, or smaller: claims, whose ends say as much."""
 
 
 class Database:
@@ -33,8 +29,7 @@ class Database:
         connection = _connect(path, synchronous)
         _migrate(connection, schema, path)
         self._writer: Journal | Writer = Journal(connection, faults) if is_short else Writer(connection, faults)
-        self._deferred: list[Callable[[], None]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._on_close: list[Callable[[], None]] = []
         self._reader = _connect(path, synchronous)
         self._reader.execute("PRAGMA query_only = 1")
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store.reader")
@@ -48,21 +43,9 @@ class Database:
         """
         return self._writer.write(name, work, patience_seconds)
 
-    def defer(self, name: str, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
-        """A write that nobody waits for: it is queued after DEFERRED_SECONDS, by when it may have less to do."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        if not self._deferred:
-            self._timer = asyncio.get_running_loop().call_later(DEFERRED_SECONDS, self.hurry)
-        self._deferred.append(lambda: self.write(name, work).add_done_callback(partial(_pass_on, future)))
-        return future
-
-    def hurry(self) -> None:
-        """Queue what was deferred."""
-        if self._timer is not None:
-            self._timer.cancel()
-        deferred, self._deferred = self._deferred, []
-        for queue in deferred:
-            queue()
+    def on_close(self, act: Callable[[], None]) -> None:
+        """Let something be queued still, before the file is closed."""
+        self._on_close.append(act)
 
     async def read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         """Read on the reader's thread, what is committed."""
@@ -70,20 +53,11 @@ class Database:
 
     async def close(self) -> None:
         """Return when everything queued is on disk and the file is closed."""
-        self.hurry()
+        for act in self._on_close:
+            act()
         await self._writer.close()
         self._reads.shutdown()
         self._reader.close()
-
-
-def _pass_on(future: asyncio.Future[R], done: asyncio.Future[R]) -> None:
-    if future.cancelled():
-        return
-    error = done.exception()
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(done.result())
 
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:

@@ -7,13 +7,13 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.manifest import Manifest
 from relight.protocol.views import AppView
 from relight.protocol.workers import WorkerInterval, WorkerState, WorkerView
 from relight.store.database import Database
+from relight.store.later import Later
 from relight.store.queries import queries
 from relight.store.rows import NewVersion, TokenRow, WorkerRow
 
@@ -88,33 +88,17 @@ class WorkerTable:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = queries("platform")
-        self._batch: list[tuple[str, WorkerRow]] = []
-        self._recorded: asyncio.Future[None] | None = None
+        self._later = Later(database, "worker", self._write)
 
     def record(self, workspace: str, rows: Sequence[WorkerRow]) -> asyncio.Future[None]:
         """Each worker is as its row says from `at` on; a time before its present state began counts as that time.
 
         That it became busy or idle, which happens with each call, is written with the others of that moment.
         """
-        if not self._recorded or self._recorded.done():
-            self._batch = []
-            self._recorded = self._database.defer("worker", partial(self._write, self._batch))
-        self._batch += [(workspace, row) for row in rows]
-        recorded = self._recorded
+        recorded = self._later.add([(workspace, row) for row in rows])
         if any(row.view.state not in _OFTEN for row in rows):
-            self._hurry()
+            self._later.hurry()
         return recorded
-
-    def _hurry(self) -> None:
-        self._recorded = None
-        self._database.hurry()
-
-    async def _settled(self) -> None:
-        """Return when what was recorded can be read."""
-        if self._recorded is not None and not self._recorded.done():
-            recorded = self._recorded
-            self._hurry()
-            await recorded
 
     def _write(self, batch: list[tuple[str, WorkerRow]], connection: sqlite3.Connection) -> None:
         last = {(workspace, row.view.id): row for workspace, row in batch}
@@ -134,14 +118,14 @@ class WorkerTable:
 
     async def get(self, workspace: str, worker: str) -> WorkerView | None:
         """One worker, None when it was never recorded."""
-        await self._settled()
+        await self._later.settled()
         value = {"workspace": workspace, "id": worker}
         row = await self._database.read(lambda connection: connection.execute(self._sql["worker"], value).fetchone())
         return None if row is None else from_plain(json.loads(row[0]), WorkerView)
 
     async def list(self, workspace: str, *, include_gone: bool = False) -> tuple[WorkerView, ...]:
         """Workers, oldest first."""
-        await self._settled()
+        await self._later.settled()
         value = {"workspace": workspace, "include_gone": include_gone}
         rows = await self._database.read(lambda connection: connection.execute(self._sql["workers"], value).fetchall())
         return tuple(from_plain(json.loads(row[0]), WorkerView) for row in rows)
@@ -150,7 +134,7 @@ class WorkerTable:
         self, workspace: str, worker: str, *, since: float = 0.0, until: float | None = None
     ) -> tuple[WorkerInterval, ...]:
         """A worker's life: how it began, and all that overlaps a time; each interval ends where the next begins."""
-        await self._settled()
+        await self._later.settled()
         value = {"workspace": workspace, "worker": worker, "since": since, "until": until, "first": _BEGINNING}
         rows = await self._database.read(
             lambda connection: connection.execute(self._sql["intervals"], value).fetchall()

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 
 from relight.protocol.views import LogQuery, LogRecord
-from relight.store.bodies import Origin, places_of, unpack_head, unpack_text
+from relight.store.bodies import Head, Origin, begins_of, line_at, places_of, unpack_text
 from relight.store.queries import queries
 from relight.store.shelves import SHELF_BLOCKS, blocks_in, question_of, row_in, slice_of
 
@@ -155,28 +155,40 @@ class Search:
             text = piece.text()
             if self._needle not in text and not self._query.ignore_case:
                 return []
-        origins, numbers, times = unpack_head(piece.head())
-        fits = [all(origin[at] == value for at, value in self._wanted) for origin in origins]
+        head = Head(piece.head())
+        fits = [all(origin[at] == value for at, value in self._wanted) for origin in head.origins]
         if not any(fits):
             return []
         text = text or piece.text()
         skip = self._query.after - piece.first + 1
-        since, until = self._query.since, self._until
-        places = [
-            at
-            for at in self._places(text, len(numbers))
-            if at >= skip and fits[numbers[at]] and since <= times[at] <= until
-        ]
-        if not places:
-            return []
-        texts = text.decode().split("\n")
         return [
-            LogRecord(id=piece.first + at, at=times[at], text=texts[at], **origins[numbers[at]]._asdict())
-            for at in places
+            self._record(piece.first, line, head, line_at(text, begin))
+            for line, begin in self._places(text, len(head))
+            if line >= skip and fits[head.number_of(line)] and self._is_then(head.time_of(line))
         ]
 
-    def _places(self, text: bytes, count: int) -> Iterable[int]:
-        """The lines that hold the text that is searched for."""
+    def _places(self, text: bytes, count: int) -> Iterable[tuple[int, int]]:
+        """The lines that hold the text that is searched for, and where they begin."""
         if not self._needle:
-            return range(count)
-        return places_of(text.decode().casefold().encode() if self._query.ignore_case else text, self._needle)
+            return zip(range(count), begins_of(text), strict=True)
+        if not self._query.ignore_case:
+            return places_of(text, self._needle)
+        begins = list(begins_of(text))
+        return ((line, begins[line]) for line, _ in places_of(text.decode().casefold().encode(), self._needle))
+
+    def _is_then(self, at: float) -> bool:
+        return self._query.since <= at <= self._until
+
+    def _record(self, first: int, line: int, head: Head, text: str) -> LogRecord:
+        app, environment, function, worker, call, source = head.origins[head.number_of(line)]
+        return LogRecord(
+            id=first + line,
+            at=head.time_of(line),
+            app=app,
+            environment=environment,
+            function=function,
+            worker=worker,
+            call=call,
+            source=source,
+            text=text,
+        )
