@@ -154,7 +154,7 @@ def cancel(*, call_ids: tuple[str, ...], takes_all: bool, app: str, function: st
         state = str(answer.get("state")) if isinstance(answer, dict) else ""
         found.append({"id": call_id, "state": state})
         if not as_json:
-            click.echo(f"{call_id}  {'told to stop' if state == 'running' else state}")
+            click.echo(f"{call_id}  {'told to stop' if state in ('queued', 'running') else state}")
     if as_json:
         show_json({"calls": found})
     elif not found:

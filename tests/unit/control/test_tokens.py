@@ -156,7 +156,7 @@ async def test_when_a_token_was_shown_is_seen_at_once_and_written_later(
 async def test_a_use_just_before_the_end_is_written_at_the_end(tokens: Tokens, store: Store, clock: FakeClock) -> None:
     _, secret = await tokens.create(WS, TokenRequest(name="ci"))
     working = asyncio.ensure_future(tokens.run())
-    await asyncio.sleep(0)
+    await clock.slept.wait()
     tokens.verify(secret)
 
     working.cancel()

@@ -19,6 +19,13 @@ app = relight.App("here")
 SEEN: list[object] = []
 
 
+async def a_turn() -> None:
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+    loop.call_soon(turn.set_result, None)
+    await turn
+
+
 @app.function()
 def square(x: int) -> int:
     SEEN.append(x)
@@ -42,7 +49,7 @@ def where() -> tuple[int, int, str | None]:
 
 @app.function()
 async def later(x: int) -> int:
-    await asyncio.sleep(0)
+    await a_turn()
     return x + 1
 
 
@@ -57,7 +64,7 @@ def count(to: int) -> Iterator[int]:
 async def count_later(to: int) -> AsyncIterator[int]:
     try:
         for number in range(to):
-            await asyncio.sleep(0)
+            await a_turn()
             yield number
     finally:
         SEEN.append("closed")
