@@ -119,10 +119,11 @@ class Head:
 
     def __init__(self, head: bytes) -> None:
         self._data = zlib.decompress(head)
-        size, self._count = struct.unpack_from("<II", self._data)
+        size, count = struct.unpack_from("<II", self._data)
         names = json.loads(self._data[len(self._data) - size :])
         self.origins = tuple(Origin(*name) for name in names)
         """Where its lines come from."""
+        self._count = int(count)
 
     def __len__(self) -> int:
         return self._count

@@ -122,7 +122,8 @@ def _rows_of_block(text: bytes) -> set[int]:
         rows.update(_rows_of_two(piece))
     rows.update([_row_of_one(piece & 0xFF) for piece in twos])
     ends = {word: _ends_of(word) for word in words}
-    rows.update([_row_of_pair(ends[one], ends[two]) for one, two in set(pairwise(sequence))])
+    for one, two in set(pairwise(sequence)):
+        rows.update(_rows_of_pair(ends[one], ends[two]))
     return rows
 
 
@@ -166,7 +167,7 @@ def _rows_of_pairs(words: list[str]) -> Iterator[int]:
         has_end = len(one) >= PAIR_LETTERS or (one and at > 0)
         has_begin = len(two) >= PAIR_LETTERS or (two and at + 1 < last)
         if has_end and has_begin:
-            yield _row_of_pair(_ends_of(one), _ends_of(two))
+            yield from _rows_of_pair(_ends_of(one), _ends_of(two))
 
 
 def _ends_of(word: str) -> tuple[int, int]:
@@ -175,8 +176,8 @@ def _ends_of(word: str) -> tuple[int, int]:
     return int.from_bytes(begin, "little"), int.from_bytes(end, "little")
 
 
-def _row_of_pair(one: tuple[int, int], two: tuple[int, int]) -> int:
-    return (one[1] * 69_069 + two[0] * 1_664_525) % ROWS
+def _rows_of_pair(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
+    return (one[1] * 69_069 + two[0] * 1_664_525) % ROWS, (one[1] * 22_695_477 + two[0] * 134_775_813) % ROWS
 
 
 def _rows_of_two(piece: int) -> tuple[int, int, int]:

@@ -26,6 +26,22 @@ async def test_logs_are_one_json_object_a_line(api: Api) -> None:
     assert api.platform.logs.asked == [LogQuery(call="c", after=4, limit=10, search="two words")]
 
 
+async def test_logs_are_asked_for_by_time_source_and_number(api: Api) -> None:
+    await api.ask("GET", "/v1/logs?source=stderr&since=1.5&until=9&tail=7&ignore_case=1&worker=w&function=f")
+
+    assert api.platform.logs.asked == [
+        LogQuery(source="stderr", since=1.5, until=9.0, tail=7, ignore_case=True, worker="w", function="f")
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["source=elsewhere", "since=yesterday", "tail=10001", "limit=-1", "until=nan"])
+async def test_a_question_about_logs_that_makes_no_sense_is_refused(api: Api, wrong: str) -> None:
+    reply = await api.ask("GET", f"/v1/logs?{wrong}")
+
+    assert (reply.status, reply.json.code) == (400, "invalid_request")
+    assert wrong.partition("=")[0] in reply.json.detail
+
+
 async def test_followed_logs_come_at_once_and_stop_when_the_reader_leaves(api: Api) -> None:
     reader, writer = await api.open()
 

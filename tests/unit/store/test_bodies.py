@@ -5,7 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relight.store.bodies import Lines, Origin, Written, cut, join, lines_of, pack_head, pack_text, places_of, unpack
+from relight.store.bodies import (
+    Lines,
+    Origin,
+    Written,
+    begins_of,
+    cut,
+    join,
+    line_at,
+    lines_of,
+    pack_head,
+    pack_text,
+    places_of,
+    unpack,
+)
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n"), max_size=12)
 ORIGIN = st.builds(Origin, *[st.sampled_from(["", "a", "ü"])] * 6)
@@ -45,9 +58,14 @@ def test_what_is_joined_and_cut_is_still_in_order(one: list[Written], two: list[
 
 @given(st.lists(st.text("ab", max_size=5), min_size=1), st.text("ab", min_size=1, max_size=2))
 def test_each_line_that_holds_a_text_is_found_once(texts: list[str], needle: str) -> None:
-    found = list(places_of("\n".join(texts).encode(), needle.encode()))
+    text = "\n".join(texts).encode()
 
-    assert found == [at for at, text in enumerate(texts) if needle in text]
+    found = list(places_of(text, needle.encode()))
+    begins = list(begins_of(text))
+
+    assert [line for line, _ in found] == [at for at, text in enumerate(texts) if needle in text]
+    assert [begin for _, begin in found] == [begins[line] for line, _ in found]
+    assert [line_at(text, begin) for begin in begins] == texts
 
 
 def test_text_that_is_not_unicode_is_kept_as_far_as_it_is() -> None:
