@@ -6,6 +6,8 @@ sets it before the user's code is imported, and the SDK asks it where it is.
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
+
 RAW = "__relight_raw__"
 """The attribute under which a decorated function or method keeps the function itself."""
 
@@ -24,18 +26,39 @@ class Inside:
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
     `folder` is where the files of the running call lie, "" while it has none; it goes when the call has ended.
+
+    Where an app runs in this very process (`App.local`), calls run here too, several at once on an event loop: which of
+    them it is depends on the context.
     """
 
-    __slots__ = ("app", "call", "environment", "folder", "is_loading", "is_worker", "platform")
+    __slots__ = ("_call", "_call_here", "app", "environment", "folder", "is_loading", "is_worker", "platform")
 
     def __init__(self) -> None:
         self.is_worker = False
         self.is_loading = False
-        self.call = ""
+        self._call = ""
+        self._call_here: ContextVar[str] = ContextVar("relight_call", default="")
         self.app = ""
         self.environment = ""
         self.folder = ""
         self.platform = ""
+
+    @property
+    def call(self) -> str:
+        """The call that runs here, "" for none."""
+        return self._call or self._call_here.get()
+
+    @call.setter
+    def call(self, call: str) -> None:
+        self._call = call
+
+    def begin_here(self, call: str) -> Token[str]:
+        """A call that runs in this process without being a worker's begins, in this context."""
+        return self._call_here.set(call)
+
+    def end_here(self, begun: Token[str]) -> None:
+        """It has ended, or pauses."""
+        self._call_here.reset(begun)
 
 
 inside = Inside()

@@ -28,6 +28,8 @@ from relight.sdk.session import Callee, Session, session_inside
 
 if TYPE_CHECKING:
     from typing import Unpack, dataclass_transform
+
+    from relight.protocol.views import LogRecord
 else:  # what type checkers alone read, and Python 3.10 has not
 
     def dataclass_transform(**_: object) -> Callable[[T], T]:
@@ -239,22 +241,41 @@ class App:
         from relight.sdk import local  # who only calls, and a worker, need not pay for it
 
         if local.is_chosen():
-            with local.running_here(self):
+            with self.local():
                 yield self
             return
-        before = self._session
         connection = connect(embed=True)
         try:
-            environment = new_id("run", now_ms())
-            connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
-            self._session = Session(connection, self.name, environment)
-            from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
-
-            with running(self._session):
+            with self.run_on(connection):
                 yield self
         finally:
-            self._session = before
             connection.close()
+
+    @contextmanager
+    def run_on(self, connection: Connection, show: Callable[[LogRecord], None] | None = None) -> Iterator[App]:
+        """`run` on this server.  `show` is given what workers write, instead of it being written here."""
+        self._refuse_in_worker()
+        environment = new_id("run", now_ms())
+        connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
+        from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
+
+        session = Session(connection, self.name, environment)
+        with self.using(session), running(session, show):
+            yield self
+
+    @contextmanager
+    def local(self) -> Iterator[App]:
+        """The time in which its calls run in this very process, without a server: a `breakpoint()` in a function stops
+        here, and what it raises is raised as it is.
+
+        Arguments and results go through the same bytes as on their way to a worker.  There is no sandbox, and no limit,
+        time-out or retry.
+        """
+        self._refuse_in_worker()
+        from relight.sdk.local import running_here  # who only calls, and a worker, need not pay for it
+
+        with running_here(self):
+            yield self
 
     @contextmanager
     def using(self, session: Session) -> Iterator[None]:

@@ -176,13 +176,13 @@ class CallGroup(Generic[R], Sequence[Call[R]]):
 
 
 def is_remote() -> bool:
-    """Whether this code runs in a worker."""
-    return inside.is_worker
+    """Whether this code runs as a call: in a worker, or in this process while its app runs here (`app.local()`)."""
+    return inside.is_worker or bool(inside.call)
 
 
 def is_local() -> bool:
-    """Whether this code runs anywhere else than in a worker."""
-    return not inside.is_worker
+    """Whether this code runs anywhere else: where `is_remote()` is not."""
+    return not is_remote()
 
 
 def current_call() -> str | None:

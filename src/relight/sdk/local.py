@@ -14,8 +14,9 @@ import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
+from threading import Condition
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from relight.clock import SystemClock
@@ -144,6 +145,7 @@ class Here:
     _objects: dict[tuple[str, str], Any] = field(default_factory=dict)
     _blobs: dict[str, bytes] = field(default_factory=dict)
     _ended: int = 0
+    _changed: Condition = field(default_factory=Condition)
 
     def connection(self) -> Connection:
         """The way here."""
@@ -222,10 +224,17 @@ class Here:
                 asked = next((one.id for one in self._waiting.values() if one.group == query.group), None)
                 if asked is not None:
                     self._run(asked, finish)
+                self._wait_until(lambda: bool(self._group(query)), query.wait_seconds)
             return _frame(CallViews(calls=self._group(query)))
         if query.wait_seconds and not any(self._known(call).state.is_final for call in query.ids):
             self._run(query.ids[0], finish)
+            self._wait_until(lambda: any(self._known(call).state.is_final for call in query.ids), query.wait_seconds)
         return _frame(CallViews(calls=tuple(self._known(call) for call in query.ids)))
+
+    def _wait_until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        """Another thread may run what is waited for: several calls of an event loop do."""
+        with self._changed:
+            self._changed.wait_for(is_so, seconds)
 
     def _items(self, query: ReadItems, finish: Finish) -> Reply:
         self._known(query.call)
@@ -296,13 +305,13 @@ class Here:
     @contextmanager
     def _boundary(self, call: str) -> Iterator[None]:
         """The time in which a call's own code runs: what it calls has it as its parent, what it raises is its failure."""
-        before, inside.call = inside.call, call
+        begun = inside.begin_here(call)
         try:
             yield
         except Exception as error:  # noqa: BLE001  # the boundary of one call: anything may come out of the user's code
             self._fail(call, error)
         finally:
-            inside.call = before
+            inside.end_here(begun)
 
     def _call(self, request: CallRequest) -> Any:
         args, kwargs = load_input(self._with_bytes(request.payload))
@@ -344,11 +353,13 @@ class Here:
         generator = self._generators.pop(call, None)
         if generator is not None:
             generator.close()
-        self._ended += 1
         now = SystemClock().now()
-        self._views[call] = replace(
-            self._views[call], state=state, result=result, failure=failure, sequence=self._ended, ended_at=now
-        )
+        with self._changed:
+            self._ended += 1
+            self._views[call] = replace(
+                self._views[call], state=state, result=result, failure=failure, sequence=self._ended, ended_at=now
+            )
+            self._changed.notify_all()
 
 
 class _Wire:
@@ -421,7 +432,7 @@ def _in_a_thread_without_loop(run: Callable[[A], R], argument: A) -> R:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(run, argument).result()
+        return threads.submit(copy_context().run, run, argument).result()
 
 
 async def _anext(items: AsyncIterator[Any]) -> Any:

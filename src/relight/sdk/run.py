@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from relight.protocol.errors import NotFound, RelightError, Unavailable
@@ -24,9 +24,10 @@ _LAST_OUTPUT_SECONDS = 5.0
 class Output:
     """Shows what the workers of a run write, as they write it."""
 
-    def __init__(self, connection: Connection, run: str) -> None:
+    def __init__(self, connection: Connection, run: str, show: Callable[[LogRecord], None] | None = None) -> None:
         self._connection = connection
         self._run = run
+        self._show = show or write
         self._after = 0
         self._stream: Stream | None = None
         self._is_over = threading.Event()
@@ -70,11 +71,11 @@ class Output:
                     return
                 if event is not None and event.id > self._after:
                     self._after = event.id
-                    show(event)
+                    self._show(event)
         self._is_over.wait(0.05)
 
 
-def show(record: LogRecord) -> None:
+def write(record: LogRecord) -> None:
     """Write one line where its source belongs."""
     stream = sys.stdout if record.source == "stdout" else sys.stderr
     stream.write(record.text + "\n")
@@ -82,9 +83,9 @@ def show(record: LogRecord) -> None:
 
 
 @contextmanager
-def running(session: Session) -> Iterator[None]:
-    """The time in which a run is open."""
-    output = Output(session.connection, session.environment)
+def running(session: Session, show: Callable[[LogRecord], None] | None = None) -> Iterator[None]:
+    """The time in which a run is open.  `show` is given what its workers write, instead of it being written here."""
+    output = Output(session.connection, session.environment, show)
     output.start()
     try:
         yield

@@ -48,6 +48,15 @@ def where() -> tuple[int, int, str | None]:
 
 
 @app.function()
+async def which(turns: int) -> tuple[str | None, str | None]:
+    before = relight.current_call()
+    assert relight.is_remote()
+    for _ in range(turns * 20):
+        await asyncio.sleep(0)
+    return before, relight.current_call()
+
+
+@app.function()
 async def later(x: int) -> int:
     await a_turn()
     return x + 1
@@ -186,6 +195,22 @@ def test_async_functions_and_generators_run_by_blocking() -> None:
 
 
 @pytest.mark.usefixtures("here")
+async def test_calls_that_run_at_once_each_know_which_they_are() -> None:
+    first, second = await asyncio.gather(which.remote.aio(1), which.remote.aio(2))
+
+    assert len({*first, *second}) == 2  # the same before and after the other has begun
+    assert relight.current_call() is None
+    assert relight.is_local()
+
+
+@pytest.mark.usefixtures("here")
+async def test_two_who_wait_for_one_call_hear_of_its_one_end() -> None:
+    call = later.spawn(7)
+
+    assert await asyncio.gather(call.get.aio(), call.get.aio()) == [8, 8]
+
+
+@pytest.mark.usefixtures("here")
 async def test_on_an_event_loop_the_loop_goes_on() -> None:
     results = [item async for item in count_later.remote.aio(3)]
     mapped = [item async for item in later.map.aio(range(5))]
@@ -229,6 +254,15 @@ def test_the_app_goes_nowhere_once_it_is_over() -> None:
     with running_here(app):
         pass
 
+    with pytest.raises(InvalidRequest, match="its app is not running"):
+        square.remote(1)
+
+
+def test_an_app_runs_here_for_as_long_as_a_block() -> None:
+    with app.local() as same:
+        assert (same, where.remote()[0]) == (app, os.getpid())
+
+    assert relight.is_local()
     with pytest.raises(InvalidRequest, match="its app is not running"):
         square.remote(1)
 
