@@ -1,8 +1,9 @@
 """What a worker writes, as lines that belong to calls.
 
-The worker writes a note into both pipes where a call begins and where it ends, `\\0MARK begin CALL\\n`, after flushing
-what stands before it.  MARK is a nonce of this worker, and only calls that it was given are believed: all it could
-gain by lying is its own lines under another of its own calls.
+What stands in the pipes while one call is with the worker is that call's.  Where several are, the worker writes a note
+into both pipes where one begins that was behind another, `\\0MARK begin CALL\\n`, after flushing what stands before it,
+and one where the last of them ends.  MARK is a nonce of this worker, and only calls that it was given are believed: all
+it could gain by lying is its own lines under another of its own calls.
 """
 
 from __future__ import annotations
@@ -33,14 +34,22 @@ class Line:
     call: str = ""
 
 
-class Splitter:
-    """Bytes to lines, for one pipe.  `is_known` says whether a call is one of this worker's."""
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whose a line may be: `is_known` says whether a call is one of this worker's, `running` which one it is at."""
 
-    def __init__(self, mark: str, is_known: Callable[[str], bool]) -> None:
+    is_known: Callable[[str], bool]
+    running: Callable[[], str]
+
+
+class Splitter:
+    """Bytes to lines, for one pipe."""
+
+    def __init__(self, mark: str, owners: Owners) -> None:
         self._mark = b"\0" + mark.encode() + b" "
-        self._is_known = is_known
+        self._owners = owners
         self._rest = b""
-        self._call = ""
+        self._noted = ""  # the call that the last note named, "" when it ended one
 
     def feed(self, data: bytes) -> list[Line]:
         """The lines that these bytes complete."""
@@ -55,6 +64,10 @@ class Splitter:
             lines.append(self._line(self._rest[:cut]))
             self._rest = self._rest[cut:]
         return lines
+
+    def end_call(self) -> list[Line]:
+        """The call that runs is over, and all that it wrote was fed: what is left of it is a line."""
+        return [] if self._noted else self.finish()
 
     def finish(self) -> list[Line]:
         """What was written after the last line end."""
@@ -72,20 +85,21 @@ class Splitter:
             return
         if text:
             lines += self._pieces(text)
-        self._call = call
+        self._noted = call
 
     def _call_after(self, note: bytes) -> str | None:
         """Whose lines follow a note; None when it is not one."""
         what, _, name = note.decode("ascii", "replace").partition(" ")
         if what not in ("begin", "end"):
             return None
-        return name if what == "begin" and self._is_known(name) else ""
+        return name if what == "begin" and self._owners.is_known(name) else ""
 
     def _pieces(self, line: bytes) -> list[Line]:
         return [self._line(line[at : at + LINE_BYTES]) for at in range(0, max(len(line), 1), LINE_BYTES)]
 
     def _line(self, data: bytes) -> Line:
-        return Line(data.decode("utf-8", "replace").rstrip("\r").replace("\0", "\N{REPLACEMENT CHARACTER}"), self._call)
+        text = data.decode("utf-8", "replace").rstrip("\r").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return Line(text, self._noted or self._owners.running())
 
 
 class Pipe:
@@ -129,6 +143,12 @@ class Pipe:
                 break
             size += count
 
+    def end_call(self) -> None:
+        """Read what the call that runs has written: it is over."""
+        self.drain()
+        if lines := self._splitter.end_call():
+            self._on_lines(lines)
+
     def close(self) -> None:
         """Read what is there, and let go of it."""
         self.close_writer()
@@ -158,11 +178,11 @@ class Pipe:
 class Output:
     """Both pipes of a worker.  `tell` is handed the source and the lines; the last of them are kept for its end."""
 
-    def __init__(self, mark: str, is_known: Callable[[str], bool], tell: Callable[[str, list[Line]], None]) -> None:
+    def __init__(self, mark: str, owners: Owners, tell: Callable[[str, list[Line]], None]) -> None:
         self._tell = tell
         self._last: deque[str] = deque(maxlen=LAST_LINES)
-        self.stdout = Pipe(Splitter(mark, is_known), lambda lines: self._hear("stdout", lines))
-        self.stderr = Pipe(Splitter(mark, is_known), lambda lines: self._hear("stderr", lines))
+        self.stdout = Pipe(Splitter(mark, owners), lambda lines: self._hear("stdout", lines))
+        self.stderr = Pipe(Splitter(mark, owners), lambda lines: self._hear("stderr", lines))
 
     @property
     def last_lines(self) -> tuple[str, ...]:
@@ -188,6 +208,11 @@ class Output:
         """Read what has been written already."""
         self.stdout.drain()
         self.stderr.drain()
+
+    def end_call(self) -> None:
+        """The call that runs is over: all that it has written is its own."""
+        self.stdout.end_call()
+        self.stderr.end_call()
 
     def close(self) -> None:
         """Read the rest, and let go of both."""

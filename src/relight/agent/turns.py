@@ -33,6 +33,10 @@ class Turns:
             return attempt
         return None
 
+    def running_call(self) -> str:
+        """The call that runs; "" for none."""
+        return next(iter(self._sent), "")
+
     @property
     def behind(self) -> tuple[str, ...]:
         """The calls that wait in the worker's channel."""

@@ -39,7 +39,7 @@ from relight.agent.attempts import (
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
 from relight.agent.layout import Layout
-from relight.agent.logs import Line, Output
+from relight.agent.logs import Line, Output, Owners
 from relight.agent.outbox import Held, Outbox
 from relight.agent.turns import Turns
 from relight.agent.values import check_value
@@ -174,6 +174,7 @@ class Worker:
                 payload=order.payload,
                 method=order.method,
                 accept=order.accept,
+                is_behind=self._turns.head is not attempt,
             )
             self._channel.queue(run, attempt.descriptors)
             attempt.descriptors = ()
@@ -249,7 +250,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         mark = secrets.token_hex(16)
         self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
-        self._output = Output(mark, self._attempts.__contains__, self._tell_lines)
+        self._output = Output(mark, Owners(self._attempts.__contains__, self._turns.running_call), self._tell_lines)
         try:
             self._sandbox = await self._around.sandboxes.start(
                 layout.sandbox,
@@ -442,7 +443,7 @@ class Worker:
         """So that what a call wrote is told before its end; once for all the ends that came together."""
         if self._output is not None and self._channel is not None and self._drained_at != self._channel.reads:
             self._drained_at = self._channel.reads
-            self._output.drain()
+            self._output.end_call()
 
     def _hear_recalled(self, message: Recalled) -> None:
         for call in message.calls:
@@ -469,6 +470,9 @@ class Worker:
         if self.state is not WorkerState.STARTING:
             raise ProtocolError("cannot believe a worker that was ready and says that it cannot load")
         self._failure = self._failure or message.failure
+        if message.failure.traceback:  # Python would have written it, had nobody caught it
+            self._drain_output()
+            self._tell_lines("stderr", [Line(text) for text in message.failure.traceback.rstrip().split("\n")])
         self._verdict = self._verdict or "start_failed"
         self._later(self.spec.function.grace_seconds, self._end_sandbox)
 

@@ -47,13 +47,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Run one call.  `attempt` counts from 1."""
+    """Run one call.  `attempt` counts from 1; `is_behind` says that others are before it, so its output needs a note."""
 
     call: str
     attempt: int
     payload: Payload
     method: str = ""
     accept: tuple[str, ...] = ("pickle5",)
+    is_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Ties what is written to the call that writes it, by notes in the pipes themselves.
 
 A note is `\\0MARK begin CALL\\n` or `\\0MARK end CALL\\n`, written to both pipes after flushing; MARK is a nonce the agent
-chose.  It may stand after a line that did not end.  Lines leave as they end, so a killed worker has said all it said.
+chose.  It may stand after a line that did not end.  A call that comes alone needs none: the agent knows whose all is that
+stands in the pipes.  Lines leave as they end, so a killed worker has said all it said.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Output:
     def __init__(self, mark: str) -> None:
         self._mark = mark
         self._flush_native: Callable[[], object] | None = None
+        self._noted = ""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -29,13 +31,19 @@ class Output:
         """Flush what C holds, too, from now on."""
         self._flush_native = flush
 
-    def begin(self, call: str) -> None:
-        """What is written from now on belongs to `call`."""
-        self._note("begin", call)
+    def begin(self, call: str, *, is_behind: bool) -> None:
+        """What is written from now on belongs to `call`, which was given while another ran if it `is_behind`."""
+        if is_behind:
+            self._note("begin", call)
+            self._noted = call
 
-    def end(self, call: str) -> None:
-        """What is written from now on belongs to no call."""
-        self._note("end", call)
+    def end(self, *, is_last: bool) -> None:
+        """The call is over; `is_last`: no other has come, so what is written from now on belongs to none."""
+        if self._noted and is_last:
+            self._note("end", self._noted)
+            self._noted = ""
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Let nothing be held back.  The streams may be what the user put there, or closed."""

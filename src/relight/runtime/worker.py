@@ -89,14 +89,11 @@ class Worker:
                 continue  # for calls that have begun, or ended, meanwhile
             if not isinstance(message, Run):
                 raise ProtocolError(f"cannot go on: a {type(message).__name__} came where a call was expected")
-            output.begin(message.call)
+            output.begin(message.call, is_behind=message.is_behind)
             inside.call = message.call
             result = attempts.run(message, received.descriptor)
             inside.call = ""
-            if self._channel.has_waiting:
-                output.flush()  # the note of the next call's beginning ends this one
-            else:
-                output.end(message.call)
+            output.end(is_last=not self._channel.has_waiting)
             self._channel.send(result.ended, result.descriptors)
             for descriptor in result.descriptors:
                 os.close(descriptor)

@@ -7,9 +7,12 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relight.agent.logs import LAST_LINES, LINE_BYTES, Line, Output, Splitter
+from relight.agent.logs import LAST_LINES, LINE_BYTES, Line, Output, Owners, Splitter
 
 MARK = "n0nce"
+
+
+ANYBODY = Owners(lambda _: True, lambda: "")
 
 
 def note(what: str, call: str = "call-1") -> bytes:
@@ -19,7 +22,7 @@ def note(what: str, call: str = "call-1") -> bytes:
 
 def split(*chunks: bytes) -> list[Line]:
     """All lines of these bytes."""
-    splitter = Splitter(MARK, lambda call: call.startswith("call-"))
+    splitter = Splitter(MARK, Owners(lambda call: call.startswith("call-"), lambda: ""))
     return [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.finish()
 
 
@@ -27,6 +30,27 @@ def test_lines_within_a_calls_notes_are_its_own():
     lines = split(b"a\n" + note("begin") + b"b\n" + note("end") + b"c\n")
 
     assert lines == [Line("a"), Line("b", "call-1"), Line("c")]
+
+
+def test_what_stands_outside_of_all_notes_is_of_the_call_that_runs():
+    running = ["call-7"]
+    splitter = Splitter(MARK, Owners(lambda _: True, lambda: running[0]))
+
+    lines = splitter.feed(b"a\n" + note("begin") + b"b\n" + note("end") + b"c\nno end")
+    lines += splitter.end_call()
+    running[0] = ""
+    lines += splitter.feed(b"d\n")
+
+    of_seven = [Line(text, "call-7") for text in ("a", "c", "no end")]
+    assert lines == [of_seven[0], Line("b", "call-1"), *of_seven[1:], Line("d")]
+
+
+def test_what_a_call_with_a_note_has_begun_to_write_goes_on_when_another_ends():
+    splitter = Splitter(MARK, Owners(lambda _: True, lambda: "call-7"))
+
+    lines = splitter.feed(note("begin") + b"half ") + splitter.end_call() + splitter.feed(b"a line\n")
+
+    assert lines == [Line("half a line", "call-1")]
 
 
 def test_a_line_without_an_end_before_a_note_is_kept_under_its_call():
@@ -52,7 +76,7 @@ def test_a_long_line_is_cut_and_nothing_of_it_is_lost():
 
 
 def test_a_line_that_never_ends_is_not_kept_whole():
-    splitter = Splitter(MARK, lambda _: True)
+    splitter = Splitter(MARK, ANYBODY)
 
     lines = splitter.feed(b"x" * 10 * LINE_BYTES)
 
@@ -74,7 +98,7 @@ def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], data: st.
 
 async def test_draining_reads_what_was_written_and_keeps_the_last_lines():
     heard: list[tuple[str, str]] = []
-    output = Output(MARK, lambda _: True, lambda source, lines: heard.extend((source, line.text) for line in lines))
+    output = Output(MARK, ANYBODY, lambda source, lines: heard.extend((source, line.text) for line in lines))
     for number in range(LAST_LINES + 5):
         os.write(output.stdout.writer, f"{number}\n".encode())
     os.write(output.stderr.writer, b"oops")

@@ -125,19 +125,33 @@ async def test_what_a_call_wrote_is_told_before_its_end_and_under_its_name(bench
     ]
 
 
-async def test_lines_between_the_marks_of_a_call_belong_to_it(bench):
+async def test_lines_belong_to_the_call_that_runs_or_that_a_note_names(bench):
     worker, sandbox = await bench.begin()
     load, _ = sandbox.hear()
+    os.write(sandbox.stdout, b"at import\n")
     sandbox.say(Ready(import_seconds=0, enter_seconds=0, python="3.11"))
     await bench.settle()
-    bench.give(worker, bench.order())
-    note = f"\0{load.mark} %s call-1\n"
+    bench.give(worker, bench.order("call-1"), bench.order("call-2", 2))
+    note = f"\0{load.mark} %s call-2\n"
 
-    os.write(sandbox.stdout, b"before\n" + (note % "begin").encode() + b"in\n" + (note % "end").encode() + b"after\n")
-    sandbox.say(bench.ended())
+    os.write(sandbox.stdout, b"one\nhalf" + (note % "begin").encode() + b"two\n" + (note % "end").encode())
+    sandbox.say(bench.ended("call-1"))
+    sandbox.say(bench.ended("call-2"))
+    await bench.settle()
+    os.write(sandbox.stdout, b"while idle\n")
     await bench.settle()
 
-    assert [(line.text, line.call) for line in bench.logs] == [("before", ""), ("in", "call-1"), ("after", "")]
+    assert [(line.text, line.call) for line in bench.logs] == [
+        ("at import", ""),
+        ("one", "call-1"),
+        ("half", "call-1"),
+        ("two", "call-2"),
+        ("while idle", ""),
+    ]
+    assert [(run.call, run.is_behind) for run in (sandbox.hear()[0], sandbox.hear()[0])] == [
+        ("call-1", False),
+        ("call-2", True),
+    ]
 
 
 async def test_a_call_past_its_time_is_interrupted_and_ends_by_the_workers_word(bench):

@@ -42,7 +42,7 @@ def test_a_worker_loads_runs_and_leaves_on_every_python(start_agent: Callable[..
     assert agent.stop()[0] == 0
 
 
-def test_what_a_call_writes_stands_between_its_notes(agent: Any) -> None:
+def test_what_a_call_that_is_alone_writes_stands_there_without_notes(agent: Any) -> None:
     agent.load(
         "speak",
         "import sys\nprint('at import')\ndef speak():\n    print('out'); print('err', end='', file=sys.stderr)\n",
@@ -51,8 +51,8 @@ def test_what_a_call_writes_stands_between_its_notes(agent: Any) -> None:
     agent.call()
     _, out, err = agent.stop()
 
-    assert out == b"at import\n\0n0nce begin call-1\nout\n\0n0nce end call-1\n"
-    assert err == b"\0n0nce begin call-1\nerr\0n0nce end call-1\n"
+    assert out == b"at import\nout\n"
+    assert err == b"err"
 
 
 def test_a_failure_has_the_users_frames_and_the_exception_itself(agent: Any) -> None:
@@ -341,19 +341,19 @@ def test_a_call_interrupted_before_its_turn_does_not_begin(agent: Any) -> None:
     ]
 
 
-def test_what_each_of_several_calls_writes_stands_after_its_own_note(agent: Any) -> None:
-    agent.load("say", "def say(x):\n    print(x)\n")
-    for n in (1, 2):
-        agent.start(f"line {n}", call=f"call-{n}")
-    for _ in range(2):
+def test_what_a_call_behind_another_writes_stands_after_its_own_note(agent: Any) -> None:
+    agent.load("say", "def say(x):\n    print(x, end='')\n")
+    for n in (1, 2, 3):
+        run = Run(call=f"call-{n}", attempt=1, payload=dump_input((f"line {n}",), {}), is_behind=n > 1)
+        agent.send(run)
+    for _ in range(3):
         agent.end()
+    agent.start("alone", call="call-4")
+    agent.end()
 
     _, out, _ = agent.stop()
 
-    notes = [re.sub(r"\0\S+", "MARK", line.decode()) for line in out.splitlines()]
-    assert [line for line in notes if "end" not in line] == [
-        "MARK begin call-1",
-        "line 1",
-        "MARK begin call-2",
-        "line 2",
-    ]
+    said = re.sub(rb"\0\S+", b"MARK", out).decode()
+    assert re.sub(r"MARK end call-2\n", "", said) == (
+        "line 1MARK begin call-2\nline 2MARK begin call-3\nline 3MARK end call-3\nalone"
+    )
