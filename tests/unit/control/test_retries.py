@@ -81,9 +81,7 @@ async def test_a_retry_of_a_stopped_app_says_so(control: Control) -> None:
         await control.retries.retry(WS, first.id)
 
 
-async def test_calls_are_listed_by_their_parent_and_by_when_they_were_submitted(
-    store: Store, control: Control
-) -> None:
+async def test_calls_are_listed_by_their_parent_and_by_when_they_were_submitted(store: Store, control: Control) -> None:
     parent, child = request(), request(parent="call-p")
     view = (await control.calls.submit(WS, Submit(calls=(parent,)))).calls[0]
     at = view.submitted_at
