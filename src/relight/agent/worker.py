@@ -471,7 +471,8 @@ class Worker:
             raise ProtocolError("cannot believe a worker that was ready and says that it cannot load")
         self._failure = self._failure or message.failure
         if message.failure.traceback:  # Python would have written it, had nobody caught it
-            self._drain_output()
+            if self._output is not None:
+                self._output.drain()  # so that the traceback stands after what the module printed
             self._tell_lines("stderr", [Line(text) for text in message.failure.traceback.rstrip().split("\n")])
         self._verdict = self._verdict or "start_failed"
         self._later(self.spec.function.grace_seconds, self._end_sandbox)

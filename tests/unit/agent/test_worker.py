@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 
+from relight.agent.lines import WORKER_BYTES
 from relight.agent.turns import AHEAD
 from relight.agent.worker import CREDIT, STALL_SECONDS
 from relight.protocol.calls import CallEvent, Token
@@ -86,6 +88,44 @@ async def test_a_module_that_cannot_be_loaded_is_told_with_the_users_own_failure
     await bench.settle()
 
     assert (bench.changes[-1].failure, bench.changes[-1].exit.reason) == (failure, "start_failed")
+
+
+async def test_the_traceback_of_a_failed_load_stands_in_its_lines_after_what_it_printed(bench):
+    failure = Failure(code="start_failed", message="boom", traceback="Traceback:\n  here\nValueError: boom\n")
+    _, sandbox = await bench.begin()
+
+    os.write(sandbox.stdout, b"loading\n")
+    sandbox.say(LoadFailed(failure=failure))
+    await bench.settle()
+
+    assert [(line.source, line.text) for line in bench.logs] == [
+        ("stdout", "loading"),
+        ("stderr", "Traceback:"),
+        ("stderr", "  here"),
+        ("stderr", "ValueError: boom"),
+    ]
+
+
+async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench):
+    os.set_blocking((sandbox := (await bench.running())[1]).stdout, False)
+    line = b"x" * 999 + b"\n"
+    written = 0
+
+    for _ in range(100):  # nobody takes what there is to tell
+        await bench.workers_settled()
+        with suppress(BlockingIOError):
+            while True:
+                written += os.write(sandbox.stdout, line * 32)
+    held_back = written
+    await bench.settle()
+    with suppress(BlockingIOError):
+        while True:
+            written += os.write(sandbox.stdout, line)
+    await bench.settle()
+
+    assert WORKER_BYTES <= held_back <= WORKER_BYTES + 512 * 1024
+    assert written > held_back
+    assert sum(len(line.text) for line in bench.logs) + len(bench.logs) == written
 
 
 async def test_a_worker_that_dies_while_loading_is_a_failed_start_with_its_last_words(bench):
