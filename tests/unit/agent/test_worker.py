@@ -123,7 +123,7 @@ async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(benc
             written += os.write(sandbox.stdout, line)
     await bench.settle()
 
-    assert WORKER_BYTES <= held_back <= WORKER_BYTES + 512 * 1024
+    assert WORKER_BYTES * 0.8 <= held_back <= WORKER_BYTES + 512 * 1024
     assert written > held_back
     assert sum(len(line.text) for line in bench.logs) + len(bench.logs) == written
 
