@@ -107,20 +107,25 @@ async def test_the_traceback_of_a_failed_load_stands_in_its_lines_after_what_it_
 
 
 async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench):
-    os.set_blocking((sandbox := (await bench.running())[1]).stdout, False)
-    line = b"x" * 999 + b"\n"
-    written = 0
+    _, sandbox = await bench.running()
+    os.set_blocking(sandbox.stdout, False)
 
-    for _ in range(100):  # nobody takes what there is to tell
-        await bench.workers_settled()
-        with suppress(BlockingIOError):
-            while True:
-                written += os.write(sandbox.stdout, line * 32)
-    held_back = written
+    async def write_on() -> int:
+        """As much as the worker can write before it would have to wait; nobody takes what there is to tell."""
+        written = before = 0
+        while written < 2 * WORKER_BYTES:
+            with suppress(BlockingIOError):
+                while True:
+                    written += os.write(sandbox.stdout, b"x" * 999 + b"\n")
+            if written == before:
+                break
+            before = written
+            await bench.workers_settled()
+        return written
+
+    held_back = await write_on()
     await bench.settle()
-    with suppress(BlockingIOError):
-        while True:
-            written += os.write(sandbox.stdout, line)
+    written = held_back + await write_on()
     await bench.settle()
 
     assert WORKER_BYTES * 0.8 <= held_back <= WORKER_BYTES + 512 * 1024
