@@ -511,8 +511,12 @@ class Calls:
         return (await self._views(workspace, [call_id]))[0]
 
     def _explained(self, view: CallView) -> CallView:
+        """A call as it is now: with the reason for which it waits, or with its worker though the claim is not kept yet."""
         if view.state is not CallState.QUEUED:
             return view
+        lease = self._scheduler.lease(view.id)
+        if lease is not None:
+            return replace(view, state=CallState.RUNNING, worker=lease.worker, started_at=self._claim(lease).at)
         reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function, view.binding))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")
 

@@ -1,4 +1,5 @@
-"""Writes in groups, for a database whose writes are short: statements on the event loop's thread, commits on another.
+"""Writes in groups, for a database whose writes are short: statements on the event loop's thread, commits on another,
+unless the disk is so fast that to wake the other thread would take as long as the commit.
 
 Whatever was queued while the last commit was on its way to the disk goes into the next one: a lone write waits for one
 sync, a thousand at once wait for one sync too.  The statements themselves take microseconds; run by a second thread
@@ -29,6 +30,12 @@ R = TypeVar("R")
 GROUP_SECONDS = 0.005
 """So long the statements of one group may hold the loop; what is left goes into the next."""
 
+FAST_SECONDS = 0.0005
+"""While commits take less than this on average, a small group is committed at once, on the loop's own thread."""
+
+SMALL_GROUP = 8
+_NEWEST_WEIGHT = 0.2
+
 
 class Journal:
     """The writing end of one database."""
@@ -40,6 +47,7 @@ class Journal:
         self._is_open = True
         self._waiting: deque[Write[object]] = deque()
         self._committing: list[Write[object]] = []
+        self._commit_seconds = FAST_SECONDS  # the running mean; a disk is slow until it was seen to be fast
         self._due: float | None = None  # when the waiting ones are to be committed, None while none waits
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_idle = asyncio.Event()
@@ -99,7 +107,11 @@ class Journal:
             _fail(group, error)
         self._due = 0.0 if self._waiting else None
         self._committing = group
-        self._commits.put(True)
+        if self._commit_seconds < FAST_SECONDS and len(group) <= SMALL_GROUP:
+            self._commit(group)
+            self._committed()
+        else:
+            self._commits.put(True)
 
     def _fill(self, group: list[Write[object]]) -> None:
         """Run what waits; if one fails, run all of it once more, each so that it can be undone alone."""
@@ -117,19 +129,24 @@ class Journal:
     def _run(self) -> None:
         """The other thread: commit whenever told to."""
         while self._commits.get():
-            names = [write.name for write in self._committing]
-            try:
-                self._faults.pass_by(names, "before_commit")
-                if self._connection.in_transaction:
-                    self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                _fail(self._committing, error)
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-            else:
-                self._faults.pass_by(names, "after_commit")
+            self._commit(self._committing)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._committed)
+
+    def _commit(self, group: list[Write[object]]) -> None:
+        names = [write.name for write in group]
+        began = time.perf_counter()
+        try:
+            self._faults.pass_by(names, "before_commit")
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _fail(group, error)
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        else:
+            self._faults.pass_by(names, "after_commit")
+        self._commit_seconds += _NEWEST_WEIGHT * (time.perf_counter() - began - self._commit_seconds)
 
     def _committed(self) -> None:
         group, self._committing = self._committing, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from relight.protocol.errors import Unavailable
 from relight.store.faults import Faults
-from relight.store.journal import Journal
+from relight.store.journal import FAST_SECONDS, SMALL_GROUP, Journal
 
 LONG_SECONDS = 600.0
 
@@ -21,6 +22,7 @@ class Commits:
 
     def __init__(self, path: Path) -> None:
         self.count = 0
+        self.threads: list[str] = []
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.connection.execute("CREATE TABLE things (n INTEGER PRIMARY KEY CHECK (n < 1000))")
         self.connection.execute(
@@ -30,7 +32,9 @@ class Commits:
         self.connection.set_trace_callback(self._saw)
 
     def _saw(self, statement: str) -> None:
-        self.count += statement == "COMMIT"
+        if statement == "COMMIT":
+            self.count += 1
+            self.threads.append(threading.current_thread().name)
 
 
 @pytest.fixture
@@ -131,3 +135,17 @@ async def test_closing_commits_what_was_queued_and_refuses_what_comes_after(comm
     assert queued.result() == 1
     with pytest.raises(Unavailable, match="the store is closed"):
         await add(journal, 2)
+
+
+async def test_small_groups_are_committed_at_once_where_the_disk_is_fast_and_large_ones_never(
+    journal: Journal, commits: Commits
+) -> None:
+    await add(journal, 0)
+    journal._commit_seconds = FAST_SECONDS / 10
+    await add(journal, 1)
+    journal._commit_seconds = FAST_SECONDS / 10
+    await asyncio.gather(*(add(journal, n) for n in range(10, 10 + SMALL_GROUP + 1)))
+    journal._commit_seconds = FAST_SECONDS * 10
+    await add(journal, 2)
+
+    assert [name == "store.commits" for name in commits.threads] == [True, False, True, True]
