@@ -10,6 +10,7 @@ import json
 import os
 import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,5 +144,6 @@ def _prune(runs: Path) -> None:
 
     oldest = SystemClock().now() - KEPT_SECONDS
     for folder in runs.iterdir():
-        if folder.is_dir() and folder.stat().st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another may be forgetting it at this moment
+            if folder.is_dir() and folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)

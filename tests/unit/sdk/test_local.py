@@ -48,11 +48,12 @@ def where() -> tuple[int, int, str | None]:
 
 
 @app.function()
-async def which(turns: int) -> tuple[str | None, str | None]:
-    before = relight.current_call()
+async def which(others: int) -> tuple[str | None, str | None]:
     assert relight.is_remote()
-    for _ in range(turns * 20):
-        await asyncio.sleep(0)
+    before = relight.current_call()
+    SEEN.append(before)
+    while len(SEEN) <= others:
+        await a_turn()
     return before, relight.current_call()
 
 
@@ -196,9 +197,9 @@ def test_async_functions_and_generators_run_by_blocking() -> None:
 
 @pytest.mark.usefixtures("here")
 async def test_calls_that_run_at_once_each_know_which_they_are() -> None:
-    first, second = await asyncio.gather(which.remote.aio(1), which.remote.aio(2))
+    first, second = await asyncio.gather(which.remote.aio(1), which.remote.aio(1))
 
-    assert len({*first, *second}) == 2  # the same before and after the other has begun
+    assert first[0] == first[1] != second[0] == second[1]  # before and after the other has begun
     assert relight.current_call() is None
     assert relight.is_local()
 
