@@ -523,9 +523,10 @@ class Scheduler:
         now = self._clock.monotonic()
         if function.is_stopped or function.blocked_until > now:
             return
-        wanted = wanted_workers(
-            function.load(now), replace(function.spec.function.scaling, min_workers=function.floor())
-        )
+        scaling = function.spec.function.scaling
+        if function.floor() != scaling.min_workers:
+            scaling = replace(scaling, min_workers=function.floor())
+        wanted = wanted_workers(function.load(now), scaling)
         function.no_place = None
         for _ in range(wanted - len(function.workers)):
             rooms = [node.room() for node in self._nodes.values() if node.is_connected]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import TypeVar
 
 from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.codec import pack, unpack
@@ -17,6 +17,8 @@ from relight.store.database import Database
 from relight.store.later import Later
 from relight.store.queries import queries
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
+
+M = TypeVar("M")
 
 AWAITED_SECONDS = 0.003
 """How long a call whose caller waits for its end may wait for that to be committed with."""
@@ -107,22 +109,22 @@ class CallTable:
         return self._database.write("forget", work)
 
     def _end_one(self, connection: sqlite3.Connection, row: End, value: Mapping[str, object]) -> CallView | None:
-        view = self._returned(connection, self._sql["end"], value)
+        view = self._returned(connection, self._sql["end"], value, row)
         if view is None:
             return None
         connection.execute(self._sql["supersede_attempt"], value)
         connection.execute(self._sql["close_attempt"], value)
-        if not view.state.is_final:
-            return view
-        return replace(view, result=row.result, failure=row.failure)
+        return view
 
-    def _returned(self, connection: sqlite3.Connection, sql: str, value: Mapping[str, object]) -> CallView | None:
-        """Run a write that may end a call for good: then it gets the next number."""
+    def _returned(
+        self, connection: sqlite3.Connection, sql: str, value: Mapping[str, object], end: End | None = None
+    ) -> CallView | None:
+        """Run a write that may end a call for good: then it gets the next number.  `end` is at hand, to be shown."""
         is_final = CallState(value["state"]).is_final
         row = connection.execute(sql, {**value, "sequence": self._sequence + 1 if is_final else 0}).fetchone()
         if row is not None and is_final:
             self._sequence += 1
-        return None if row is None else _view(row)
+        return None if row is None else _view(row, end if is_final else None)
 
     # -- reads
 
@@ -304,7 +306,8 @@ def _end(workspace: str, row: End) -> dict[str, object]:
     }
 
 
-def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
+def _view(row: sqlite3.Row | tuple[object, ...], end: End | None = None) -> CallView:
+    """A call as it is kept; what `end` says of its outcome need not be read back."""
     (_, call_id, app, environment, version, function, method, state, attempts, worker, group, parent, *rest) = row
     binding, submitted_at, started_at, ended_at, sequence, result, failure, items = rest
     return CallView(
@@ -324,10 +327,14 @@ def _view(row: sqlite3.Row | tuple[object, ...]) -> CallView:
         started_at=_time(started_at),
         ended_at=_time(ended_at),
         sequence=_int(sequence),
-        result=unpack(result, Payload) if isinstance(result, bytes) else None,
-        failure=unpack(failure, Failure) if isinstance(failure, bytes) else None,
+        result=end.result if end is not None else _unpacked(result, Payload),
+        failure=end.failure if end is not None else _unpacked(failure, Failure),
         items=_int(items),
     )
+
+
+def _unpacked(data: object, kind: type[M]) -> M | None:
+    return unpack(data, kind) if isinstance(data, bytes) else None
 
 
 def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
