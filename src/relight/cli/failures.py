@@ -12,7 +12,7 @@ import click
 
 from relight.cli.main import USER_CODE_FAILED
 from relight.protocol.errors import FunctionFailed, RelightError
-from relight.sdk.failures import RemoteTraceback
+from relight.sdk.frames import RemoteTraceback
 from relight.settings import wants_traceback
 
 _OWN = str(Path(__file__).parents[1])

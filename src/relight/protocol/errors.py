@@ -19,6 +19,18 @@ class RelightError(Exception):
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        _say_public_name(cls)
+
+
+def _say_public_name(error: type[RelightError]) -> None:
+    """Show it, and pickle it, as `relight.NotFound`: the name by which people catch it."""
+    if error.__module__ == __name__:
+        error.__module__ = "relight"
+
+
+_say_public_name(RelightError)
+
 
 # -- the caller's
 

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from relight.sdk.connection import is_debugging
+from relight.sdk.frames import is_told
 from relight.sdk.http import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
@@ -139,6 +141,10 @@ class Pool:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except Exception as error:
+            if is_told(error) and not is_debugging():
+                raise error.with_traceback(None)  # noqa: B904 - it is the same error; as in Connection.do
+            raise
 
     async def do_at_least(self, steps: Steps[T]) -> None:
         """Take the steps even while this is being cancelled: somebody else must hear what we leave behind."""

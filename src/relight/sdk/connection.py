@@ -22,6 +22,7 @@ from relight.protocol.manifest import Json
 from relight.protocol.payload import Payload
 from relight.sdk import requests
 from relight.sdk.embedded import Embedded, start
+from relight.sdk.frames import is_told
 from relight.sdk.http import Address, BadAnswer, Http, Unreachable, address_of
 from relight.sdk.requests import Reply, Request
 from relight.sdk.steps import NO_REPLY, Pause, Server, Step, Steps, after
@@ -98,6 +99,10 @@ class Connection:
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except Exception as error:
+            if is_told(error) and not is_debugging():
+                raise error.with_traceback(None)  # noqa: B904 - the same error, which says it all without the way here
+            raise
 
     def begin(self, steps: Steps[T]) -> Begun[T]:
         """Take the first step as far as it goes without waiting, on a connection beside this thread's own."""
@@ -301,6 +306,11 @@ def _profile(folder: Path) -> Profile | None:
     from relight.sdk import profiles
 
     return profiles.active(folder, chosen)
+
+
+def is_debugging() -> bool:
+    """Whether errors shall show the way that they came through relight (`RELIGHT_DEBUG=1`)."""
+    return os.environ.get("RELIGHT_DEBUG", "") not in ("", "0")
 
 
 def data_folder() -> Path:

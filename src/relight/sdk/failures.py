@@ -18,17 +18,7 @@ from relight.protocol.errors import (
 )
 from relight.protocol.payload import Payload
 from relight.protocol.values import load_exception, load_result
-
-
-class RemoteTraceback(Exception):
-    """The traceback as it was where the function ran: the `__cause__` of what is raised here."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}\n"""'
+from relight.sdk.frames import RemoteTraceback
 
 
 def outcome_of(view: CallView, payload: Payload | None, aliases: Mapping[str, str]) -> Any:

@@ -42,9 +42,9 @@ class HasSession(Protocol):
 
 
 class Place:
-    """Something that runs elsewhere.  `check` takes the arguments and raises TypeError when they do not fit."""
+    """Something that runs elsewhere.  `check` raises TypeError when arguments do not fit."""
 
-    def __init__(self, callee: Callee, sessions: HasSession, check: Callable[..., object] | None = None) -> None:
+    def __init__(self, callee: Callee, sessions: HasSession, check: Fit | None = None) -> None:
         self.callee = callee
         self._sessions = sessions
         self._check = check
@@ -78,7 +78,7 @@ class Place:
         try:
             self._check(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.callee}() {error}") from None
+            raise TypeError(f"cannot call {self.callee}: {error}; {self._check.advice(kwargs)}") from None
 
     def session(self) -> Session:
         """Where calls go now.  Raises InvalidRequest when there is no such place."""
@@ -266,18 +266,31 @@ class Fit:
     Positional arguments in the right number fit without a look at what they are called.
     """
 
-    __slots__ = ("_bind", "_is_bound", "_least", "_most", "_raw")
+    __slots__ = ("_bind", "_is_bound", "_least", "_most", "_raw", "_signature")
 
     def __init__(self, raw: Callable[..., Any], *, is_bound: bool = False) -> None:
         self._raw = raw
         self._is_bound = is_bound
         self._bind: Callable[..., object] | None = None
+        self._signature = inspect.Signature()
         self._least = self._most = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         bind = self._bind or self._read()
         if kwargs or not self._least <= len(args) <= self._most:
             bind(*args, **kwargs)
+
+    def advice(self, kwargs: Keywords[str, Any]) -> str:
+        """What to do where arguments did not fit."""
+        from difflib import get_close_matches
+
+        known = self._signature.parameters
+        for name in kwargs:
+            near = [] if name in known else get_close_matches(name, known, 1)
+            if near:
+                return f"did you mean {near[0]!r}?"
+        taken = str(self._signature.replace(return_annotation=inspect.Signature.empty))
+        return "it takes no arguments" if taken == "()" else f"it takes {taken}"
 
     def _read(self) -> Callable[..., object]:
         read = inspect.signature(self._raw)
@@ -295,7 +308,8 @@ class Fit:
             one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is inspect.Parameter.empty for one in parameters
         ):
             self._least = sys.maxsize  # they must be named, so there is something to bind each time
-        self._bind = self._with_demands(read.replace(parameters=parameters).bind)
+        self._signature = read.replace(parameters=parameters)
+        self._bind = self._with_demands(self._signature.bind)
         return self._bind
 
     def _with_demands(self, bind: Callable[..., inspect.BoundArguments]) -> Callable[..., object]:

@@ -211,7 +211,7 @@ def test_a_function_with_other_options_is_the_same_function() -> None:
     }
     assert (other(1), other.local(1, 2), other.__name__) == (2, 3, "add")
     assert binding_of(add) == {}
-    with pytest.raises(TypeError, match=r"add\(\) missing a required argument: 'x'"):
+    with pytest.raises(TypeError, match=r"cannot call add: missing a required argument: 'x'"):
         other.remote()
 
 
@@ -234,6 +234,7 @@ def test_every_option_of_a_call_is_understood() -> None:
         min_workers=1,
         max_workers=2,
         scaledown_window=1,
+        buffer_workers=1,
         network="host",
         env={},
     )
