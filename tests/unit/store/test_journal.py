@@ -49,6 +49,13 @@ async def journal(commits: Commits) -> AsyncIterator[Journal]:
     await made.close()
 
 
+async def turn() -> None:
+    """Let the loop go round once."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_soon(passed.set)
+    await passed.wait()
+
+
 def add(journal: Journal, n: int, patience: float = 0.0) -> asyncio.Future[int]:
     return journal.write(
         "add", lambda connection: connection.execute("INSERT INTO things VALUES (?)", (n,)).rowcount, patience
@@ -69,7 +76,7 @@ async def test_what_one_turn_writes_goes_into_one_commit(journal: Journal, commi
 
 async def test_what_comes_while_a_commit_is_on_its_way_goes_into_the_next(journal: Journal, commits: Commits) -> None:
     first = add(journal, 0)
-    await asyncio.sleep(0)  # the turn in which the first is handed over
+    await turn()  # in which the first is handed over
     later = [add(journal, n) for n in range(1, 50)]
 
     await asyncio.gather(first, *later)
@@ -88,7 +95,7 @@ async def test_writes_happen_in_the_order_in_which_they_were_queued(journal: Jou
 
 async def test_a_patient_write_is_committed_with_the_next_that_is_not(journal: Journal, commits: Commits) -> None:
     patient = add(journal, 1, LONG_SECONDS)
-    await asyncio.sleep(0)
+    await turn()
     assert not patient.done()
 
     await add(journal, 2)
