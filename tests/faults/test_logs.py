@@ -74,7 +74,7 @@ def check(server: Server, calls: dict[str, str], count: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_hundred_thousand_lines_of_fifty_calls_survive_kills_of_their_workers(server: Server) -> None:
     chance = random.Random(7)
     crowd.deploy()
@@ -95,7 +95,7 @@ def test_a_hundred_thousand_lines_of_fifty_calls_survive_kills_of_their_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_line_is_lost_when_the_server_is_killed_in_the_middle(server: Server) -> None:
     calls = {f"name-{number}": write.spawn(f"name-{number}", 4000, 6.0) for number in range(8)}
     names = {call.id: name for name, call in calls.items()}
