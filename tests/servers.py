@@ -84,6 +84,12 @@ class Server:
         self._process.stdout.close()
         self._process = None
 
+    def wait_dead(self) -> None:
+        """Return when it has killed itself, as a fault point lets it."""
+        assert self._process is not None
+        self._process.wait(60)
+        self.kill()
+
     def kill_agent(self) -> None:
         """kill -9 of its agent."""
         os.kill(self.agent_pid, signal.SIGKILL)

@@ -109,6 +109,22 @@ def test_no_line_is_lost_when_the_server_is_killed_in_the_middle(server: Server)
     assert check(server, names, 4000) == 4000 * 8
 
 
+@pytest.mark.parametrize("when", ["before_commit", "after_commit"])
+def test_lines_are_kept_once_when_the_server_dies_as_it_keeps_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    server.kill()
+    with monkeypatch.context() as patch:
+        patch.setenv("RELIGHT_FAULT_POINTS", f"logs.{when}:20")
+        server.start()
+        call = write.spawn("name", 4000, 2.0)
+        server.wait_dead()
+    server.start()
+
+    assert call.get(timeout=60) == 4000
+    assert check(server, {call.id: "name"}, 4000) == 4000
+
+
 @pytest.mark.parametrize("how", ["exit", "kill"])
 def test_what_a_worker_wrote_before_it_died_is_there_when_its_call_has_failed(server: Server, how: str) -> None:
     call = leave.spawn(how)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from relight.protocol.errors import InvalidRequest
 
-WRITES = ("submit", "claim", "end", "end_queued", "deploy", "worker")
+WRITES = ("submit", "claim", "end", "end_queued", "deploy", "worker", "logs")
 POINTS = tuple(f"{write}.{when}" for write in WRITES for when in ("before_commit", "after_commit"))
 
 
