@@ -260,6 +260,19 @@ async def test_an_index_changes_no_answer(shelved: tuple[Store, list[tuple[str, 
         assert await texts(store, replace(question, tail=10)) == expected[-10:], question
 
 
+async def test_an_index_that_cannot_be_made_says_so_and_is_made_the_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.logs.append(WS, [wrote(*["x"] * (SHELF_LINES + BLOCK_LINES))])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/bin/false")
+        with pytest.raises(Unavailable, match="cannot index the log: its process ended with 1"):
+            await store.logs.index_next()
+
+    assert await store.logs.index_next()
+
+
 async def test_a_shelf_is_indexed_once_and_its_index_goes_with_its_last_block(
     shelved: tuple[Store, list[tuple[str, Written]]],
 ) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from command_line import Cli, beside_a_server, read_line
+from command_line import Cli, beside_a_server, in_new_folders, read_line
 
 NOISY = dedent(
     """
@@ -140,6 +142,14 @@ def test_what_a_worker_wrote_before_it_was_killed_is_shown_with_what_became_of_i
     assert "about to die" in texts
     assert any(line["source"] == "system" and "the worker ended" in line["text"] for line in lines)
     assert "about to die" in shown(cli, worker)
+
+
+def test_a_finished_run_is_shown_by_its_id(tmp_path: Path) -> None:
+    with in_new_folders(tmp_path) as alone:
+        assert alone("run", "shop.py::square", "--x", "7").returncode == 0
+        (run,) = os.listdir(alone.data / "runs")
+
+        assert shown(alone, run) == ["squaring 7"]
 
 
 def test_followed_lines_pass_the_same_filters(cli: Cli) -> None:
