@@ -16,6 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know it by its name; `typing` itself would be most of the import's cost
 
 if TYPE_CHECKING:
+    from relight import exception
     from relight.protocol.calls import CallState
     from relight.protocol.errors import (
         CallCancelled,
@@ -29,20 +30,22 @@ if TYPE_CHECKING:
         InvalidRequest,
         LimitExceeded,
         NotFound,
+        ProtocolError,
         RelightError,
         RemoteError,
         StartFailed,
         TooLarge,
         Unauthenticated,
         Unavailable,
+        ValueIsPython,
         ValueNotPortable,
         WorkerLost,
     )
-    from relight.protocol.manifest import Retries
     from relight.protocol.views import FunctionStats
     from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
     from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.elsewhere import Retries
     from relight.sdk.file import File
     from relight.sdk.function import Function
     from relight.sdk.image import Image
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     Error = RelightError
     FunctionCall = Call
     current_function_call_id = current_call
+    current_input_id = current_call
 
 __version__ = "0.1.0"
 
@@ -81,6 +85,7 @@ __all__ = [
     "InvalidRequest",
     "LimitExceeded",
     "NotFound",
+    "ProtocolError",
     "RelightError",
     "RemoteError",
     "Retries",
@@ -88,13 +93,16 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "ValueIsPython",
     "ValueNotPortable",
     "WorkerLost",
     "__version__",
     "current_call",
     "current_function_call_id",
+    "current_input_id",
     "enable_output",
     "enter",
+    "exception",
     "exit",
     "is_local",
     "is_remote",
@@ -115,7 +123,7 @@ _HOMES = {
     "FunctionStats": "relight.protocol.views",
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
-    "Retries": "relight.protocol.manifest",
+    "Retries": "relight.sdk.elsewhere",
     "current_call": "relight.sdk.call",
     "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",
@@ -128,17 +136,30 @@ _HOMES = {
 }
 
 
-_OTHER_NAMES = {"Error": "RelightError", "FunctionCall": "Call", "current_function_call_id": "current_call"}
+_OTHER_NAMES = {
+    "Error": "RelightError",
+    "FunctionCall": "Call",
+    "current_function_call_id": "current_call",
+    "current_input_id": "current_call",
+}
 """What those who come from elsewhere call a thing."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name.startswith("_"):
         raise AttributeError(f"module 'relight' has no attribute {name!r}")
     from importlib import import_module
 
+    if name not in __all__:
+        import_module("relight.sdk.elsewhere").refuse_name(name)
+        raise AttributeError(f"module 'relight' has no attribute {name!r}")
+    if name == "exception":
+        return import_module("relight.exception")
     name = _OTHER_NAMES.get(name, name)
-    return getattr(import_module(_HOMES.get(name, "relight.protocol.errors")), name)
+    home = _HOMES.get(name, "relight.protocol.errors")
+    if home.startswith("relight.sdk."):  # from here on errors of ours may come
+        import_module("relight.sdk.frames").hide_own_frames_of_uncaught()
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

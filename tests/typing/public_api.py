@@ -18,6 +18,11 @@ def plain(x: int, *, name: str = "") -> str:
     return name * x
 
 
+@app.function(max_containers=3, retries=relight.Retries(max_retries=2, initial_delay=0.5))
+def ported(x: int) -> str:
+    return str(x)
+
+
 @app.function
 def bare(x: int) -> float:
     return x / 2
@@ -90,6 +95,9 @@ def uses() -> None:
     assert_type(main(2), int)
     assert_type(relight.is_remote(), bool)
     assert_type(relight.current_call(), "str | None")
+    assert_type(relight.current_input_id(), "str | None")
+    assert_type(ported.with_options(max_containers=1).remote(1), str)
+    assert_type(relight.exception.FunctionTimeoutError("late"), relight.FunctionTimeout)
     with app.run() as running:
         assert_type(running, relight.App)
     relight.Function.from_name("app", "plain").remote(1, 2, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 from relight.protocol.errors import StartFailed
 from relight.protocol.manifest import HostImage
 
-_PARTS = ("__init__.py", "clock.py", "protocol", "sandbox", "runtime", "sdk")
+_PARTS = ("__init__.py", "clock.py", "exception.py", "protocol", "sandbox", "runtime", "sdk")
 _COMPILE_SECONDS = 120.0
 
 

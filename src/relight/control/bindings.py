@@ -22,6 +22,7 @@ OPTIONS: Mapping[str, str] = {
     "gpu": "resources",
     "min_workers": "scaling",
     "max_workers": "scaling",
+    "buffer_workers": "scaling",
     "scaledown_window_seconds": "scaling",
     "retries": "",
     "timeout_seconds": "",

@@ -85,11 +85,15 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """How many workers there may be.  `max_workers` None: as many as there is room for."""
+    """How many workers there may be.  `max_workers` None: as many as there is room for.
+
+    `buffer_workers` are started beyond what the calls of now need, while there are any.
+    """
 
     min_workers: int = 0
     max_workers: int | None = None
     scaledown_window_seconds: float = 60.0
+    buffer_workers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

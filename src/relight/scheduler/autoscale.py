@@ -27,7 +27,9 @@ class Load:
 def wanted_workers(load: Load, scaling: Scaling) -> int:
     """The number of workers that fits the load, between the floor and the ceiling."""
     ceiling = math.inf if scaling.max_workers is None else scaling.max_workers
-    return int(min(max(load.stuck + _for_moving(load), scaling.min_workers), ceiling))
+    needed = load.stuck + _for_moving(load)
+    ready = needed + scaling.buffer_workers if needed else 0
+    return int(min(max(ready, scaling.min_workers), ceiling))
 
 
 def _for_moving(load: Load) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relight.protocol.inside import inside
 from relight.protocol.manifest import HostImage
@@ -19,7 +20,17 @@ from relight.protocol.manifest import HostImage
 _OURS = Path(__file__).resolve().parents[2]
 
 
-class Image:
+class _Making(type):
+    """Ways to make an image."""
+
+    if not TYPE_CHECKING:  # for type checkers a name is there or not
+
+        def __getattr__(cls, name: str) -> object:
+            _refuse(name)
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+
+
+class Image(metaclass=_Making):
     """What workers see of the world, for `image=`."""
 
     def __init__(self, describe: Callable[[], HostImage]) -> None:
@@ -44,8 +55,20 @@ class Image:
             if inside.is_worker:
                 raise
 
+    if not TYPE_CHECKING:  # as above
+
+        def __getattr__(self, name: str) -> object:
+            _refuse(name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __repr__(self) -> str:
         return f"<relight image {self._describe.__name__.removeprefix('_describe_')}>"
+
+
+def _refuse(name: str) -> None:
+    from relight.sdk.elsewhere import refuse_image  # who makes none need not pay for it
+
+    refuse_image(name)
 
 
 def _describe_host() -> HostImage:

@@ -27,6 +27,8 @@ from relight.protocol.manifest import (
     parse_gpu,
 )
 from relight.protocol.values import is_json
+from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
+from relight.sdk.elsewhere import in_our_words, plain_retries
 from relight.sdk.image import Image
 
 
@@ -37,7 +39,8 @@ class FunctionOptions(TypedDict, total=False):
     attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
-    when idle.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
+    when idle; while there are calls, `buffer_workers` more than they need.  `min_containers`, `max_containers` and
+    `buffer_containers` are other words for these.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
     """
 
@@ -51,6 +54,10 @@ class FunctionOptions(TypedDict, total=False):
     retries: int | Retries
     min_workers: int
     max_workers: int | None
+    buffer_workers: int
+    min_containers: int | None
+    max_containers: int | None
+    buffer_containers: int | None
     scaledown_window: float
     network: str
     env: Mapping[str, str]
@@ -75,13 +82,17 @@ class CallOptions(TypedDict, total=False):
     retries: int | Retries
     min_workers: int
     max_workers: int | None
+    buffer_workers: int
+    min_containers: int | None
+    max_containers: int | None
+    buffer_containers: int | None
     scaledown_window: float
     network: str
     env: Mapping[str, str]
 
 
-NAMES = frozenset(FunctionOptions.__annotations__)
-CALL_NAMES = frozenset(CallOptions.__annotations__)
+NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
+CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
 _NETWORKS = ("none", "host")
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
@@ -89,6 +100,7 @@ _FIELDS: Mapping[str, tuple[str, str]] = {
     "gpu": ("resources", "gpu"),
     "min_workers": ("scaling", "min_workers"),
     "max_workers": ("scaling", "max_workers"),
+    "buffer_workers": ("scaling", "buffer_workers"),
     "scaledown_window": ("scaling", "scaledown_window_seconds"),
     "timeout": ("", "timeout_seconds"),
     "startup_timeout": ("", "startup_timeout_seconds"),
@@ -122,21 +134,22 @@ def check_options(
 ) -> None:
     """Raises InvalidRequest naming the option that cannot be."""
     cannot = f"cannot {doing} {name}"
-    for option in options:
+    given = in_our_words(cannot, options)
+    for option in given:
         if option not in known:
             from difflib import get_close_matches
 
             near = get_close_matches(option, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise InvalidRequest(f"{cannot}: {option!r} is not an option; {hint}")
-    _check_numbers(cannot, {**options})
+    _check_numbers(cannot, given)
     parse_gpus(options)
-    _check_rest(cannot, {**options})
+    _check_rest(cannot, given)
 
 
-def spec_of(place: Place, options: FunctionOptions | CallOptions, image: HostImage) -> FunctionSpec:
+def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage) -> FunctionSpec:
     """The spec, on this image."""
-    retries = options.get("retries", 0)
+    options = in_our_words(f"cannot decorate {place.name}", given)
     spec = FunctionSpec(
         name=place.name,
         module=place.module,
@@ -149,14 +162,15 @@ def spec_of(place: Place, options: FunctionOptions | CallOptions, image: HostIma
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
-            gpu=parse_gpus(options),
+            gpu=parse_gpus(given),
         ),
         scaling=Scaling(
             min_workers=options.get("min_workers", 0),
             max_workers=options.get("max_workers"),
+            buffer_workers=options.get("buffer_workers", 0),
             scaledown_window_seconds=float(options.get("scaledown_window", 60.0)),
         ),
-        retries=retries if isinstance(retries, Retries) else Retries(count=retries),
+        retries=plain_retries(options.get("retries", 0)),
         env=tuple(sorted(options.get("env", {}).items())),
     )
     return replace(
@@ -174,7 +188,7 @@ def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
     check_options(name, given, CALL_NAMES, "change the options of")
     spec = spec_of(_NOWHERE, given, _NO_IMAGE)
     said: list[tuple[str, Json]] = []
-    for option in given:
+    for option in in_our_words(f"cannot change the options of {name}", given):
         section, field = _FIELDS[option]
         value = getattr(getattr(spec, section) if section else spec, field)
         said.append((field, _plain(value)))
@@ -249,7 +263,7 @@ def _float_or_none(value: float | None) -> float | None:
 
 def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
     above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
-    for option in (*above_zero, "grace", "min_workers", "scaledown_window"):
+    for option in (*above_zero, "grace", "min_workers", "buffer_workers", "scaledown_window"):
         value = given.get(option)
         if value is None:
             continue
@@ -258,7 +272,7 @@ def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
             bound = "above 0" if option in above_zero else "0 or more"
             raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "min_workers", "max_workers"):
+    for option in ("memory", "min_workers", "max_workers", "buffer_workers"):
         if isinstance(given.get(option), float):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
 

@@ -171,6 +171,17 @@ def test_short_calls_ask_for_fewer_workers_than_long_ones() -> None:
     assert (wanted_workers(short, Scaling()), wanted_workers(long, Scaling())) == (1, 100)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "buffer", "ceiling", "wanted"), [(0, 2, None, 0), (1, 2, None, 3), (1, 2, 2, 2), (4, 0, None, 4)]
+)
+def test_a_buffer_is_held_beyond_what_calls_need_while_there_are_any(
+    waiting: int, buffer: int, ceiling: int | None, wanted: int
+) -> None:
+    scaling = Scaling(buffer_workers=buffer, max_workers=ceiling)
+
+    assert wanted_workers(Load(waiting=waiting), scaling) == wanted
+
+
 def test_a_worker_that_is_stuck_counts_as_none() -> None:
     load = Load(waiting=1, stuck=2, mean_seconds=0.001)
 
