@@ -100,8 +100,11 @@ class UnkeptLines:
     def acknowledge(self, number: int) -> None:
         """Batches up to this one are kept."""
         while self._sent and self._sent[0].number <= number:
+            is_untold = self._to_repeat == len(self._sent)  # it was kept before the link was lost
             batch = self._sent.popleft()
-            self._to_repeat = min(self._to_repeat, len(self._sent))
+            if is_untold:
+                self._to_repeat -= 1
+                self._note_told(batch)
             for group in batch.lines:
                 self._grow(self._queues[group.worker], -_size_of(group))
             self._progress += 1
@@ -132,10 +135,7 @@ class UnkeptLines:
             self._sent.append(batch)
         else:
             return None
-        self._untold.subtract(group.call for group in batch.lines)
-        for call in {group.call for group in batch.lines}:
-            if self._untold[call] <= 0:
-                del self._untold[call]
+        self._note_told(batch)
         return batch
 
     @property
@@ -167,6 +167,12 @@ class UnkeptLines:
                 self._let_go(queue)
 
     # -- inside
+
+    def _note_told(self, batch: Batch) -> None:
+        self._untold.subtract(group.call for group in batch.lines)
+        for call in {group.call for group in batch.lines}:
+            if self._untold[call] <= 0:
+                del self._untold[call]
 
     def _take_turns(self) -> tuple[LogLines, ...]:
         """Some of each worker, beginning with the one that waited longest."""

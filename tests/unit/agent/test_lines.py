@@ -89,6 +89,21 @@ def test_a_link_that_is_lost_while_batches_are_repeated_begins_with_the_first_of
     assert texts([unkept.take() for _ in range(4)]) == ["0", "1", "2"]
 
 
+def test_what_turns_out_to_be_kept_is_not_told_again_and_nobody_waits_for_it():
+    unkept = UnkeptLines()
+    for number in range(3):
+        unkept.add([wrote(str(number), call=f"call-{number}")])
+        unkept.take()
+
+    unkept.rewind()
+    unkept.take()
+    unkept.acknowledge(3)
+
+    assert unkept.take() is None
+    assert unkept.is_empty
+    assert not any(unkept.waits_for(f"call-{number}") for number in range(3))
+
+
 def test_only_so_many_batches_are_on_their_way():
     unkept = UnkeptLines()
     for number in range(BATCHES_AHEAD + 1):
