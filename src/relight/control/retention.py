@@ -18,6 +18,7 @@ DAY_SECONDS = 86_400.0
 FIRST_SWEEP_SECONDS = 300.0
 SWEEP_SECONDS = 3600.0
 _AT_ONCE = 1000
+_CALLS_AT_ONCE = 100  # they are dropped on the loop's thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

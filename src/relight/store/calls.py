@@ -94,7 +94,7 @@ class CallTable:
 
         return self._database.write("end_queued", work)
 
-    def forget(self, before: float, limit: int = 1000) -> asyncio.Future[int]:
+    def forget(self, before: float, limit: int = 100) -> asyncio.Future[int]:
         """Drop up to `limit` of the calls that ended before a time; how many that were.
 
         Ask again until it is none: a longer write would keep every other one waiting.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relight.protocol.errors import Unavailable
+from relight.store.checkpoints import Checkpoints
 from relight.store.faults import Faults
 from relight.store.journal import Journal
 from relight.store.writer import Writer
@@ -28,7 +29,12 @@ class Database:
     def __init__(self, path: Path, *, schema: str, synchronous: str, faults: Faults, is_short: bool = False) -> None:
         connection = _connect(path, synchronous)
         _migrate(connection, schema, path)
-        self._writer: Journal | Writer = Journal(connection, faults) if is_short else Writer(connection, faults)
+        self._checkpoints = Checkpoints(_connect(path, synchronous)) if is_short else None
+        self._writer: Journal | Writer
+        if self._checkpoints is not None:
+            self._writer = Journal(connection, faults, on_commit=self._checkpoints.count)
+        else:
+            self._writer = Writer(connection, faults)
         self._on_close: list[Callable[[], None]] = []
         self._reader = _connect(path, synchronous)
         self._reader.execute("PRAGMA query_only = 1")
@@ -56,6 +62,8 @@ class Database:
         for act in self._on_close:
             act()
         await self._writer.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         self._reads.shutdown()
         self._reader.close()
 
@@ -67,7 +75,7 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA foreign_keys = 1")
     connection.execute("PRAGMA temp_store = MEMORY")  # else what undoes a statement is kept in files
     connection.execute("PRAGMA cache_size = -32768")  # KiB: a group of writes must fit, or its pages go out twice
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("PRAGMA wal_autocheckpoint = 16000")  # pages: 64 MiB, reached where `checkpoints` cannot keep up
     return connection
 
 

@@ -40,9 +40,12 @@ _NEWEST_WEIGHT = 0.2
 class Journal:
     """The writing end of one database."""
 
-    def __init__(self, connection: sqlite3.Connection, faults: Faults) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, faults: Faults, on_commit: Callable[[], None] = lambda: None
+    ) -> None:
         self._connection = connection
         self._faults = faults
+        self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self._waiting: deque[Write[object]] = deque()
@@ -151,6 +154,7 @@ class Journal:
     def _committed(self) -> None:
         group, self._committing = self._committing, []
         settle(group)
+        self._on_commit()
         if self._waiting:
             self._schedule()
         else:
