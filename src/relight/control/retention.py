@@ -63,7 +63,7 @@ class Retention:
 
     async def _drop_calls(self) -> int:
         before, dropped = self._days_ago(self._keeping.result_days), 0
-        while gone := await self._store.calls.forget(before, _AT_ONCE):
+        while gone := await self._store.calls.forget(before, _CALLS_AT_ONCE):
             dropped += gone
         return dropped
 
