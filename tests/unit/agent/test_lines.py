@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relight.agent import lines as bounds
 from relight.agent.lines import BATCH_LINES, BATCHES_AHEAD, PATIENCE_SECONDS, WORKER_BYTES, Batch, UnkeptLines
@@ -220,3 +222,48 @@ def test_a_worker_is_remembered_until_all_it_wrote_is_kept():
     take_all(unkept)
 
     assert (told, unkept.workers()) == ({"w1", "w2"}, set())
+
+
+class KeepingServer:
+    """Keeps each batch once, in order; says so when it is asked to."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.kept: list[tuple[str, str]] = []
+
+    def hear(self, batch: Batch | None) -> None:
+        if batch is None or batch.number <= self.last:
+            return
+        assert batch.number == self.last + 1, "a batch was left out"
+        self.last = batch.number
+        self.kept += [(group.worker, text) for group in batch.lines for text in group.texts]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["write a", "write b", "tell", "lose", "acknowledge", "cut"]), max_size=60))
+def test_whatever_is_lost_on_the_way_each_line_is_kept_once_and_in_order(steps: list[str]):
+    unkept, server = UnkeptLines(), KeepingServer()
+    written: list[tuple[str, str]] = []
+    for number, step in enumerate(steps):
+        if step.startswith("write"):
+            worker = step[-1]
+            written.append((worker, str(number)))
+            unkept.add([wrote(str(number), worker=worker, call=f"call-{number % 3}")])
+        elif step == "tell":
+            server.hear(unkept.take())
+        elif step == "acknowledge":
+            unkept.acknowledge(server.last)
+        else:
+            if step == "lose":  # told on a link that is gone: the server never heard it
+                unkept.take()
+            unkept.rewind()
+
+    unkept.rewind()
+    while (batch := unkept.take()) is not None or not unkept.is_empty:
+        server.hear(batch)
+        unkept.acknowledge(server.last)
+
+    for worker in "ab":
+        assert [text for who, text in server.kept if who == worker] == [text for who, text in written if who == worker]
+    assert not any(unkept.waits_for(f"call-{number}") for number in range(3))
+    assert not unkept.workers()
