@@ -56,6 +56,10 @@ def hide_own_frames_of_uncaught() -> None:
         sys.excepthook = _show
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _show_of_thread
+    if "IPython" in sys.modules:
+        from relight.sdk.notebooks import show_well  # elsewhere nobody needs it
+
+        show_well()
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
