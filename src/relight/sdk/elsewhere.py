@@ -22,6 +22,9 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options of functions and classes by Modal's names, and what they are here."""
 
+SO_ANYWAY = frozenset({"block_network", "include_source", "is_generator", "nonpreemptible"})
+"""Options that say what is so without them: no network, the folder's files are sent, what yields is a generator."""
+
 _UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "name"})
 """Options for which None means what it means to say nothing."""
 
@@ -42,16 +45,20 @@ _SANDBOX = "decorate a function: it runs in a sandbox of its own"
 _ADMIN = "use the command line: `relight --help`"
 
 ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
-    "block_network": ("a word of its own for this", "say network='none', the default, or network='host'"),
     "cloud": ("clouds to choose from", _OWN_NODES),
     "enable_memory_snapshot": ("snapshots of memory", "leave it away, and load in a method with @relight.enter()"),
     "ephemeral_disk": ("limits for disks", "leave it away"),
     "experimental_options": ("experiments", "leave it away"),
+    "i6pn": ("addresses for workers", "call functions from functions"),
     "max_inputs": ("workers that leave after some calls", "leave it away"),
     "network_file_systems": ("file systems to mount", _FILES),
-    "nonpreemptible": ("workers that are taken away", "leave it away"),
     "proxy": ("proxies", "say network='host' to use the network of the node"),
     "region": ("regions", _OWN_NODES),
+    "restrict_modal_access": (
+        "workers that may call nothing",
+        "leave it away: they may call functions of their environment",
+    ),
+    "routing_region": ("regions", _OWN_NODES),
     "schedule": ("schedules", _SCHEDULE),
     "secrets": ("secrets", "give variables with env={…}"),
     "single_use_containers": ("workers for one call only", "leave it away"),
@@ -130,7 +137,7 @@ def in_our_words(cannot: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options by relight's names.  Raises InvalidRequest, beginning with `cannot`, for one that is not here."""
     said: dict[str, Any] = {}
     for option, value in given.items():
-        if option in ABSENT_OPTIONS and not value:
+        if option in SO_ANYWAY or (option in ABSENT_OPTIONS and not value):
             continue  # an empty list of secrets asks for nothing
         if option in ABSENT_OPTIONS:
             thing, instead = ABSENT_OPTIONS[option]

@@ -10,7 +10,7 @@ import pytest
 
 import relight
 from relight.protocol import errors, manifest
-from relight.sdk.elsewhere import ABSENT_ERRORS, ABSENT_IMAGES, ABSENT_NAMES, ABSENT_OPTIONS, plain_retries
+from relight.sdk.elsewhere import ABSENT_ERRORS, ABSENT_IMAGES, ABSENT_NAMES, ABSENT_OPTIONS, SO_ANYWAY, plain_retries
 from relight.sdk.options import FunctionOptions, Place, call_options, check_options, spec_of
 
 HERE = Place(name="f", module="m", qualname="f", is_class=False, methods=())
@@ -57,6 +57,11 @@ def test_an_option_that_is_not_there_is_refused_unless_it_asks_for_nothing(optio
     assert all(spec(**{option: value}) == spec() for value in nothing)
     with pytest.raises(relight.InvalidRequest, match=rf"^cannot decorate f: {option}='x' asks for .*, which .*; \w"):
         spec(**{option: "x"})
+
+
+def test_an_option_that_says_what_is_so_anyway_changes_nothing() -> None:
+    assert spec(**dict.fromkeys(SO_ANYWAY, True)) == spec()
+    assert spec().network == "none"
 
 
 def test_retries_by_either_words_are_the_same() -> None:
