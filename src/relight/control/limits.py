@@ -22,6 +22,7 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         ("grace", function.grace_seconds, 0, 86400),
         ("min_workers", scaling.min_workers, 0, 10_000),
         ("max_workers", scaling.max_workers, 1, 10_000),
+        ("buffer_workers", scaling.buffer_workers, 0, 10_000),
         ("scaledown_window", scaling.scaledown_window_seconds, 0, 30 * 86400),
         ("retries", function.retries.count, 0, 100),
     )

@@ -526,10 +526,13 @@ class Scheduler:
         scaling = function.spec.function.scaling
         if function.floor() != scaling.min_workers:
             scaling = replace(scaling, min_workers=function.floor())
-        wanted = wanted_workers(function.load(now), scaling)
+        load = function.load(now)
+        wanted = wanted_workers(load, scaling)
         function.no_place = None
         for _ in range(wanted - len(function.workers)):
             rooms = [node.room() for node in self._nodes.values() if node.is_connected]
+                if len(function.workers) >= wanted_workers(load, replace(scaling, buffer_workers=0)):
+                    return  # only the buffer is missing: it takes what is free, and no more
             where = place(function.spec.function.resources, rooms)
             if isinstance(where, NoPlace):
                 function.no_place = where

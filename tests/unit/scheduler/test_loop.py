@@ -299,6 +299,23 @@ def test_an_idle_worker_of_another_function_makes_room() -> None:
     assert len(world.started()) == 1
 
 
+def test_a_buffer_is_started_with_the_first_call_and_takes_only_what_is_free() -> None:
+    world = World(resources=Resources(cpu=1))
+    world.node()
+    world.submit("a")
+    world.ready()
+    world.end(world.runs()[0])
+    other = world.function("g", resources=Resources(cpu=0.5), scaling=Scaling(buffer_workers=3))
+    world.submit("b", key=other)
+
+    reason = world.scheduler.why_waiting("b", other)
+    sent = world.flush()
+
+    assert [len(orders.start) for orders in sent] == [2]
+    assert [stop.worker for orders in sent for stop in orders.stop] == []
+    assert reason.startswith("starting:")
+
+
 def test_starts_that_fail_are_tried_again_later_and_fail_the_calls_in_the_end() -> None:
     world = World(scaling=Scaling(max_workers=1))
     world.node()
