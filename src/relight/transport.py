@@ -135,6 +135,11 @@ class Connection(asyncio.Protocol):
         self._mux.send_message(message)
         self._flush_soon()
 
+    def flush(self) -> None:
+        """Send what there is now, for who knows that nothing more comes in this turn of the loop."""
+        if not self._is_paused:
+            self._flush()
+
     def open(self, service: str, detail: str) -> Stream:
         """Open a stream to the other end's `service`."""
         if self.closed.done():

@@ -169,6 +169,7 @@ class Link:
         # carry.  Changes, and ends of calls that wrote nothing, go in any case; there are as many as there were orders.
         while (report := self._outbox.take(with_lines=not connection.is_behind)) is not None:
             connection.send(pack(report))
+        connection.flush()
         if self._outbox.has_lines:
             self._is_flushing = True
             self._loop.call_later(_CONGESTED_SECONDS, self._flush)

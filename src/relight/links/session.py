@@ -104,3 +104,4 @@ class Session:
 
     def _send(self, orders: Orders) -> None:
         self._connection.send(pack(orders))
+        self._connection.flush()  # they are all that this turn of the loop has decided
