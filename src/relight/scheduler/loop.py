@@ -531,10 +531,10 @@ class Scheduler:
         function.no_place = None
         for _ in range(wanted - len(function.workers)):
             rooms = [node.room() for node in self._nodes.values() if node.is_connected]
-                if len(function.workers) >= wanted_workers(load, replace(scaling, buffer_workers=0)):
-                    return  # only the buffer is missing: it takes what is free, and no more
             where = place(function.spec.function.resources, rooms)
             if isinstance(where, NoPlace):
+                if len(function.workers) >= wanted_workers(load, replace(scaling, buffer_workers=0)):
+                    return  # only the buffer is missing: it takes what is free, and no more
                 function.no_place = where
                 self._make_room(function, where)
                 return
