@@ -150,16 +150,14 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'relight' has no attribute {name!r}")
     from importlib import import_module
 
+    import_module("relight.sdk.frames").hide_own_frames_of_uncaught()  # from here on errors of ours may come
     if name not in __all__:
         import_module("relight.sdk.elsewhere").refuse_name(name)
         raise AttributeError(f"module 'relight' has no attribute {name!r}")
     if name == "exception":
         return import_module("relight.exception")
     name = _OTHER_NAMES.get(name, name)
-    home = _HOMES.get(name, "relight.protocol.errors")
-    if home.startswith("relight.sdk."):  # from here on errors of ours may come
-        import_module("relight.sdk.frames").hide_own_frames_of_uncaught()
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "relight.protocol.errors")), name)
 
 
 def __dir__() -> list[str]:

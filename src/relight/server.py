@@ -78,9 +78,7 @@ async def serve(
     settings: Settings, *, embedded: Embedded | None = None, on_ready: Callable[[Address], None] = lambda _: None
 ) -> None:
     """As `run_server`, in a loop that runs already."""
-    run_folder = settings.data_dir / "run"
-    run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    run_folder.chmod(0o700)
+    run_folder = _run_folder(settings.data_dir)
     with _locked(run_folder / "server.lock"):
         token = _own_token(settings.data_dir / "token")
         store = await open_store(settings.data_dir, Faults(settings.fault_points))
@@ -213,8 +211,21 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         raise InvalidRequest(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno and error.errno > 0 else error}; choose another with --host and --port"
         ) from error
+
+
+def _run_folder(data: Path) -> Path:
+    """The folder of what belongs to a server that runs.  Raises InvalidRequest where nothing can be written."""
+    folder = data / "run"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot keep anything in {data}: {error.strerror or error}; choose another folder with --data-dir"
+        ) from error
+    return folder
 
 
 def _fresh(path: Path) -> str:

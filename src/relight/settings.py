@@ -192,7 +192,7 @@ def _read(name: str, raw: object, source: str) -> Value:
     try:
         value = _READERS[kind](raw)
     except ValueError as error:
-        raise InvalidRequest(f"cannot set {name}={raw!r} from {source}: {error}") from error
+        raise InvalidRequest(f"cannot set {name}={raw!r} from {source}: {error}; correct it") from error
     _check_range(name, value, source)
     return value
 
@@ -200,9 +200,9 @@ def _read(name: str, raw: object, source: str) -> Value:
 def _check_range(name: str, value: Value, source: str) -> None:
     rule = rules()[name]
     if rule.between is not None and not rule.between[0] <= float(str(value)) <= rule.between[1]:
-        raise InvalidRequest(f"cannot set {name}={value} from {source}: it must be {rule.range}")
+        raise InvalidRequest(f"cannot set {name}={value} from {source}: it must be {rule.range}; choose such a value")
     if rule.one_of and value not in rule.one_of:
-        raise InvalidRequest(f"cannot set {name}={value!r} from {source}: it must be one of {rule.range}")
+        raise InvalidRequest(f"cannot set {name}={value!r} from {source}: it must be one of {rule.range}; choose one")
 
 
 def _text(raw: object) -> str:

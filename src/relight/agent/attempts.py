@@ -110,8 +110,21 @@ def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool)
         how = "its worker was killed" if attempt.has_outlived_grace else f"its worker ended ({ending.reason})"
         return _end(attempt, attempt.interrupted, failure=failure_of(_error_of(attempt.interrupted, how)))
     words = f"; its last words: {ending.last_lines[-1][:200]}" if ending.last_lines else ""
-    error = WorkerLost(f"cannot finish the call: its worker {attempt.order.worker} ended ({ending.reason}){words}")
+    how, advice = in_words(ending)
+    error = WorkerLost(f"cannot finish the call: its worker {attempt.order.worker} {how}{words}; {advice}")
     return _end(attempt, CallEvent.LEASE_LOST, failure=failure_of(error), is_charged=is_own_fault)
+
+
+def in_words(ending: WorkerExit) -> tuple[str, str]:
+    """How a worker ended, and what to do about it, for people."""
+    kind, _, detail = ending.reason.partition(":")
+    if kind == "out_of_memory":
+        return "ran out of memory (out_of_memory)", "raise memory=, or use less"
+    if kind == "signal":
+        return f"was killed by {detail}", "look at its logs"
+    if kind == "exited":
+        return f"exited with code {detail}", "let the function return instead, and look at its logs"
+    return f"ended ({ending.reason})", "look at its logs"
 
 
 def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:
@@ -161,7 +174,7 @@ def _error_of(outcome: CallEvent, how: str) -> RelightError:
     if outcome is CallEvent.TIMED_OUT:
         return FunctionTimeout(f"cannot finish the call: its time was over, and {how}; raise timeout= if it needs more")
     if outcome is CallEvent.CANCELLED:
-        return CallCancelled(f"cannot finish the call: it was cancelled, and {how}")
+        return CallCancelled(f"cannot finish the call: it was cancelled, and {how}; call again to have a result")
     return RelightError(f"cannot finish the call: it ended as {outcome.value}, and its worker did not say why")
 
 

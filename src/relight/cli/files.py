@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,7 +98,9 @@ def find(module: ModuleType, name: str) -> Target:
     if name:
         if name in targets:
             return targets[name]
-        raise NotFound(f"cannot find {name!r} in {module.__file__}: it has {_list(targets)}")
+        near = get_close_matches(name, targets, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "choose one of these"
+        raise NotFound(f"cannot find {name!r} in {module.__file__}: it has {_list(targets)}; {hint}")
     for is_local in (True, False):
         among = [target for target in targets.values() if target.is_local == is_local]
         if len(among) == 1:
@@ -112,7 +115,9 @@ def apps_of(module: ModuleType) -> list[App]:
     """The apps of a module, each once."""
     found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
     if not found:
-        raise NotFound(f"cannot find an app in {module.__file__}: write `app = relight.App()` at its top")
+        raise NotFound(
+            f"cannot find an app in {module.__file__}: there is none; write `app = relight.App()` at its top"
+        )
     return list(found.values())
 
 

@@ -17,7 +17,7 @@ from itertools import compress
 from relight.clock import Clock
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
-from relight.control.ends import Ending, judge
+from relight.control.ends import CANCELLED, Ending, judge
 from relight.control.families import Awaited, Families
 from relight.control.newness import Newness
 from relight.control.streams import Streams
@@ -155,7 +155,7 @@ class Calls:
         found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function, view.binding))
         if isinstance(found, WaitingCall):
             await self._end_queued(
-                [found], CallEvent.CANCELLED, Failure(code="cancelled", message="the call was cancelled")
+                [found], CallEvent.CANCELLED, CANCELLED
             )
         return await self._find(workspace, call_id)
 
@@ -168,7 +168,7 @@ class Calls:
         places = ((call, FunctionKey(call.version, call.function, call.binding)) for call in calls)
         found = [self._scheduler.cancel(call.id, key) for call, key in places]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
-        failure = Failure(code="cancelled", message="the call was cancelled")
+        failure = CANCELLED
         await self._end_queued(waiting, CallEvent.CANCELLED, failure)
         return sum(one is not None for one in found)
 
@@ -428,11 +428,10 @@ class Calls:
             at=self._clock.now() - held_seconds,
         )
 
-    def expired(self, calls: Sequence[WaitingCall]) -> None:
+    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited longer than `queue_timeout`."""
-        failure = Failure(
-            code="expired", message="the call did not start within its queue_timeout; raise it or add workers"
-        )
+        message = f"cannot start the call: it waited longer than its queue_timeout, last for {why}; raise queue_timeout="
+        failure = Failure(code="expired", message=message)
         self._run(self._end_queued(calls, CallEvent.EXPIRED, failure))
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:

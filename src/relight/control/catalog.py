@@ -80,7 +80,7 @@ def check_method(function: FunctionSpec, method: str) -> None:
         raise InvalidRequest(f"cannot call {function.name!r}: it is a class; call one of its methods: {_list(names)}")
     if not function.is_class:
         raise InvalidRequest(
-            f"cannot call {function.name}.{method}: {function.name!r} is a function, it has no methods"
+            f"cannot call {function.name}.{method}: {function.name!r} is a function and has no methods; leave .{method} out"
         )
     raise NotFound(
         f"cannot find method {method!r} of {function.name!r}: it has {_list(names)}{_nearest(method, names)}"
@@ -140,7 +140,7 @@ class Catalog:
         views = await self._store.versions.list(workspace)
         places = sorted({view.environment for view in views if view.app == app})
         if places:
-            return f"cannot find app {app!r} in environment {environment!r}: it is deployed to {_list(places)}"
+            return f"cannot find app {app!r} in environment {environment!r}: it is deployed to {_list(places)}; name one of these"
         names = sorted({view.app for view in views if not view.environment.startswith("run-")})
         if not names:
             return f"cannot find app {app!r}: nothing is deployed; deploy it with `relight deploy FILE`"

@@ -18,6 +18,10 @@ LOST_RETRIES = 3
 """How often a call is tried again when its worker, not its code, was at fault."""
 
 
+CANCELLED = Failure(code="cancelled", message="cannot finish the call: it was cancelled; call again to have a result")
+"""Why a call that somebody cancelled has no result."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """One attempt's end.  `attempt` counts from 1, the one that ended included; `delivered` items are with a reader."""
@@ -41,14 +45,14 @@ class Verdict:
 def judge(ending: Ending, retries: Retries) -> Verdict:
     """What becomes of a call whose attempt ended so."""
     if ending.is_cancelled and ending.event in (CallEvent.LEASE_LOST, CallEvent.FAILED):
-        return Verdict(event=CallEvent.CANCELLED, failure=_cancelled())
+        return Verdict(event=CallEvent.CANCELLED, failure=CANCELLED)
     if ending.event is CallEvent.LEASE_LOST:
         return _judge_lost(ending, retries)
     if ending.event is CallEvent.FAILED and ending.attempt <= retries.count:
         delay = retries.delay_before(ending.attempt)
         return Verdict(event=CallEvent.RETRIED, failure=ending.failure, delay_seconds=delay)
     if ending.event is CallEvent.CANCELLED and ending.failure is None:
-        return Verdict(event=CallEvent.CANCELLED, failure=_cancelled())
+        return Verdict(event=CallEvent.CANCELLED, failure=CANCELLED)
     return Verdict(event=ending.event, failure=ending.failure)
 
 
@@ -62,9 +66,8 @@ def _judge_lost(ending: Ending, retries: Retries) -> Verdict:
         return Verdict(event=CallEvent.FAILED, failure=Failure(code="worker_lost", message=message))
     if ending.attempt <= max(LOST_RETRIES, retries.count):
         return Verdict(event=CallEvent.LEASE_LOST, failure=ending.failure)
-    message = f"cannot finish the call: it was tried {ending.attempt} times and its worker was lost each time; the last: {why}"
+    message = (
+        f"cannot finish the call: it was tried {ending.attempt} times and its worker was lost each time: "
+        f"{why.removeprefix('cannot finish the call: ')}"
+    )
     return Verdict(event=CallEvent.FAILED, failure=Failure(code="worker_lost", message=message))
-
-
-def _cancelled() -> Failure:
-    return Failure(code="cancelled", message="the call was cancelled")

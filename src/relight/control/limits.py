@@ -28,8 +28,14 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
     )
     for name, value, least, most in ranges:
         if value is not None and not least <= value <= most:
-            raise InvalidRequest(f"{doing}: {name}={value:g} is not between {least:g} and {most:g}")
+            raise InvalidRequest(
+                f"{doing}: {name}={value:.12g} is not between {least:.12g} and {most:.12g}; choose such a value"
+            )
     if scaling.max_workers is not None and scaling.max_workers < scaling.min_workers:
-        raise InvalidRequest(f"{doing}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}")
+        raise InvalidRequest(
+            f"{doing}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}; raise it"
+        )
     if function.network not in _NETWORKS:
-        raise InvalidRequest(f"{doing}: network={function.network!r} is none of {', '.join(map(repr, _NETWORKS))}")
+        raise InvalidRequest(
+            f"{doing}: network={function.network!r} is not known; use one of {', '.join(map(repr, _NETWORKS))}"
+        )

@@ -135,9 +135,9 @@ class Nodes:
         """Calls lost their worker."""
         self._calls.lost(leases, why)
 
-    def expired(self, calls: Sequence[WaitingCall]) -> None:
+    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited too long."""
-        self._calls.expired(calls)
+        self._calls.expired(calls, why)
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """Calls wait for workers that do not start."""

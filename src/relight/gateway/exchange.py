@@ -194,7 +194,9 @@ class Ask:
         try:
             said: Json = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequest(f"cannot read the body as JSON: {error}") from error
+            raise InvalidRequest(
+                f"cannot read the body as JSON: {error}; send JSON, with Content-Type: application/json"
+            ) from error
         return body, said
 
     async def body(self, limit: int) -> bytes:

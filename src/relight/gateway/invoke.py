@@ -83,7 +83,8 @@ def arguments(body: bytes, said: object) -> bytes:
     if not body:
         return b'{"args":[],"kwargs":{}}'
     raise InvalidRequest(
-        f"cannot call with a body of {str(said)[:40]}: send an object (keyword arguments) or an array (positional ones)"
+        f"cannot call with a body of {str(said)[:40]}: it holds no arguments; "
+        "send an object (keyword arguments) or an array (positional ones)"
     )
 
 

@@ -29,7 +29,7 @@ class HttpProblem(Exception):
     @classmethod
     def bad_method(cls, method: str, path: str, allowed: str) -> HttpProblem:
         """The path is there, but not for this method."""
-        error = InvalidRequest(f"cannot {method} {path}: this path takes {allowed}")
+        error = InvalidRequest(f"cannot {method} {path}: this path takes {allowed}; use one of these")
         return cls(405, error, (("allow", allowed),))
 
 

@@ -55,10 +55,14 @@ class Kinds:
             name, fields, lengths = _load(str(data[4:end], "utf-8"))[0]
             kind = self._kinds.get(name)
             if kind is None:
-                raise ProtocolError(f"cannot read a message of kind {str(name)[:40]!r}: this end does not know it")
+                raise ProtocolError(
+                    f"cannot read a message of kind {str(name)[:40]!r}: this end does not know it; use the same version of relight on both"
+                )
             return _decoder(kind)(fields, _cut(data, end, lengths))
         except (struct.error, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise ProtocolError(f"cannot read a message of {len(data)} bytes: {error}") from error
+            raise ProtocolError(
+                f"cannot read a message of {len(data)} bytes: it is malformed ({error}); send JSON, or use the SDK"
+            ) from error
 
 
 def unpack(data: bytes, kind: type[M]) -> M:

@@ -178,8 +178,8 @@ def _pickle(value: object) -> tuple[bytes, str]:
     try:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything; cloudpickle may still do better
-        return _pickle_by_value(value), PYTHON
-    if _MAIN in data and not main_is_importable():
+        data = b""
+    if not data or (_MAIN in data and not main_is_importable()):
         return _pickle_by_value(value), PYTHON
     return data, ""
 

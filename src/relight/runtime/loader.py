@@ -87,10 +87,18 @@ def load_failure(order: Load, error: BaseException) -> Failure:
     """Why it could not be loaded, for the user to read."""
     return Failure(
         code="start_failed",
-        message=f"cannot load {f'{order.module}.' * bool(order.module)}{order.qualname}: {summarize(error)}",
+        message=f"cannot load {f'{order.module}.' * bool(order.module)}{order.qualname}: {summarize(error)}; {_advice(error)}",
         type_name=type(error).__qualname__,
         traceback=describe(error),
     )
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, AttributeError) and isinstance(error.__cause__, AttributeError):
+        return "move it there"  # of _find
+    if isinstance(error, ModuleNotFoundError):
+        return f"install {error.name} for {sys.executable}, or import it where it is not needed here"
+    return "correct what its traceback shows"
 
 
 def _target(order: Load) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from pathlib import Path
 
@@ -33,11 +34,23 @@ def _prune(told: traceback.TracebackException, seen: set[int]) -> None:
     if id(told) in seen:
         return
     seen.add(id(told))
-    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if not _is_ours(frame.filename)])
+    told.stack = traceback.StackSummary.from_list(_users(told.stack))
     # Groups (`exceptions`) came with Python 3.11.
     for below in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
         if below is not None:
             _prune(below, seen)
+
+
+def _users(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Without ours, and without the wrapper of a context manager of ours."""
+    kept: list[traceback.FrameSummary] = []
+    for frame in frames:
+        if not _is_ours(frame.filename):
+            kept.append(frame)
+            continue
+        while kept and kept[-1].filename == contextlib.__file__:
+            kept.pop()
+    return kept
 
 
 def _is_ours(file: str) -> bool:

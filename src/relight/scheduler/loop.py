@@ -51,8 +51,8 @@ class Listener(Protocol):
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """These calls have no worker any more."""
 
-    def expired(self, calls: Sequence[WaitingCall]) -> None:
-        """These calls waited longer than they may."""
+    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
+        """These calls waited longer than they may, for this reason."""
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """These calls wait for workers that cannot be started."""
@@ -388,9 +388,7 @@ class Scheduler:
         function.last_failure = change.failure or Failure(
             code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
         )
-        was_killed = change.exit is not None and (
-            change.exit.signal is not None or change.exit.reason == "out_of_memory"
-        )
+        was_killed = change.exit is not None and change.exit.reason.startswith(("signal:", "out_of_memory", "killed:"))
         if function.failures >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
             self._listener.cannot_start(function.queue.take_all(), function.last_failure)
 
@@ -429,7 +427,7 @@ class Scheduler:
         for function in list(self._functions.values()):
             late = function.queue.take_expired(now)
             if late:
-                self._listener.expired(late)
+                self._listener.expired(late, self._why_no_worker(function, now))
             self._pump(function)
             self._stop_idle(function, now)
         for key in [

@@ -61,7 +61,9 @@ class App:
         self._source = bundle.source_of(str(where.get("__name__", "")), where.get("__file__"))
         self.name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.title_of(self._source, where)).strip("-._")
         if not _NAME.fullmatch(self.name):
-            raise InvalidRequest(f"cannot name an app {self.name!r}: use up to 64 letters, digits, '.', '_' and '-'")
+            raise InvalidRequest(
+                f"cannot name an app {self.name!r}: it is part of URLs; use up to 64 letters, digits, '.', '_' and '-'"
+            )
         self._include = tuple(include)
         self.image = image or Image.host()
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
@@ -137,8 +139,10 @@ class App:
         """Make `raw` one of this app's functions.  Raises InvalidRequest when it cannot be."""
         if not inspect.isfunction(raw):
             raise InvalidRequest(
-                f"cannot decorate {raw!r}: it is not a plain function; put @app.function() above `def`"
+                f"cannot decorate {_named(raw)}: it is not a plain function; put @app.function() above `def`, "
+                "and @app.cls() above `class`"
             )
+        function.refuse_method(raw)
         name = self._take_name(raw, given)
 
         def place() -> Place:
@@ -159,7 +163,9 @@ class App:
 
     def _add_class(self, kind: C, given: FunctionOptions) -> C:
         if not inspect.isclass(kind):
-            raise InvalidRequest(f"cannot decorate {kind!r}: it is not a class; use @app.function() for functions")
+            raise InvalidRequest(
+                f"cannot decorate {_named(kind)}: it is not a class; use @app.function() for functions"
+            )
         classes.methods_of(kind)
         parameters = prepare(kind)
         name = self._take_name(kind, given)
@@ -187,7 +193,9 @@ class App:
             function.refuse_local(thing.__name__, thing.__qualname__)
         name = given.get("name") or thing.__name__
         if not _NAME.fullmatch(name) or "." in name:
-            raise InvalidRequest(f"cannot name a function {name!r}: use up to 64 letters, digits, '_' and '-'")
+            raise InvalidRequest(
+                f"cannot name a function {name!r}: it is part of URLs; use up to 64 letters, digits, '_' and '-'"
+            )
         if name in self._places and _module_of(thing):  # a cell that runs again says anew what it says
             there = self._places[name][0]()
             if (there.module, there.qualname) != (_module_of(thing), thing.__qualname__):
@@ -364,7 +372,7 @@ class App:
         if inside.is_loading:
             raise LoadingStopped
         if inside.is_worker:
-            raise InvalidRequest(f"cannot run or deploy {self.name} from inside a worker: do it from your own machine")
+            raise InvalidRequest(f"cannot run or deploy {self.name}: this is a worker; do it from your own machine")
 
     def __repr__(self) -> str:
         return f"<relight app {self.name}: {', '.join(self._places) or 'empty'}>"
@@ -388,6 +396,10 @@ class _FunctionDecorator:
     def __call__(self, raw: Callable[..., Any], /) -> Any:
         """Make it one of the app's."""
         return self._app.add_function(raw, self._given)
+
+
+def _named(thing: object) -> str:
+    return str(getattr(thing, "__qualname__", None) or repr(thing))
 
 
 def _module_of(thing: Callable[..., Any] | type) -> str:

@@ -25,7 +25,7 @@ from relight.sdk.embedded import Embedded, start
 from relight.sdk.frames import is_told
 from relight.sdk.http import Address, BadAnswer, Http, Unreachable, address_of
 from relight.sdk.requests import Reply, Request
-from relight.sdk.steps import NO_REPLY, Pause, Server, Step, Steps, after
+from relight.sdk.steps import NO_REPLY, Contact, Pause, Server, Step, Steps, after
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -75,7 +75,10 @@ class Connection:
         self._open_line = open_line
         self.address = address
         self.embedded = embedded
-        self.server = Server(where=str(address), clock=clock or SystemClock(), check=self._check)
+        is_local = bool(address.path)  # found by its socket, or started here
+        self.server = Server(
+            where=str(address), clock=clock or SystemClock(), check=self._check, contact=Contact(is_made=is_local)
+        )
         self._pause = pause
         self._local = threading.local()
         self._pools: dict[AbstractEventLoop, Pool] = {}

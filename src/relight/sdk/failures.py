@@ -20,6 +20,8 @@ from relight.protocol.payload import Payload
 from relight.protocol.values import load_exception, load_result
 from relight.sdk.frames import RemoteTraceback
 
+_WHY_NOT_SENT = dict.fromkeys(("SystemExit", "KeyboardInterrupt", "GeneratorExit"), "it would end this process too")
+
 
 def outcome_of(view: CallView, payload: Payload | None, aliases: Mapping[str, str]) -> Any:
     """What an ended call returned; raises what it raised.  `payload` is its result with its bytes."""
@@ -35,7 +37,7 @@ def exception_of(view: CallView, aliases: Mapping[str, str]) -> Exception:
         return _bare(view)
     error: Exception
     if failure.exception is None and failure.code == "function_failed":
-        error = RemoteError(f"{failure.type_name or 'the function failed'}: {failure.message}")
+        error = RemoteError(_not_raised(failure, _WHY_NOT_SENT.get(failure.type_name, "it cannot be pickled")))
     elif failure.exception is None:
         error = error_of(failure)
     else:
@@ -48,8 +50,16 @@ def exception_of(view: CallView, aliases: Mapping[str, str]) -> Exception:
 def _rebuilt(failure: Failure, exception: Payload, aliases: Mapping[str, str]) -> Exception:
     try:
         return load_exception(exception, aliases)
-    except ValueNotPortable:
-        return RemoteError(f"the function raised {failure.message} ({failure.type_name}, which cannot be rebuilt here)")
+    except ValueNotPortable as error:
+        why = str(error.__cause__) if error.__cause__ is not None else str(error)
+        return RemoteError(_not_raised(failure, f"it cannot be rebuilt here: {why}"))
+
+
+def _not_raised(failure: Failure, why: str) -> str:
+    return (
+        f"cannot raise {failure.type_name or 'what the function raised'}: {why}; "
+        f"catch relight.RemoteError, or raise another; what it said: {failure.message}"
+    )
 
 
 def _bare(view: CallView) -> RelightError:
@@ -59,5 +69,5 @@ def _bare(view: CallView) -> RelightError:
         CallState.EXPIRED: CallExpired,
     }
     return kinds.get(view.state, RemoteError)(
-        f"cannot give the result of {view.id}: it {view.state.value.replace('_', ' ')}"
+        f"cannot give the result of {view.id}: it {view.state.value.replace('_', ' ')}; call again to have one"
     )

@@ -21,6 +21,7 @@ from relight.protocol.errors import RelightError
 _OWN = str(Path(__file__).parents[1]) + os.sep
 _STANDARD = str(Path(os.__file__).parent) + os.sep
 _WRAPPER = contextlib.__file__
+_OUR_WORDS = ("cannot ", "module 'relight' has no attribute ")
 
 
 class RemoteTraceback(Exception):
@@ -40,7 +41,7 @@ RemoteTraceback.__module__ = "relight"  # how it is shown; to be caught is not i
 def is_told(error: BaseException) -> bool:
     """Whether it was raised on purpose: by relight, in its words, or by the function, elsewhere."""
     said = error.args[0] if error.args else ""
-    is_ours = isinstance(error, RelightError) or (isinstance(said, str) and said.startswith("cannot "))
+    is_ours = isinstance(error, RelightError) or (isinstance(said, str) and said.startswith(_OUR_WORDS))
     return is_ours or isinstance(error.__cause__, RemoteTraceback)
 
 

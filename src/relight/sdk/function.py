@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from collections.abc import Mapping as Keywords
 from dataclasses import replace
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 from relight.protocol.codec import from_plain
@@ -353,10 +354,25 @@ class DeployedApp:
 
 def refuse_local(name: str, qualname: str) -> None:
     """Raises InvalidRequest when `qualname` is inside a function, where no worker finds it."""
+    if qualname.endswith("<lambda>"):
+        raise InvalidRequest(
+            "cannot decorate a lambda: workers find functions by name, and it has none; "
+            "write it with `def`, or say serialized=True to send it along"
+        )
     if "<" in qualname:
         raise InvalidRequest(
             f"cannot decorate {name}: it is inside {qualname.split('.<')[0]}, where workers cannot find it; "
             "move it to the top of its module, or say serialized=True to send it along"
+        )
+
+
+def refuse_method(raw: FunctionType) -> None:
+    """Raises InvalidRequest for a function in a class that takes its object: no worker would have one."""
+    code = raw.__code__
+    if code.co_argcount and code.co_varnames[0] == "self" and "." in raw.__qualname__.rpartition("<locals>.")[2]:
+        raise InvalidRequest(
+            f"cannot decorate {raw.__qualname__}: it is a method; decorate it with @relight.method(), "
+            "and its class with @app.cls()"
         )
 
 

@@ -155,7 +155,7 @@ def _said(kind: type, described: ClassParameter, value: object) -> Json:
         return to_json(described.type, value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
-            f"cannot make a {kind.__qualname__}: its parameter {described.name!r} is of type {described.type}: {error}"
+            f"cannot make a {kind.__qualname__}: its parameter {described.name!r} is of type {described.type}: {error}; pass one"
         ) from None
 
 

@@ -191,7 +191,8 @@ def error_from(reply: Reply) -> RelightError:
         faults = problem.get("errors", ())
     except (ValueError, KeyError, TypeError, AttributeError):
         text = reply.body[:200].decode(errors="replace")
-        code, detail = "", f"cannot do it: the server answered {reply.status} {text}".rstrip()
+        said = f"the server answered {reply.status} {text}".rstrip()
+        code, detail = "", f"cannot do it: {said}, which is no answer of relight's; check RELIGHT_URL, or the profile"
     error = ERRORS.get(str(code))
     if error is InvalidInput and isinstance(faults, list):
         return InvalidInput(str(detail), tuple(from_plain(one, InputFault) for one in faults))

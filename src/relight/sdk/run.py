@@ -78,7 +78,7 @@ class Output:
 def write(record: LogRecord) -> None:
     """Write one line where its source belongs."""
     stream = sys.stdout if record.source == "stdout" else sys.stderr
-    stream.write(record.text + "\n")
+    stream.write(f"relight: {record.text}\n" if record.source == "system" else record.text + "\n")
     stream.flush()
 
 

@@ -9,7 +9,7 @@ caller's event loop.  An exchange that fails is thrown into the generator as `Un
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -24,6 +24,9 @@ from relight.sdk.requests import Reply, Request
 
 PATIENCE_SECONDS = 30.0
 """How long a server may be away before a request is given up."""
+
+FIRST_PATIENCE_SECONDS = 3.0
+"""The same for one that was never heard: its URL may be wrong."""
 
 LAST_PATIENCE_SECONDS = 2.0
 """The same for the cancel that somebody sends who is about to leave."""
@@ -53,6 +56,13 @@ NO_REPLY = Reply(status=0)
 """What is sent back for a `Pause`."""
 
 
+@dataclass(slots=True)
+class Contact:
+    """Whether a server was heard."""
+
+    is_made: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """One server, as far as it can be known without speaking to it.
@@ -63,6 +73,7 @@ class Server:
     where: str
     clock: Clock
     check: Callable[[], None]
+    contact: Contact = field(default_factory=lambda: Contact(is_made=True))
 
     def ask(
         self, request: Request, again: Callable[[], Request] | None = None, patience: float = PATIENCE_SECONDS
@@ -76,6 +87,7 @@ class Server:
         while True:
             try:
                 reply = yield request
+                self.contact.is_made = True
                 if reply.status != 503:
                     return reply
                 why = str(requests.error_from(reply))
@@ -86,9 +98,10 @@ class Server:
                 began = now
                 request = again() if again is not None else request
             self.check()
-            if now - began > patience:
+            limit = patience if self.contact.is_made else min(patience, FIRST_PATIENCE_SECONDS)
+            if now - began > limit:
                 raise Unavailable(
-                    f"cannot reach the server at {self.where} for {patience:g} s: {why}; start it with `relight up`"
+                    f"cannot reach the server at {self.where} for {limit:g} s: {why}; start it with `relight up`"
                 )
             yield Pause(_DELAYS[min(tries, len(_DELAYS) - 1)])
             tries += 1

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 from relight.protocol.api import ReadItems
-from relight.protocol.calls import CallRequest, CallState
+from relight.protocol.calls import CallRequest
+from relight.protocol.errors import InvalidRequest
 from relight.protocol.payload import Payload
 from relight.sdk.session import FIRST_WAIT_SECONDS, Session, Waiting, name_of
 from relight.sdk.steps import Steps
@@ -57,8 +58,13 @@ class Reading:
             self._wait_seconds = FIRST_WAIT_SECONDS
         elif answer.call.state.is_final:
             self.is_over = True
-            if answer.call.state is not CallState.SUCCEEDED:
-                yield from self.session.outcome(answer.call)
+            value = yield from self.session.outcome(answer.call)
+            if value is not None and not self._taken:
+                name = name_of(self._request)
+                raise InvalidRequest(
+                    f"cannot iterate over {name}: it returned a {type(value).__qualname__}, and yields nothing; "
+                    f"call {name}.remote(…)"
+                )
         else:
             self._waiting.tell(answer.call.pending_reason)
             self._wait_seconds = min(self._wait_seconds * 2, _LONGEST_WAIT_SECONDS)

@@ -256,15 +256,15 @@ async def test_a_function_that_calls_itself_cancelled_has_failed(bench):
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("how", "reason", "words"),
     [
-        (SandboxExit(code=3), "exited:3"),
-        (SandboxExit(code=0), "exited:0"),
-        (SandboxExit(signal=signal.SIGKILL), "signal:SIGKILL"),
-        (SandboxExit(signal=signal.SIGKILL, out_of_memory=True, peak_memory_bytes=7), "out_of_memory"),
+        (SandboxExit(code=3), "exited:3", "exited with code 3"),
+        (SandboxExit(code=0), "exited:0", "exited with code 0"),
+        (SandboxExit(signal=signal.SIGKILL), "signal:SIGKILL", "was killed by SIGKILL; look at its logs"),
+        (SandboxExit(signal=9, out_of_memory=True, peak_memory_bytes=7), "out_of_memory", "raise memory=, or use less"),
     ],
 )
-async def test_a_call_whose_worker_dies_is_lost_and_charged(bench, how, reason):
+async def test_a_call_whose_worker_dies_is_lost_and_charged(bench, how, reason, words):
     _, sandbox = await bench.running()
 
     sandbox.end(how)
@@ -272,7 +272,7 @@ async def test_a_call_whose_worker_dies_is_lost_and_charged(bench, how, reason):
 
     (end,) = bench.ends
     assert (end.outcome, end.is_charged, end.failure.code) == (CallEvent.LEASE_LOST, True, "worker_lost")
-    assert reason in end.failure.message
+    assert words in end.failure.message
     assert bench.changes[-1].exit.reason == reason
     assert bench.changes[-1].exit.peak_memory_bytes == how.peak_memory_bytes
     assert [line.source for line in bench.logs] == ["system"]

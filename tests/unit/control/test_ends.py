@@ -56,7 +56,7 @@ def test_a_call_whose_workers_are_always_lost_fails_saying_how_the_last_one_ende
 
     assert verdict.failure is not None
     assert verdict.failure.code == "worker_lost"
-    assert verdict.failure.message.endswith("the last: out of memory")
+    assert verdict.failure.message.endswith("its worker was lost each time: out of memory")
 
 
 @pytest.mark.parametrize(("count", "becomes"), [(0, CallEvent.FAILED), (2, CallEvent.LEASE_LOST)])

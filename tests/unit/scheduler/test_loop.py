@@ -62,7 +62,7 @@ class World:
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         self.lost_calls += [(lease.call.id, why) for lease in leases]
 
-    def expired(self, calls: Sequence[WaitingCall]) -> None:
+    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         self.expired_calls += [call.id for call in calls]
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:

@@ -185,8 +185,16 @@ def test_an_old_python_cannot_be_a_server_and_says_so(tmp_path: Path, monkeypatc
             "cannot find it: no",
         ),
         (Reply(status=401, body=b'{"code": "of tomorrow", "detail": "cannot"}'), Unauthenticated, "cannot"),
-        (Reply(status=400, body=b"<html>"), InvalidRequest, "cannot do it: the server answered 400 <html>"),
-        (Reply(status=503, body=b"[]"), Unavailable, "cannot do it: the server answered 503 []"),
+        (
+            Reply(status=400, body=b"<html>"),
+            InvalidRequest,
+            "cannot do it: the server answered 400 <html>, which is no answer of relight's; check RELIGHT_URL, or the profile",
+        ),
+        (
+            Reply(status=503, body=b"[]"),
+            Unavailable,
+            "cannot do it: the server answered 503 [], which is no answer of relight's; check RELIGHT_URL, or the profile",
+        ),
     ],
 )
 def test_a_problem_becomes_the_error_it_tells(reply: Reply, kind: type[Exception], text: str) -> None:
