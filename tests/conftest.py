@@ -10,6 +10,11 @@ from collections.abc import Generator
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden`: write down anew what is compared with golden files."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
 def must_not_skip() -> bool:
     """Whether this is CI, as root, where namespaces work: a `root` test has no reason to be skipped there."""
     is_ci = os.environ.get("CI") == "true" or os.environ.get("RELIGHT_CI_NO_SKIP") == "1"
