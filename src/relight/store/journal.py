@@ -5,7 +5,7 @@ Whatever was queued while the last commit was on its way to the disk goes into t
 sync, a thousand at once wait for one sync too.  The statements themselves take microseconds; run by a second thread
 they would wait for the interpreter's lock before and after each of them, which costs more than all of them together.
 
-A write may be patient: it waits so many seconds for a company to be committed with, its statements run meanwhile.  A write that fails is undone alone
+A write may be patient: it waits so many seconds for a company to be committed with.  A write that fails is undone alone
 and its own future says why: the group is run again with savepoints, so a write may be run twice, once for nothing.  If
 the commit fails, all of its writes do.
 """
@@ -19,7 +19,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 from relight.protocol.errors import Unavailable
@@ -50,7 +49,6 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self._waiting: deque[Write[object]] = deque()
-        self._group: list[Write[object]] = []  # those whose statements were run, in a transaction that is open
         self._committing: list[Write[object]] = []
         self._commit_seconds = FAST_SECONDS  # the running mean; a disk is slow until it was seen to be fast
         self._due: float | None = None  # when the waiting ones are to be committed, None while none waits
@@ -75,14 +73,12 @@ class Journal:
         if self._due is None or due < self._due:
             self._due = due
             self._schedule()
-        if patience_seconds:
-            self._loop.call_soon(self._loop.call_soon, self._run_ahead)  # behind what this turn has to send
         return future
 
     async def close(self) -> None:
         """Return when all that was queued is on disk; what is queued from now on is refused."""
         self._is_open = False
-        if self._waiting or self._group:
+        if self._waiting:
             self._due = 0.0
             self._schedule()
         await self._is_idle.wait()
@@ -102,21 +98,16 @@ class Journal:
         else:
             self._timer = self._loop.call_soon(self._form)
 
-    def _run_ahead(self) -> None:
-        """Run the statements of what is patient: there may be nothing else to do now, and less to wait for then."""
-        if self._waiting and not self._committing:
-            with suppress(sqlite3.Error):  # it comes again, and is told, when the group is formed
-                self._fill()
-
     def _form(self) -> None:
-        """Run the statements of a group, and see to it that it is committed."""
+        """Run the statements of a group, and hand it over to be committed."""
         self._timer = None
+        group: list[Write[object]] = []
         try:
-            self._fill()
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._fill(group)
         except sqlite3.Error as error:
-            self._group = self._group or [self._waiting.popleft()]
-            _fail(self._group, error)
-        group, self._group = self._group, []
+            group = group or [self._waiting.popleft()]
+            _fail(group, error)
         self._due = 0.0 if self._waiting else None
         self._committing = group
         if self._commit_seconds < FAST_SECONDS and len(group) <= SMALL_GROUP:
@@ -125,24 +116,18 @@ class Journal:
         else:
             self._commits.put(True)
 
-    def _fill(self) -> None:
-        """Run what waits; if one fails, run all of the group once more, each so that it can be undone alone."""
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._run_each()
+    def _fill(self, group: list[Write[object]]) -> None:
+        """Run what waits; if one fails, run all of it once more, each so that it can be undone alone."""
         began = time.perf_counter()
         try:
             while self._waiting and time.perf_counter() - began < GROUP_SECONDS:
-                self._group.append(write := self._waiting.popleft())
+                group.append(write := self._waiting.popleft())
                 write.result = write.work(self._connection)
         except Exception:  # noqa: BLE001  # whatever it is, it is that write's own, and told to it below
             self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
-            self._run_each()
-
-    def _run_each(self) -> None:
-        for write in self._group:
-            write.run(self._connection)
+            for write in group:
+                write.run(self._connection)
 
     def _run(self) -> None:
         """The other thread: commit whenever told to."""

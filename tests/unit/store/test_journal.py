@@ -156,22 +156,3 @@ async def test_small_groups_are_committed_at_once_where_the_disk_is_fast_and_lar
     await add(journal, 2)
 
     assert [name == "store.commits" for name in commits.threads] == [True, False, True, True]
-
-
-async def test_a_patient_write_is_run_while_it_waits_and_what_fails_after_it_takes_nothing_from_it(
-    journal: Journal, commits: Commits
-) -> None:
-    seen: list[str] = []
-    patient = journal.write("patient", lambda connection: seen.append("run") or _insert(connection, 1), LONG_SECONDS)
-    for _ in range(3):
-        await turn()
-    assert (seen, patient.done(), commits.count) == (["run"], False, 0)
-
-    bad = add(journal, 5000)
-
-    assert isinstance((await asyncio.gather(bad, return_exceptions=True))[0], Unavailable)
-    assert (patient.result(), await count(journal)) == (1, 1)
-
-
-def _insert(connection: sqlite3.Connection, n: int) -> int:
-    return connection.execute("INSERT INTO things VALUES (?)", (n,)).rowcount
