@@ -87,6 +87,24 @@ async def test_an_end_with_an_older_token_changes_nothing(store: Store) -> None:
     assert newest[0] is not None
 
 
+async def test_the_tries_of_a_call_are_those_that_sent_it_back_and_the_one_that_has_it_or_ended_it(
+    store: Store,
+) -> None:
+    store.calls.submit(WS, [new(1), new(2)])
+    await store.calls.end(WS, [end(1, Token(1, 1), CallEvent.RETRIED)])
+    await store.calls.claim(WS, [claim(1, Token(1, 2), attempt=2), claim(2, Token(1, 3))])
+    running = await store.calls.attempts(WS, call_id(1))
+    await store.calls.end(WS, [end(1, Token(1, 2), CallEvent.FAILED), end(2, Token(1, 3), CallEvent.RETRIED)])
+    await store.calls.end_queued(WS, [EndQueued(call=call_id(2), event=CallEvent.CANCELLED, at=400.0)])
+
+    ended = await store.calls.attempts(WS, call_id(1))
+    cancelled = await store.calls.attempts(WS, call_id(2))
+
+    assert [(one.number, one.outcome, one.detail) for one in running] == [(1, "retried", "why"), (2, "", "")]
+    assert [(one.number, one.outcome, one.detail) for one in ended] == [(1, "retried", "why"), (2, "failed", "why")]
+    assert [(one.number, one.outcome) for one in cancelled] == [(1, "retried")]
+
+
 async def test_an_end_that_comes_before_its_claim_is_kept_says_all_that_the_claim_would(store: Store) -> None:
     store.calls.submit(WS, [new(1)])
     claimed = store.calls.claim(WS, [claim(1, Token(1, 1))])
@@ -291,13 +309,14 @@ async def test_old_ends_are_forgotten_with_their_attempts_and_what_waits_is_kept
 async def test_old_ends_are_forgotten_oldest_first_in_writes_of_bounded_size(store: Store) -> None:
     await store.calls.submit(WS, [new(n) for n in range(5)])
     await store.calls.end_queued(
-        WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0 - n) for n in range(5)]
+        WS, [EndQueued(call=call_id(n), event=CallEvent.CANCELLED, at=300.0 + n) for n in range(5)]
     )
 
-    counts = [await store.calls.forget(before=301.0, limit=2) for _ in range(2)]
+    counts = [await store.calls.forget(before=310.0, limit=2) for _ in range(2)]
 
     assert counts == [2, 2]
-    assert [view.id for view in await store.calls.list(WS, CallQuery())] == [call_id(0)]
+    assert [view.id for view in await store.calls.list(WS, CallQuery())] == [call_id(4)]
+    assert await store.calls.forget(before=304.0, limit=2) == 0, "the oldest end is not that old"
 
 
 async def test_a_blob_is_named_by_calls_that_carry_it_or_answer_with_it_and_by_versions(store: Store) -> None:

@@ -62,9 +62,8 @@ class CallTable:
             if (row.call, row.token) not in self._unended:
                 continue  # its end is queued or kept, and says all of this too
             value = {"workspace": workspace, **_claim(row), "at": row.at}
-            if connection.execute(self._sql["claim"], value).rowcount:
-                connection.execute(self._sql["supersede_attempt"], value)
-                connection.execute(self._sql["open_attempt"], value)
+            connection.execute(self._sql["supersede_attempt"], value)
+            connection.execute(self._sql["claim"], value)
 
     def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
         """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
@@ -109,11 +108,10 @@ class CallTable:
         return self._database.write("forget", work)
 
     def _end_one(self, connection: sqlite3.Connection, row: End, value: Mapping[str, object]) -> CallView | None:
-        view = self._returned(connection, self._sql["end"], value, row)
-        if view is None:
-            return None
         connection.execute(self._sql["supersede_attempt"], value)
-        connection.execute(self._sql["close_attempt"], value)
+        view = self._returned(connection, self._sql["end"], value, row)
+        if view is not None and not view.state.is_final:
+            connection.execute(self._sql["keep_attempt"], {**value, "started_at": view.started_at})
         return view
 
     def _returned(
@@ -220,9 +218,8 @@ class CallTable:
         """The tries of a call, in order."""
 
         def work(connection: sqlite3.Connection) -> tuple[AttemptView, ...]:
-            names = ("call", "number", "worker", "node", "started_at", "ended_at", "outcome", "detail")
             rows = connection.execute(self._sql["attempts"], {"workspace": workspace, "call": call_id})
-            return tuple(AttemptView(**dict(zip(names, row, strict=True))) for row in rows)
+            return tuple(_attempt(row) for row in rows)
 
         return await self._database.read(work)
 
@@ -335,6 +332,21 @@ def _view(row: sqlite3.Row | tuple[object, ...], end: End | None = None) -> Call
 
 def _unpacked(data: object, kind: type[M]) -> M | None:
     return unpack(data, kind) if isinstance(data, bytes) else None
+
+
+def _attempt(row: sqlite3.Row | tuple[object, ...]) -> AttemptView:
+    call, number, worker, node, started_at, ended_at, outcome, detail, packed = row
+    failure = _unpacked(packed, Failure)
+    return AttemptView(
+        call=str(call),
+        number=_int(number),
+        worker=str(worker),
+        node=str(node),
+        started_at=_time(started_at) or 0.0,
+        ended_at=_time(ended_at),
+        outcome=str(outcome),
+        detail=str(detail) if failure is None else failure.message[:500],
+    )
 
 
 def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:

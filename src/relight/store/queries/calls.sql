@@ -3,17 +3,14 @@ INSERT INTO calls (workspace, id, app, environment, version, function, method, s
 VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :accept, :at, :payload_blob, :payload)
 ON CONFLICT (workspace, id) DO NOTHING;
 
+-- supersede_attempt: a try that nobody ended is over, because a newer token has the call
+INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at, ended_at, outcome, detail)
+SELECT workspace, id, token_epoch, token_n, attempts + 1, worker, node, started_at, :at, 'lease_lost', 'another worker has the call'
+FROM calls WHERE workspace = :workspace AND id = :call AND state = 'running' AND (token_epoch, token_n) < (:epoch, :n);
+
 -- claim: a call is in a worker's hands, unless a newer token has it or it has ended
 UPDATE calls SET state = 'running', token_epoch = :epoch, token_n = :n, worker = :worker, node = :node, started_at = :at
 WHERE workspace = :workspace AND id = :call AND sequence = 0 AND (token_epoch, token_n) < (:epoch, :n);
-
--- supersede_attempt: a try that nobody ended is over, because a newer token has the call
-UPDATE attempts SET ended_at = :at, outcome = 'lease_lost', detail = 'another worker has the call'
-WHERE workspace = :workspace AND call = :call AND ended_at IS NULL AND (token_epoch, token_n) < (:epoch, :n);
-
--- open_attempt: a try begins
-INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at)
-VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :at);
 
 -- end: an attempt ends the call, or sends it back, whether its claim was kept before or is by this; no row: its token is not the newest
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
@@ -24,11 +21,9 @@ WHERE workspace = :workspace AND id = :call AND sequence = 0
     AND ((token_epoch, token_n) < (:epoch, :n) OR (state = 'running' AND token_epoch = :epoch AND token_n = :n))
 RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL, items;
 
--- close_attempt: a try is over
+-- keep_attempt: a try sent its call back; one that ended it is said by the call itself
 INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at, ended_at, outcome, detail)
-VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :claimed_at, :at, :outcome, :detail)
-ON CONFLICT (workspace, call, token_epoch, token_n)
-    DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, detail = excluded.detail;
+VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :started_at, :at, :outcome, :detail);
 
 -- end_queued: a call ends that nobody runs; no row: somebody does, or it has ended
 UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure
@@ -87,18 +82,27 @@ SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
 -- request: what one call asked for
 SELECT app, environment, function, method, binding, accept, payload FROM calls WHERE workspace = :workspace AND id = :id;
 
--- attempts: the tries of a call
-SELECT call, number, worker, node, started_at, ended_at, outcome, detail FROM attempts
-WHERE workspace = :workspace AND call = :call ORDER BY token_epoch, token_n;
+-- attempts: the tries of a call: those that sent it back, and the one that has it or ended it
+SELECT call, number, worker, node, started_at, ended_at, outcome, detail, failure FROM (
+    SELECT token_epoch, token_n, call, number, worker, node, started_at, ended_at, outcome, detail, NULL AS failure
+    FROM attempts WHERE workspace = :workspace AND call = :call
+    UNION ALL
+    SELECT token_epoch, token_n, id, iif(state = 'running', attempts + 1, max(attempts, 1)), worker, node, started_at, ended_at,
+        iif(state = 'running', '', state), '', failure
+    FROM calls WHERE workspace = :workspace AND id = :call AND state <> 'queued' AND token_n > 0 AND NOT EXISTS (
+        SELECT 1 FROM attempts WHERE attempts.workspace = calls.workspace AND attempts.call = calls.id
+            AND attempts.token_epoch = calls.token_epoch AND attempts.token_n = calls.token_n
+    )
+) ORDER BY token_epoch, token_n;
 
 -- unfinished: every call that waits or runs, oldest first
 SELECT id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
     worker, node, not_before, submitted_at, in_group, parent, is_awaited
 FROM calls WHERE sequence = 0 ORDER BY workspace, id;
 
--- forget: drop some of the calls that ended before a time
+-- forget: drop some of the calls that ended before a time, looking no further than the oldest ends
 DELETE FROM calls WHERE rowid IN (
-    SELECT rowid FROM calls WHERE sequence > 0 AND ended_at < :before ORDER BY ended_at LIMIT :limit
+    SELECT rowid FROM (SELECT rowid, ended_at FROM calls WHERE sequence > 0 ORDER BY sequence LIMIT :limit) WHERE ended_at < :before
 ) RETURNING workspace, id;
 
 -- forget_attempts: drop the tries of calls that are not kept any more
