@@ -141,6 +141,9 @@ CASES = {
                 print(item)
         """
     ),
+    "generator-called-as-a-function": Case(
+        script='import relight\n\nrelight.Function.from_name("shop", "count").remote(3)\n'
+    ),
     "async-argument-missing": Case(
         script=app("""
             import asyncio

@@ -35,6 +35,11 @@ def model():
 
 
 @app.function()
+def count(to: int):
+    yield from range(to)
+
+
+@app.function()
 def resize(width: Annotated[int, relight.Input(ge=1, le=100)], mode: Literal["fit", "fill"] = "fit") -> str:
     return f"{mode} {width}"
 

@@ -130,6 +130,9 @@ def _asked(ask: Ask, place: Place) -> str:
 _SOMETIMES = r"\s+[\^~]+\s*$|relight: \S+ is waiting: (?!no_capacity)"
 """Marks below code, which not every Python makes, and how far a worker had come when something was late."""
 
+_FRAME_OF_PYTHON = r'  File "[^"]*/lib/python3\.\d+/[^"]*", line \d+, in .*\n(    .*\n)*'
+"""What asyncio and threading do on the way, which each Python does in its own way."""
+
 _SAME = (
     (r"\b(call|run|version|worker|node|group|token)-[0-9a-z]{16,40}\b", r"\1-ID"),
     (r"\b[0-9a-f]{64}\b", "DIGEST"),
@@ -138,13 +141,14 @@ _SAME = (
     (r"\b\d+(\.\d+)? ms\b", "N ms"),
     (r"(?<=:)\d{4,5}\b(?=[\s/;:'\"]|$)", "PORT"),
     (r"\b20\d\d-\d\d-\d\d[T ][\d:.]+(Z|[+-]\d\d:\d\d)?", "TIME"),
-    (r"\"[^\"]*/lib/python3\.\d+/", '"PYTHON/'),
+    (r"\bhas \d+ MiB", "has N MiB"),
     (r"Python/?3\.\d+(\.\d+)?", "Python VERSION"),
 )
 
 
 def same_everywhere(text: str, place: Place) -> str:
     """Without what differs from one machine, one Python and one run to the next."""
+    text = re.sub(_FRAME_OF_PYTHON, "", text).replace(sys.executable, "PYTHON")
     for name in ("folder", "data", "token"):
         if place.words.get(name):
             text = text.replace(place.words[name], name.upper())

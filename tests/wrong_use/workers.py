@@ -129,13 +129,15 @@ CASES = {
         """)
     ),
 }
-OUT_OF_MEMORY = Case(
-    script=app("""
-        @app.function(memory=128)
-        def hoard():
-            return len([bytearray(1_000_000) for _ in range(1000)])
+NEEDS_CGROUPS = {
+    "out-of-memory": Case(
+        script=app("""
+            @app.function(memory=128)
+            def hoard():
+                return len([bytearray(1_000_000) for _ in range(1000)])
 
-        with app.run():
-            hoard.remote()
-    """)
-)
+            with app.run():
+                hoard.remote()
+        """)
+    )
+}

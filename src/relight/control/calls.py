@@ -189,7 +189,7 @@ class Calls:
         rows, waiting = [], []
         for request in requests:
             version = await self._catalog.route(workspace, request.app, request.environment)
-            bound = self._check(version, request)
+            bound = self._check(version, request, is_awaited=is_awaited)
             kept = request if request.binding == bound.text else replace(request, binding=bound.text)
             rows.append(NewCall(request=kept, version=version.id, at=now))
             waiting.append(self._waiting(version, bound, request))
@@ -202,10 +202,10 @@ class Calls:
             self._schedule(later)
         return already
 
-    def _check(self, version: Version, request: CallRequest) -> Bound:
+    def _check(self, version: Version, request: CallRequest, *, is_awaited: bool) -> Bound:
         if not is_id(request.id, "call"):
             raise InvalidRequest(f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…")
-        check_method(version.function(request.function), request.method)
+        check_method(version.function(request.function), request.method, returns=is_awaited)
         bound = version.bind(request.function, request.binding)
         key = key_of(version, bound)
         if not self._scheduler.knows(key):

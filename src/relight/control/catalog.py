@@ -71,9 +71,15 @@ def key_of(version: Version, bound: Bound) -> FunctionKey:
     return FunctionKey(version.id, bound.function.name, bound.text)
 
 
-def check_method(function: FunctionSpec, method: str) -> None:
-    """Raise NotFound or InvalidRequest when a call of `method` means nothing."""
-    if function.method(method) is not None:
+def check_method(function: FunctionSpec, method: str, *, returns: bool = False) -> None:
+    """Raise NotFound or InvalidRequest when a call of `method` means nothing; with `returns`, when it yields instead."""
+    found = function.method(method)
+    if found is not None:
+        if returns and found.is_generator:
+            name = f"{function.name}.{method}" if method else function.name
+            raise InvalidRequest(
+                f"cannot wait for what {name} returns: it yields; iterate over it, from Python with .remote_gen(…)"
+            )
         return
     names = [one.name for one in function.methods]
     if function.is_class and not method:
