@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -41,6 +42,9 @@ from relight.transport import listen_unix, short_path
 
 log = logging.getLogger("relight.server")
 
+GC_THRESHOLD = (20_000, 20, 50)
+"""A call makes some hundred short-lived objects and no rings of them: to look for rings each second call is a waste."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
@@ -71,6 +75,8 @@ def run_server(
             file=None if settings.log_to == "stderr" else settings.data_dir / "server.log",
         )
     )
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(*GC_THRESHOLD)
     uvloop.run(serve(settings, embedded=embedded, on_ready=on_ready))
 
 

@@ -17,7 +17,7 @@ from itertools import compress
 from relight.clock import Clock
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
-from relight.control.ends import CANCELLED, Ending, judge
+from relight.control.ends import CANCELLED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
 from relight.control.newness import Newness
 from relight.control.streams import Streams
@@ -95,10 +95,14 @@ class Calls:
         if submit.is_quiet:
             return CallViews(calls=())
         ids = [request.id for request in submit.calls]
+        seconds = min(submit.wait_seconds, MAX_WAIT_SECONDS)
         look = partial(self._recall, workspace) if submit.is_again else _all_are_new
+        if not worker:
+            await self._waiters.wait_all(ids, seconds, look)
+            return CallViews(calls=await self._views(workspace, ids))
         awaited = Awaited(worker=worker, seconds=submit.wait_seconds, calls=ids, needs_all=True)
         with self._families.asking(self._scheduler, awaited) as asking:
-            await self._waiters.wait_all(ids, min(submit.wait_seconds, MAX_WAIT_SECONDS), look)
+            await self._waiters.wait_all(ids, seconds, look)
             views = await self._views(workspace, ids)
             asking.is_over = all(view.state.is_final for view in views)
         return CallViews(calls=views)
@@ -154,9 +158,7 @@ class Calls:
             return view
         found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function, view.binding))
         if isinstance(found, WaitingCall):
-            await self._end_queued(
-                [found], CallEvent.CANCELLED, CANCELLED
-            )
+            await self._end_queued([found], CallEvent.CANCELLED, CANCELLED)
         return await self._find(workspace, call_id)
 
     async def unfinished(self, workspace: str, named: Cancel) -> tuple[CallPlace, ...]:
@@ -176,7 +178,7 @@ class Calls:
         """Cancel all that waits or runs of a version; how many that is."""
         found = [self._scheduler.cancel(call_id, key) for call_id, key in self._scheduler.unfinished(version)]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
-        await self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message="its app was stopped"))
+        await self._end_queued(waiting, CallEvent.CANCELLED, STOPPED)
         return sum(one is not None for one in found)
 
     # -- taking calls in
@@ -204,7 +206,9 @@ class Calls:
 
     def _check(self, version: Version, request: CallRequest, *, is_awaited: bool) -> Bound:
         if not is_id(request.id, "call"):
-            raise InvalidRequest(f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…")
+            raise InvalidRequest(
+                f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
+            )
         check_method(version.function(request.function), request.method, returns=is_awaited)
         bound = version.bind(request.function, request.binding)
         key = key_of(version, bound)
@@ -275,7 +279,9 @@ class Calls:
         found = [self._scheduler.cancel(child.id, child.key) for child in self._families.awaited_of(parent)]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
         if waiting:
-            why = f"the call that waited for it, {parent}, has ended"
+            why = (
+                f"cannot finish the call: the call that waited for it, {parent}, has ended; spawn what shall outlive it"
+            )
             self._run(self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message=why)))
 
     def _recovered(self, row: Unfinished, version: Version, bound: Bound) -> WaitingCall:
@@ -332,29 +338,30 @@ class Calls:
             self._keep_ends("", workspace, rows)
 
     def _judge(self, lease: Lease, end: CallEnd) -> End:
-        key = lease.call.key
-        function = self._catalog.known(lease.call.workspace, key.version).bind(key.function, key.binding).function
-        attempt = lease.attempt if end.is_charged else lease.attempt - 1
-        verdict = judge(
-            Ending(
-                event=end.outcome,
-                attempt=attempt,
-                failure=end.failure,
-                is_cancelled=lease.call.is_cancelled,
-                delivered=self._streams.delivered(end.call),
-            ),
-            function.retries,
-        )
+        verdict = SUCCESS if end.outcome is CallEvent.SUCCEEDED else self._verdict(lease, end)
+        now = self._clock.now()
         return End(
             claim=self._claim(lease),
             event=verdict.event,
             result=end.result if verdict.event is CallEvent.SUCCEEDED else None,
             failure=verdict.failure,
-            at=self._clock.now(),
-            not_before=self._clock.now() + verdict.delay_seconds,
+            at=now,
+            not_before=now + verdict.delay_seconds,
             is_charged=end.is_charged,
             items=end.items or self._streams.made(end.call),
         )
+
+    def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:
+        key = lease.call.key
+        function = self._catalog.known(lease.call.workspace, key.version).bind(key.function, key.binding).function
+        ending = Ending(
+            event=end.outcome,
+            attempt=lease.attempt if end.is_charged else lease.attempt - 1,
+            failure=end.failure,
+            is_cancelled=lease.call.is_cancelled,
+            delivered=self._streams.delivered(end.call),
+        )
+        return judge(ending, function.retries)
 
     def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
         self._write_ends(node, workspace, rows)
@@ -430,7 +437,9 @@ class Calls:
 
     def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited longer than `queue_timeout`."""
-        message = f"cannot start the call: it waited longer than its queue_timeout, last for {why}; raise queue_timeout="
+        message = (
+            f"cannot start the call: it waited longer than its queue_timeout, last for {why}; raise queue_timeout="
+        )
         failure = Failure(code="expired", message=message)
         self._run(self._end_queued(calls, CallEvent.EXPIRED, failure))
 

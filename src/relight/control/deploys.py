@@ -128,7 +128,7 @@ class Deploys:
                 )
         if deploy.environment.startswith("run-") and not is_id(deploy.environment, "run"):
             raise InvalidRequest(
-                f"cannot deploy to {deploy.environment!r}: names that begin with 'run-' are those of runs"
+                f"cannot deploy to {deploy.environment!r}: names that begin with 'run-' are those of runs; choose another"
             )
         if not self._blobs.has(manifest.code.digest):
             raise InvalidRequest(

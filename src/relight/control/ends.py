@@ -21,6 +21,9 @@ LOST_RETRIES = 3
 CANCELLED = Failure(code="cancelled", message="cannot finish the call: it was cancelled; call again to have a result")
 """Why a call that somebody cancelled has no result."""
 
+STOPPED = Failure(code="cancelled", message="cannot finish the call: its app was stopped; deploy it and call again")
+"""Why a call of an app that somebody stopped has no result."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -40,6 +43,9 @@ class Verdict:
     event: CallEvent
     failure: Failure | None = None
     delay_seconds: float = 0.0
+
+
+SUCCESS = Verdict(event=CallEvent.SUCCEEDED)
 
 
 def judge(ending: Ending, retries: Retries) -> Verdict:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from relight.protocol.ids import made_at_ms
+from relight.protocol.ids import moment_of, new_id
 
 
 class Newness:
     """The ids that were taken since a time, `most` of them; what is older than those is not known to be new."""
 
     def __init__(self, since_ms: int, most: int = 100_000) -> None:
-        self._since_ms = since_ms
+        self._since = moment_of(new_id("call", since_ms))
         self._most = most
         self._taken: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -24,9 +24,9 @@ class Newness:
         key = (workspace, call_id)
         if key in self._taken:
             return False
-        is_new = made_at_ms(call_id) > self._since_ms
+        is_new = moment_of(call_id) > self._since
         self._taken[key] = None
         if len(self._taken) > self._most:
             (_, oldest), _ = self._taken.popitem(last=False)
-            self._since_ms = max(self._since_ms, made_at_ms(oldest))
+            self._since = max(self._since, moment_of(oldest))
         return is_new

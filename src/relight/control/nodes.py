@@ -19,7 +19,7 @@ from relight.protocol import PROTOCOL
 from relight.protocol.errors import Failure, Forbidden, InvalidRequest
 from relight.protocol.link import CallEnd, Hello, Orders, Reports, Welcome
 from relight.protocol.views import NodeView, Principal, Scope
-from relight.protocol.workers import WorkerView
+from relight.protocol.workers import WorkerState, WorkerView
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import WaitingCall
@@ -123,6 +123,10 @@ class Nodes:
 
     def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state: its interval begins."""
+        if worker.state in (WorkerState.BUSY, WorkerState.IDLE):
+            workspace = worker.spec.workspace
+            self._store.workers.pass_through(workspace, worker.id, worker.state, worker.since_unix)
+            return
         row = WorkerRow(view=worker.view(), at=worker.since_unix, detail=detail)
         self._store.workers.record(worker.spec.workspace, [row])
 

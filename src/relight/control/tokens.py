@@ -145,7 +145,9 @@ class Tokens:
     def _check(self, workspace: str, request: TokenRequest) -> None:
         name, seconds = request.name, request.expires_seconds
         if not (name.isprintable() and 0 < len(name.strip()) <= MAX_NAME):
-            raise InvalidRequest(f"cannot make a token named {name[:40]!r}: use 1 to {MAX_NAME} printable characters")
+            raise InvalidRequest(
+                f"cannot make a token named {name[:40]!r}: that is no name; use 1 to {MAX_NAME} printable characters"
+            )
         if seconds is not None and not 1 <= seconds <= MAX_EXPIRES_SECONDS:
             raise InvalidRequest(
                 f"cannot make the token {name!r}: it cannot expire in {seconds:g} s; "

@@ -221,6 +221,8 @@ class Scheduler:
         if self._leases.get(lease.call.id) is lease:
             lease.call.payload = payload
             self._send_call(lease, payload)
+            if lease.call.is_cancelled:
+                self._orders.cancel(lease.node, lease.call.id, lease.token)  # its node did not know it before
 
     def wait_begins(self, call_id: str, wait: Wait) -> None:
         """A running call waits for others: its worker lends its CPU to those that found none, and does not count."""
@@ -470,7 +472,8 @@ class Scheduler:
         if leases:
             self._listener.claimed(leases)
             self._send_calls(leases)
-        self._scale(function)
+        if len(function.queue) or function.floor() or function.spec.function.scaling.buffer_workers:
+            self._scale(function)
 
     def _grant(self, function: Function, now: float) -> list[Lease]:
         """Leases for calls that wait, always with the worker that has the fewest."""

@@ -6,7 +6,8 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import NamedTuple
 
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.manifest import Manifest
@@ -17,7 +18,6 @@ from relight.store.later import Later
 from relight.store.queries import queries
 from relight.store.rows import NewVersion, TokenRow, WorkerRow
 
-_OFTEN = (WorkerState.BUSY, WorkerState.IDLE)
 _BEGINNING = 6  # requested, placing, pulling, starting, ready, and the first busy
 _TOKEN = ("workspace", "id", "hash", "at", "name", "scope", "app", "expires_at", "last_used_at")
 
@@ -82,6 +82,17 @@ class VersionTable:
         )
 
 
+class _Moment(NamedTuple):
+    """A worker enters a state; `view` is how it is then, None when only that has changed."""
+
+    workspace: str
+    worker: str
+    state: WorkerState
+    at: float
+    detail: str
+    view: WorkerView | None
+
+
 class WorkerTable:
     """Workers, and the intervals that tile their lives."""
 
@@ -91,44 +102,47 @@ class WorkerTable:
         self._later = Later(database, "worker", self._write)
 
     def record(self, workspace: str, rows: Sequence[WorkerRow]) -> asyncio.Future[None]:
-        """Each worker is as its row says from `at` on; a time before its present state began counts as that time.
-
-        That it became busy or idle, which happens with each call, is written with the others of that moment.
-        """
-        recorded = self._later.add([(workspace, row) for row in rows])
-        if any(row.view.state not in _OFTEN for row in rows):
-            self._later.hurry()
+        """Each worker is as its row says from `at` on; a time before its present state began counts as that time."""
+        recorded = self._later.add(
+            _Moment(workspace, row.view.id, row.view.state, row.at, row.detail, row.view) for row in rows
+        )
+        self._later.hurry()
         return recorded
 
-    def _write(self, batch: list[tuple[str, WorkerRow]], connection: sqlite3.Connection) -> None:
-        last = {(workspace, row.view.id): row for workspace, row in batch}
-        for workspace, row in batch:
-            view = row.view
+    def pass_through(self, workspace: str, worker: str, state: WorkerState, at: float) -> None:
+        """A worker turned busy or idle, as it does with each call: written with others of its kind, a moment later."""
+        self._later.add((_Moment(workspace, worker, state, at, "", None),))
+
+    def _write(self, moments: list[_Moment], connection: sqlite3.Connection) -> None:
+        last = {(moment.workspace, moment.worker): moment for moment in moments}
+        for moment in moments:
             value = {
-                "workspace": workspace,
-                "id": view.id,
-                "state": view.state.value,
-                "at": row.at,
-                "detail": row.detail,
+                "workspace": moment.workspace,
+                "id": moment.worker,
+                "state": moment.state.value,
+                "at": moment.at,
+                "detail": moment.detail,
             }
             connection.execute(self._sql["close_interval"], value)
             connection.execute(self._sql["open_interval"], value)
-            if last[(workspace, view.id)] is row:
-                connection.execute(self._sql["put_worker"], {**value, "view": json.dumps(to_plain(view))})
+            if moment.view is not None:
+                connection.execute(self._sql["put_worker"], {**value, "view": json.dumps(to_plain(moment.view))})
+            elif last[(moment.workspace, moment.worker)] is moment:
+                connection.execute(self._sql["move_worker"], value)
 
     async def get(self, workspace: str, worker: str) -> WorkerView | None:
         """One worker, None when it was never recorded."""
         await self._later.settled()
         value = {"workspace": workspace, "id": worker}
         row = await self._database.read(lambda connection: connection.execute(self._sql["worker"], value).fetchone())
-        return None if row is None else from_plain(json.loads(row[0]), WorkerView)
+        return None if row is None else _worker_view(*row)
 
     async def list(self, workspace: str, *, include_gone: bool = False) -> tuple[WorkerView, ...]:
         """Workers, oldest first."""
         await self._later.settled()
         value = {"workspace": workspace, "include_gone": include_gone}
         rows = await self._database.read(lambda connection: connection.execute(self._sql["workers"], value).fetchall())
-        return tuple(from_plain(json.loads(row[0]), WorkerView) for row in rows)
+        return tuple(_worker_view(*row) for row in rows)
 
     async def intervals(
         self, workspace: str, worker: str, *, since: float = 0.0, until: float | None = None
@@ -143,6 +157,10 @@ class WorkerTable:
             WorkerInterval(worker=name, state=WorkerState(state), since=since, until=until, detail=detail)
             for name, state, since, until, detail in rows
         )
+
+
+def _worker_view(view: str, state: str) -> WorkerView:
+    return replace(from_plain(json.loads(view), WorkerView), state=WorkerState(state))
 
 
 class TokenTable:

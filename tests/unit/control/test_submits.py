@@ -16,7 +16,7 @@ from relight.control.platform import Control, Rules, open_control
 from relight.protocol.api import Await, Cancel, Submit
 from relight.protocol.calls import CallRequest, CallState
 from relight.protocol.errors import Conflict, NotFound
-from relight.protocol.ids import made_at_ms, new_id
+from relight.protocol.ids import moment_of, new_id
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
 from relight.protocol.views import FunctionStats
@@ -162,5 +162,8 @@ def test_what_is_older_than_all_that_is_remembered_is_not_known_to_be_new() -> N
     assert newness.take(WS, new_id("call", 40))
 
 
-def test_an_id_says_when_it_was_made() -> None:
-    assert made_at_ms(new_id("call", 1_790_000_000_123)) == 1_790_000_000_123
+def test_ids_say_when_they_were_made_so_that_they_can_be_compared() -> None:
+    moments = [moment_of(new_id("call", at)) for at in (5, 31, 32, 1_790_000_000_123, 1_790_000_000_124)]
+
+    assert moments == sorted(set(moments))
+    assert moment_of(new_id("call", 7)) == moment_of(new_id("worker", 7))

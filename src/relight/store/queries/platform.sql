@@ -41,6 +41,9 @@ SELECT manifest FROM versions WHERE workspace = :workspace AND id = :id;
 INSERT INTO workers (workspace, id, state, view) VALUES (:workspace, :id, :state, :view)
 ON CONFLICT (workspace, id) DO UPDATE SET state = excluded.state, view = excluded.view;
 
+-- move_worker: a worker turned busy or idle
+UPDATE workers SET state = :state WHERE workspace = :workspace AND id = :id;
+
 -- close_interval: a worker leaves the state it was in
 UPDATE worker_intervals SET until = max(since, :at)
 WHERE workspace = :workspace AND worker = :id AND until IS NULL
@@ -53,10 +56,10 @@ SELECT :workspace, :id, coalesce(max(last.n) + 1, 0), :state, coalesce(max(last.
 FROM (SELECT n, until FROM worker_intervals WHERE workspace = :workspace AND worker = :id ORDER BY n DESC LIMIT 1) AS last;
 
 -- worker: one worker
-SELECT view FROM workers WHERE workspace = :workspace AND id = :id;
+SELECT view, state FROM workers WHERE workspace = :workspace AND id = :id;
 
 -- workers: workers, oldest first
-SELECT view FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id;
+SELECT view, state FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id;
 
 -- intervals: a worker's life, or how it began and what overlaps a time: it changes state with every call
 SELECT worker, state, since, until, detail FROM worker_intervals
