@@ -141,7 +141,7 @@ _SAME = (
     (r"\b\d+(\.\d+)? ms\b", "N ms"),
     (r"(?<=:)\d{4,5}\b(?=[\s/;:'\"]|$)", "PORT"),
     (r"\b20\d\d-\d\d-\d\d[T ][\d:.]+(Z|[+-]\d\d:\d\d)?", "TIME"),
-    (r"\bhas \d+ MiB", "has N MiB"),
+    (r"\bhas \d+ (MiB|bytes or more)", r"has N \1"),
     (r"Python/?3\.\d+(\.\d+)?", "Python VERSION"),
 )
 

@@ -30,7 +30,7 @@ class BlobStore:
         """Where a blob is or would be.  Raises InvalidRequest when `digest` is not 64 hexadecimal digits."""
         if _DIGEST.fullmatch(digest) is None:
             raise InvalidRequest(
-                f"cannot name a blob {digest[:80]!r}: it is not a SHA-256 in 64 small hexadecimal digits"
+                f"cannot name a blob {digest[:80]!r}: it is not a SHA-256; use 64 small hexadecimal digits"
             )
         return self._folder / digest[:2] / digest
 
@@ -60,7 +60,9 @@ class BlobStore:
         try:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
-            raise NotFound(f"cannot find blob {digest[:12]}…: it is not kept here, or no longer") from None
+            raise NotFound(
+                f"cannot find blob {digest[:12]}…: it is not kept here, or no longer; upload it again"
+            ) from None
 
     async def put(self, chunks: AsyncIterable[bytes], digest: str) -> int:
         """Keep what `chunks` bring; its length.  Raises InvalidRequest, keeping nothing, when the digest is another."""

@@ -61,7 +61,7 @@ class Watch:
             found = self._connection.wait(Await(ids=(self._call,), wait_seconds=self._seconds)).calls
             view = next((one for one in found if one.id == self._call), None)
             if view is None:
-                raise NotFound(f"cannot find call {self._call}: this server does not know it")
+                raise NotFound(f"cannot find call {self._call}: this server does not know it; see `relight calls list`")
             if view.state.is_final:
                 return view
             self._go_on(view)

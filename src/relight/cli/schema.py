@@ -47,7 +47,9 @@ def _show_local(target: str) -> int:
         return outcome.code
     found = find(module, name)
     if found.is_local:
-        raise InvalidRequest(f"cannot show a schema of {found.name!r}: it is a local entrypoint, which nobody calls")
+        raise InvalidRequest(
+            f"cannot show a schema of {found.name!r}: it is a local entrypoint, which nobody calls; name a function"
+        )
     raw = getattr(found.function, "raw", found.function)
     show_json(_document(found.app.name, found.name, method_of(raw, is_bound="." in found.name)))
     return 0

@@ -32,5 +32,7 @@ async def put(platform: Platform, ask: Ask) -> Answer:
 def _digest(ask: Ask) -> str:
     digest = ask.params["digest"]
     if len(digest) != 64 or not _HEX.issuperset(digest):
-        raise InvalidRequest(f"cannot name a blob {digest[:80]!r}: its name is the SHA-256 of its bytes, 64 hex digits")
+        raise InvalidRequest(
+            f"cannot name a blob {digest[:80]!r}: that is no SHA-256; name it by that of its bytes, in 64 hex digits"
+        )
     return digest

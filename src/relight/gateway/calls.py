@@ -125,7 +125,9 @@ class CallProblem(HttpProblem):
     """A call that ended without a value."""
 
     def __init__(self, view: CallView) -> None:
-        failure = view.failure or Failure(code=view.state.value, message=f"the call {view.state.value}")
+        failure = view.failure or Failure(
+            code=view.state.value, message=f"cannot give the result of {view.id}: it {view.state.value}; call again"
+        )
         self.problem = problem_of_failure(view.id, failure)
         super().__init__(int(str(self.problem["status"])), RelightError(failure.message))
 

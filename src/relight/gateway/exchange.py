@@ -170,7 +170,7 @@ class Ask:
         except ValueError:
             at = math.nan
         if not 0 <= at < MAX_MOMENT:
-            raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it must be a time in seconds since 1970")
+            raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it is no time; give seconds since 1970")
         return at
 
     @property

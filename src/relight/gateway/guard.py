@@ -63,7 +63,9 @@ def check_source(ask: Ask, hosts: Hosts) -> None:
             ),
         )
     if origin and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
-        raise Forbidden(f"cannot answer a page of {origin[:100]!r}: only pages of this server may ask")
+        raise Forbidden(
+            f"cannot answer a page of {origin[:100]!r}: only pages of this server may ask; call from a program instead"
+        )
 
 
 def authenticate(ask: Ask, tokens: Tokens) -> Principal:

@@ -150,7 +150,7 @@ class _Protocol(HttpToolsProtocol):
                 431, TooLarge(f"cannot read the request: its head is longer than {HEAD_BYTES} bytes; send less")
             )
         else:
-            self._refuse(400, InvalidRequest("cannot read the request: it is not HTTP/1.1"))
+            self._refuse(400, InvalidRequest("cannot read the request: it is not HTTP/1.1; use an HTTP client"))
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -162,7 +162,9 @@ class _Protocol(HttpToolsProtocol):
 
     def _head_too_late(self) -> None:
         if not self.transport.is_closing():
-            self._refuse(408, InvalidRequest(f"cannot wait for the request: no head came in {HEAD_SECONDS:g} s"))
+            self._refuse(
+                408, InvalidRequest(f"cannot wait for the request: no head came in {HEAD_SECONDS:g} s; ask again")
+            )
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

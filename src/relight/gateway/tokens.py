@@ -48,7 +48,9 @@ async def revoke(platform: Platform, ask: Ask) -> Answer:
 def read_request(said: Json) -> TokenRequest:
     """The token that a body asks for.  Raises InvalidRequest."""
     if not isinstance(said, dict):
-        raise InvalidRequest('cannot make a token: send an object such as {"name": "ci", "scope": "deploy"}')
+        raise InvalidRequest(
+            'cannot make a token: the body is no object; send one such as {"name": "ci", "scope": "deploy"}'
+        )
     unknown = [name for name in said if name not in _FIELDS]
     if unknown:
         raise InvalidRequest(
@@ -61,7 +63,9 @@ def read_request(said: Json) -> TokenRequest:
             f"cannot make a token of scope {str(scope)[:40]!r}: scopes are {', '.join(scopes)}; choose one of them"
         )
     if not isinstance(name, str) or not isinstance(app or "", str):
-        raise InvalidRequest("cannot make a token: `name` must be text, and so must `app` where it is given")
+        raise InvalidRequest(
+            "cannot make a token: `name` and `app` must be text; give a name, and leave the app out for all"
+        )
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float))):
         raise InvalidRequest("cannot make a token: `expires_seconds` must be a number; leave it out for none")
     return TokenRequest(

@@ -58,7 +58,9 @@ def load_input(
     if not (
         isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict)
     ):
-        raise InvalidRequest("cannot read the arguments: they are not a tuple of arguments and a dict of keywords")
+        raise InvalidRequest(
+            "cannot read the arguments: they are not a tuple of arguments and a dict of keywords; send them so"
+        )
     return value
 
 
@@ -222,7 +224,7 @@ def _is_in_main(thing: type | FunctionType) -> bool:
 def _load(payload: Payload, data: Bytes | None, aliases: Mapping[str, str], what: str) -> Any:
     source = payload.data if data is None else data
     if source is None:
-        raise ValueNotPortable(f"cannot read {what}: its {payload.size} bytes were not fetched")
+        raise ValueNotPortable(f"cannot read {what}: its {payload.size} bytes were not fetched; ask again")
     if payload.python and payload.python != PYTHON:
         raise ValueNotPortable(
             f"cannot read {what}: it holds functions or classes by value, made by Python {payload.python}, and this is "
@@ -231,7 +233,9 @@ def _load(payload: Payload, data: Bytes | None, aliases: Mapping[str, str], what
     if payload.format == RAW:
         return bytes(source)
     if payload.format not in (JSON, PICKLE):
-        raise ValueNotPortable(f"cannot read {what}: its form {payload.format[:40]!r} is not known here")
+        raise ValueNotPortable(
+            f"cannot read {what}: its form {payload.format[:40]!r} is not known here; use the same version of relight"
+        )
     try:
         if payload.format == JSON:
             return json.loads(bytes(source))
@@ -245,10 +249,10 @@ def _load(payload: Payload, data: Bytes | None, aliases: Mapping[str, str], what
 
 def _json_arguments(value: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not isinstance(value, dict) or not value.keys() <= {"args", "kwargs"}:
-        raise InvalidRequest('cannot read the arguments: they are not {"args": [...], "kwargs": {...}}')
+        raise InvalidRequest('cannot read the arguments: they are not {"args": [...], "kwargs": {...}}; send them so')
     args, kwargs = value.get("args", []), value.get("kwargs", {})
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise InvalidRequest("cannot read the arguments: args is not an array, or kwargs is not an object")
+        raise InvalidRequest("cannot read the arguments: args is not an array, or kwargs is not an object; send such")
     return tuple(args), kwargs
 
 

@@ -44,7 +44,9 @@ class File:
     def from_bytes(cls, data: bytes, *, name: str = "", media_type: str = "") -> File:
         """A file that is these bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise InvalidRequest(f"cannot make a file of a {type(data).__name__}: give it bytes")
+            raise InvalidRequest(
+                f"cannot make a file of a {type(data).__name__}: it is not bytes; give it bytes, or use File(path)"
+            )
         made = cls.__new__(cls)
         made._path, made._data = None, bytes(data)
         made.name = name or "file" + (mimetypes.guess_extension(media_type) or "" if media_type else "")

@@ -202,7 +202,7 @@ class Here:
         if parts[0] == "blobs":
             return self._blob(request, parts[1])
         raise InvalidRequest(
-            f"cannot {request.method} {request.path} here: an app that runs in this process has no server"
+            f"cannot {request.method} {request.path} here: an app that runs in this process has no server; run it without --local"
         )
 
     def _submit(self, message: Submit, finish: Finish) -> Reply:
@@ -250,7 +250,13 @@ class Here:
         named = set(message.ids) | {view.id for view in self._views.values() if view.group == (message.group or None)}
         ended = [call for call in named if call in self._views and not self._views[call].state.is_final]
         for call in ended:
-            self._end(call, CallState.CANCELLED, failure=Failure(code="cancelled", message="the call was cancelled"))
+            self._end(
+                call,
+                CallState.CANCELLED,
+                failure=Failure(
+                    code="cancelled", message="cannot finish the call: it was cancelled; call again to have a result"
+                ),
+            )
         return _json({"cancelled": len(ended)})
 
     def _blob(self, request: Request, digest: str) -> Reply:
@@ -258,7 +264,7 @@ class Here:
             self._blobs[digest] = request.body
             return Reply(status=201)
         if digest not in self._blobs:
-            raise NotFound(f"cannot find blob {digest}: it is not kept here")
+            raise NotFound(f"cannot find blob {digest}: it is not kept here; store it first")
         return Reply(status=200, body=self._blobs[digest] if request.method == "GET" else b"")
 
     def _group(self, query: Await) -> tuple[CallView, ...]:
@@ -267,7 +273,7 @@ class Here:
 
     def _known(self, call: str) -> CallView:
         if call not in self._views:
-            raise NotFound(f"cannot find call {call!r}: it was not made in this process")
+            raise NotFound(f"cannot find call {call!r}: it was not made in this process; run without --local")
         return self._views[call]
 
     def _tree(self, view: CallView) -> dict[str, Json]:
@@ -320,14 +326,16 @@ class Here:
             return getattr(made, request.method).local(*args, **kwargs)
         found = self.app.functions.get(request.function)
         if found is None:
-            raise NotFound(f"cannot find function {request.function!r}: app {self.app.name!r} has none of that name")
+            raise NotFound(
+                f"cannot find function {request.function!r}: app {self.app.name!r} has none of that name; decorate one"
+            )
         return getattr(found, RAW)(*args, **kwargs)
 
     def _object(self, name: str, binding: str) -> Any:
         """The one object of a class and its parameters, as a worker would have."""
         kind = self.app.classes.get(name)
         if kind is None:
-            raise NotFound(f"cannot find class {name!r}: app {self.app.name!r} has none of that name")
+            raise NotFound(f"cannot find class {name!r}: app {self.app.name!r} has none of that name; decorate one")
         given = parse_binding(binding).parameters
         key = (name, repr(given))
         if key not in self._objects:
@@ -379,7 +387,9 @@ class _Wire:
         return self.exchange(self._sent.pop(0))
 
     def lines(self, request: Request) -> Iterator[bytes]:
-        raise InvalidRequest(f"cannot read {request.path} here: an app that runs in this process has no server")
+        raise InvalidRequest(
+            f"cannot read {request.path} here: an app that runs in this process has no server; run it without --local"
+        )
 
     def close(self) -> None:
         """Nothing is open."""

@@ -80,7 +80,7 @@ def add(folder: Path, profile: Profile) -> None:
     """Write a profile down, in the place of one of that name, and use it from now on."""
     if not _NAME.fullmatch(profile.name) or profile.name == LOCAL:
         raise InvalidRequest(
-            f"cannot name a profile {profile.name!r}: use up to 64 letters, digits, '.', '_' and '-', "
+            f"cannot name a profile {profile.name!r}: it is no name for one; use up to 64 letters, digits, '.', '_' and '-', "
             f"and not {LOCAL!r}, which is this machine's own server"
         )
     profiles = read(folder)

@@ -170,10 +170,10 @@ async def test_a_token_is_made_listed_and_revoked(api: Api) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("[]", "send an object"),
+        ("[]", "send one such as"),
         ('{"name": "x", "colour": 1}', "there is no such field"),
         ('{"name": "x", "scope": "root"}', "scopes are read, call, deploy, admin"),
-        ('{"scope": "read"}', "`name` must be text"),
+        ('{"scope": "read"}', "`name` and `app` must be text"),
         ('{"name": "x", "expires_seconds": "30d"}', "must be a number"),
         ('{"name": "x", "expires_seconds": true}', "must be a number"),
     ],
