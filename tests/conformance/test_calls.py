@@ -118,6 +118,48 @@ async def test_an_end_that_comes_before_its_claim_is_kept_says_all_that_the_clai
     assert (attempt.number, attempt.node, attempt.started_at, attempt.outcome) == (1, "n1", 200.0, "succeeded")
 
 
+async def test_a_call_that_is_awaited_and_its_end_are_kept_together(store: Store) -> None:
+    submitted = store.calls.submit(WS, [new(1), new(2, group="g")], is_awaited=True)
+    store.calls.claim(WS, [claim(1, Token(1, 1)), claim(2, Token(1, 2))])
+
+    first, second = await store.calls.end(WS, [end(1, Token(1, 1)), end(2, Token(1, 2), CallEvent.FAILED)])
+
+    kept = await store.calls.existing(WS, [call_id(1), call_id(2)])
+    assert await submitted == frozenset()
+    assert (first, second) == (kept[call_id(1)], kept[call_id(2)])
+    assert (first.state, first.submitted_at, first.started_at, first.ended_at) == (
+        CallState.SUCCEEDED,
+        101.0,
+        200.0,
+        300.0,
+    )
+    assert (second.group, second.failure, second.sequence) == ("g", Failure(code="x", message="why"), 2)
+    assert [one.outcome for one in await store.calls.attempts(WS, call_id(1))] == ["succeeded"]
+    assert await store.calls.payload(WS, [call_id(1)]) == {call_id(1): new(1).request.payload}
+
+
+async def test_an_awaited_call_whose_id_was_used_before_stays_as_it_was(store: Store) -> None:
+    await store.calls.submit(WS, [new(1)])
+    again = store.calls.submit(WS, [new(1, function="other")], is_awaited=True)
+
+    (ended,) = await store.calls.end(WS, [end(1, Token(1, 1))])
+
+    assert await again == frozenset({call_id(1)})
+    assert ended is not None
+    assert ended.function == "f"
+
+
+async def test_an_awaited_call_that_is_sent_back_waits_like_any_other(store: Store) -> None:
+    submitted = store.calls.submit(WS, [new(1)], is_awaited=True)
+
+    (back,) = await store.calls.end(WS, [end(1, Token(1, 1), CallEvent.RETRIED)])
+
+    assert await submitted == frozenset()
+    assert back is not None
+    assert (back.state, back.attempts) == (CallState.QUEUED, 1)
+    assert [one.outcome for one in await store.calls.attempts(WS, call_id(1))] == ["retried"]
+
+
 async def test_an_end_that_sent_its_call_back_means_nothing_when_it_is_told_again(store: Store) -> None:
     store.calls.submit(WS, [new(1)])
     lost = end(1, Token(1, 1), CallEvent.LEASE_LOST)

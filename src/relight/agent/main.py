@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import gc
 import os
 import platform
 import signal
@@ -37,6 +38,9 @@ from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
 from relight.protocol.manifest import HostImage
 
+GC_THRESHOLD = (20_000, 20, 50)
+"""As in `server.py`: calls make no rings of objects to look for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -57,6 +61,8 @@ def main() -> int:
     start_logging(LogOptions())
     try:
         with _locked(options.data_dir):
+            gc.freeze()  # what was imported stays
+            gc.set_threshold(*GC_THRESHOLD)
             uvloop.run(_serve(options))
     except RelightError as error:
         raise SystemExit(f"relight agent: {error}") from error

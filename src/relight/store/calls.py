@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequest, CallState, CallView, Token
@@ -24,6 +25,14 @@ AWAITED_SECONDS = 0.003
 """How long a call whose caller waits for its end may wait for that to be committed with."""
 
 
+@dataclass(slots=True)
+class _NewRow:
+    """A call on its way to the disk; where its end comes before it is there, that writes both as one row."""
+
+    value: dict[str, object]
+    is_left_to_its_end: bool = False
+
+
 class CallTable:
     """The calls of every workspace."""
 
@@ -33,6 +42,9 @@ class CallTable:
         self._sequence = last_sequence  # only writes touch it
         self._claims = Later(database, "claim", self._keep_claims)
         self._unended: set[tuple[str, Token]] = set()  # claims whose ends have not come yet
+        self._awaited: dict[
+            tuple[str, str], _NewRow
+        ] = {}  # calls that may still be written with their ends, as one row
 
     # -- writes
 
@@ -43,14 +55,25 @@ class CallTable:
 
         `is_awaited`: their caller hears nothing before their ends, with which they may be committed.
         """
-        values = [_new_call(workspace, row) for row in rows]
+        new = [_NewRow(_new_call(workspace, row)) for row in rows]
 
         def work(connection: sqlite3.Connection) -> frozenset[str]:
-            return frozenset(
-                str(value["id"]) for value in values if not connection.execute(self._sql["submit"], value).rowcount
-            )
+            return frozenset(str(one.value["id"]) for one in new if not self._submit_one(connection, one))
 
-        return self._database.write("submit", work, AWAITED_SECONDS if is_awaited else 0.0)
+        if not is_awaited:
+            return self._database.write("submit", work)
+        keys = [(workspace, row.request.id) for row in rows]
+        self._awaited.update(zip(keys, new, strict=True))
+        submitted = self._database.write("submit", work, AWAITED_SECONDS)
+        submitted.add_done_callback(lambda _: [self._awaited.pop(key, None) for key in keys])
+        return submitted
+
+    def _submit_one(self, connection: sqlite3.Connection, new: _NewRow) -> bool:
+        """Keep a call, unless its end does; False when its id was used before."""
+        if new.is_left_to_its_end:
+            return connection.execute(self._sql["exists"], new.value).fetchone() is None
+        self._awaited.pop((str(new.value["workspace"]), str(new.value["id"])), None)
+        return bool(connection.execute(self._sql["submit"], new.value).rowcount)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
@@ -69,6 +92,12 @@ class CallTable:
         """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
         values = [_end(workspace, row) for row in rows]
         self._unended.difference_update((row.claim.call, row.claim.token) for row in rows)
+        if self._awaited:
+            for row, value in zip(rows, values, strict=True):
+                new = self._awaited.pop((workspace, row.claim.call), None)
+                if new is not None and TRANSITIONS[(CallState.RUNNING, row.event)].is_final:
+                    new.is_left_to_its_end = True
+                    value["new"] = new.value
 
         def work(connection: sqlite3.Connection) -> tuple[CallView | None, ...]:
             return tuple(self._end_one(connection, row, value) for row, value in zip(rows, values, strict=True))
@@ -108,6 +137,11 @@ class CallTable:
         return self._database.write("forget", work)
 
     def _end_one(self, connection: sqlite3.Connection, row: End, value: Mapping[str, object]) -> CallView | None:
+        new = value.get("new")
+        if isinstance(new, dict):
+            view = self._returned(connection, self._sql["submit_ended"], {**new, **value}, row)
+            if view is not None:
+                return view
         connection.execute(self._sql["supersede_attempt"], value)
         view = self._returned(connection, self._sql["end"], value, row)
         if view is not None and not view.state.is_final:
@@ -265,7 +299,7 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "is_awaited": int(request.is_awaited),
         "binding": request.binding,
         "accept": json.dumps(request.accept),
-        "at": row.at,
+        "submitted_at": row.at,
         "payload_blob": request.payload.blob,
         "payload": pack(request.payload),
     }
