@@ -85,9 +85,9 @@ def _hides(error: BaseException) -> bool:
 
 
 def _is_broken(error: BaseException) -> bool:
-    """Whether our own code raised it without meaning to."""
-    last = next(reversed(_frames(error.__traceback__)), None)
-    return last is not None and _is_own(last) and not is_told(error) and isinstance(error, Exception)
+    """Whether our own code raised it without meaning to, or what it asked of the standard library did."""
+    whose = [frame for frame in _frames(error.__traceback__) if not _is_standard(_file(frame))]
+    return bool(whose) and _is_own(whose[-1]) and not is_told(error) and isinstance(error, Exception)
 
 
 def _hide(error: BaseException, seen: set[int]) -> None:

@@ -203,7 +203,7 @@ async def test_what_waits_for_a_worker_ends_at_once(control: Control, node: Play
     view = (await control.calls.wait(WS, Await(ids=(child,), wait_seconds=10.0))).calls[0]
     assert view.state is CallState.CANCELLED
     assert view.failure is not None
-    assert view.failure.message .startswith(f"cannot finish the call: the call that waited for it, {parent}, has ended")
+    assert view.failure.message.startswith(f"cannot finish the call: the call that waited for it, {parent}, has ended")
 
 
 async def test_a_server_that_comes_back_ends_what_was_left_behind(
