@@ -123,7 +123,10 @@ class Node:
         return next(end for end in self.server.ends() if end.call == call)
 
     async def said(self, text: str) -> None:
-        await self.server.until(lambda: any(line.text == text for line in self.server.lines()))
+        await self.server.until(lambda: any(text == one for _, one in self.server.lines()))
+
+    def said_by(self, call: str) -> list[str]:
+        return [text for said, text in self.server.lines() if said.call == call]
 
     def states(self, worker: str) -> list[str]:
         changes = [change for report in self.server.reports for change in report.workers]
@@ -149,8 +152,8 @@ async def test_a_call_runs_and_its_lines_come_with_its_name_and_before_its_end(n
     end = await node.end("call-1")
 
     assert (end.outcome, end.result and end.result.data) == (CallEvent.SUCCEEDED, b"5")
-    assert node.states(worker)[:4] == ["pulling", "starting", "ready", "busy"]
-    lines = {(line.source, line.text, line.call) for line in node.server.lines()}
+    assert node.states(worker)[:3] == ["pulling", "starting", "ready"]
+    lines = {(said.source, text, said.call) for said, text in node.server.lines()}
     assert lines == {("stdout", "adding 2 3", "call-1"), ("stderr", "to stderr", "call-1")}
     told = [index for index, report in enumerate(node.server.reports) if report.logs]
     ended = [index for index, report in enumerate(node.server.reports) if report.ends]
@@ -165,8 +168,9 @@ async def test_a_cancelled_call_is_interrupted_and_its_worker_lives_on(node: Nod
     node.server.order(cancel=(CancelCall(call="call-1", token=Token(1, 1)),))
     end = await node.end("call-1")
 
-    assert end.outcome is CallEvent.CANCELLED
-    await node.server.until(lambda: node.states(worker)[-1] == "idle")
+    node.run(worker, "call-2")
+    await node.server.until(lambda: node.said_by("call-2") == ["spinning"])
+    assert (end.outcome, node.states(worker)[-1]) == (CallEvent.CANCELLED, "ready")
 
 
 async def test_a_call_past_its_time_that_does_not_obey_dies_with_its_worker(node: Node):

@@ -126,7 +126,7 @@ def test_a_server_that_comes_back_knows_the_workers_of_each_kind(
         idle = named(size="tiny").where.remote()
         before = named(size="13b").where.remote()
         call = named(size="13b").wait_for.spawn("/tmp/go")
-        wait_until(lambda: call.status() is relight.CallState.RUNNING, server)
+        wait_until(lambda: server.get(f"/v1/calls/{call.id}")["attempts"], server)  # its claim is kept
 
         server.kill()
         server.start()

@@ -269,14 +269,18 @@ class Calls:
         return len(unfinished)
 
     async def _cancel_orphans(self, parent: str) -> None:
-        """Nobody runs a call that had made others: unless it succeeded, those it waited for go too."""
+        """A call that had made others has ended: unless it succeeded, those it waited for go too.
+
+        One that waits may be with a worker whose claim was not kept; if it is run anew, they go then (`claimed`).
+        """
         for workspace in {child.workspace for child in self._families.awaited_of(parent)}:
             view = await self._store.calls.get(workspace, parent)
-            if view is not None and view.state is not CallState.SUCCEEDED:
+            if view is not None and view.state not in (CallState.SUCCEEDED, CallState.QUEUED):
                 self._cancel_children(parent)
 
     def _cancel_children(self, parent: str) -> None:
-        found = [self._scheduler.cancel(child.id, child.key) for child in self._families.awaited_of(parent)]
+        children = [child for child in self._families.awaited_of(parent) if not child.is_cancelled]
+        found = [self._scheduler.cancel(child.id, child.key) for child in children]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
         if waiting:
             why = (
@@ -420,6 +424,8 @@ class Calls:
         """Calls were given to workers."""
         claims: defaultdict[str, Claims] = defaultdict(Claims)
         for lease in leases:
+            if self._families.has(lease.call.id) and lease.token.epoch == self._scheduler.epoch:
+                self._cancel_children(lease.call.id)  # those that an attempt before this one waited for
             claims[lease.call.workspace].append(self._claim(lease))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)

@@ -81,6 +81,10 @@ class Families:
         children = (self._children[call] for call in self._by_parent.get(parent, ()))
         return tuple(child for child in children if child.is_awaited)
 
+    def has(self, parent: str) -> bool:
+        """Whether a call has unfinished children."""
+        return parent in self._by_parent
+
     def parents(self) -> Collection[str]:
         """The calls that have unfinished children."""
         return tuple(self._by_parent)
