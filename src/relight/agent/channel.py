@@ -71,6 +71,11 @@ class Channel:
         if self._output and not self._is_blocked:
             self._write_some()
 
+    def hear(self) -> None:
+        """Hear now what has come, rather than when the loop gets to it."""
+        if self._is_open:
+            self._read_once()
+
     def drain(self) -> None:
         """Hear what has come already; for the moment when the other end is gone."""
         while self._is_open and self._read_once():

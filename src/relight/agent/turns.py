@@ -5,6 +5,8 @@
          └──── given back ──────┘   (the one before takes long: they go to another worker)
 
 One runs; a few wait in the worker's channel, so that it never idles between two short calls.  Only the head can end.
+A worker that is deep in C cannot give anything back.  What waits in its channel is taken from it: it looks for such
+words before it begins another call, and what it says of those calls means nothing any more.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Attempt] = deque()
         self._sent: dict[str, Attempt] = {}
+        self._taken: set[str] = set()
 
     @property
     def head(self) -> Attempt | None:
@@ -75,8 +78,26 @@ class Turns:
         """What ran is over."""
         del self._sent[attempt.order.call]
 
-    def give_back(self, call: str) -> Attempt:
-        """The worker gives a call back that it has not begun.  Raises ProtocolError for any other."""
+    def take(self, attempt: Attempt) -> bool:
+        """Take back one that waits in the channel, without being given it; False when it does not."""
+        if attempt is self.head or self._sent.get(attempt.order.call) is not attempt:
+            return False
+        del self._sent[attempt.order.call]
+        self._taken.add(attempt.order.call)
+        return True
+
+    def was_taken(self, call: str) -> bool:
+        """Whether the worker speaks of a call that was taken from it."""
+        return call in self._taken and call not in self._sent
+
+    def give_back(self, call: str) -> Attempt | None:
+        """The worker gives a call back that it has not begun; None when it was taken before.
+
+        Raises ProtocolError for any other.
+        """
+        if call in self._taken:
+            self._taken.remove(call)
+            return None
         if call not in self._sent or self.head is self._sent[call]:
             raise ProtocolError(f"cannot take back {call[:40]!r}: it does not wait behind another call of this worker")
         return self._sent.pop(call)

@@ -35,6 +35,7 @@ from relight.agent.attempts import (
     end_with_worker,
     end_without_input,
     exit_of,
+    in_words,
 )
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
@@ -56,6 +57,12 @@ CREDIT = 128
 
 STALL_SECONDS = 0.05
 """When the one that runs takes longer, those behind it are given back: another worker may be free."""
+
+RECALL_SECONDS = 0.2
+"""What a worker has not given back by then is taken from it."""
+
+RING_SECONDS = 0.2
+"""A call that has not ended so long after it was told to is told once more: an event loop may not have heard it."""
 
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
@@ -294,8 +301,9 @@ class Worker:
         ending = exit_of(ended, killed_for=self._verdict, is_leaving=self._is_leaving, last_lines=last_lines)
         if self.state is WorkerState.STARTING and self._failure is None and ending.reason != "stopped":
             words = f"; its last words: {last_lines[-1][:200]}" if last_lines else ""
-            why = f"cannot start {self.spec.function.name}: its worker ended ({ending.reason}) while loading it{words}"
-            self._failure = failure_of(StartFailed(f"{why}; look at its logs"))
+            how, advice = in_words(ending)
+            why = f"cannot start {self.spec.function.name}: its worker {how} while loading it{words}"
+            self._failure = failure_of(StartFailed(f"{why}; {advice}"))
         if ending.reason != "stopped":
             self._tell_system(f"the worker ended: {ending.reason}")
         self._leave(ending, self._failure)
@@ -331,6 +339,7 @@ class Worker:
 
     def _begin(self, attempt: Attempt) -> None:
         """The worker has come to it: its time runs from here."""
+        attempt.disarm()
         attempt.began = self._around.clock.monotonic()
         if attempt.interrupted is not None:
             self._limit_grace(attempt)
@@ -351,8 +360,27 @@ class Worker:
             return
         self._refuse(self._turns.take_waiting(), "the call before it takes long")
         if self._turns.behind:
-            self._send(Recall(calls=self._turns.behind))
-            self._signal(signal.SIGUSR1)
+            self._recall([self._attempts[call] for call in self._turns.behind])
+
+    def _recall(self, attempts: Sequence[Attempt]) -> None:
+        """Have the worker give back what it has not begun; what it does not, as it cannot look, is taken from it."""
+        self._send(Recall(calls=tuple(attempt.order.call for attempt in attempts)))
+        for attempt in attempts:
+            attempt.timers = (self._around.later(RECALL_SECONDS, partial(self._take_back, attempt)),)
+        self._signal(signal.SIGUSR1)
+
+    def _take_back(self, attempt: Attempt) -> None:
+        if self._channel is not None:
+            self._channel.hear()  # its turn may have come
+        if self._attempts.get(attempt.order.call) is attempt and self._turns.take(attempt):
+            self._give_up(attempt)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """It was given to the worker, and did not begin."""
+        if attempt.interrupted is not None:
+            self._finish(attempt, end_before_start(attempt, attempt.interrupted))
+        else:
+            self._refuse((attempt,), "the call before it takes long")
 
     def _refuse(self, attempts: Iterable[Attempt], why: str) -> None:
         for attempt in attempts:
@@ -368,14 +396,17 @@ class Worker:
             self._finish(attempt, end_before_start(attempt, reason))
             return
         self._send(Interrupt(call=attempt.order.call, reason=reason))
-        if attempt is self._turns.head:
-            self._limit_grace(attempt)
-        else:
-            self._send(Recall(calls=(attempt.order.call,)))
+        if attempt is not self._turns.head:
+            self._recall((attempt,))
+            return
+        self._limit_grace(attempt)
         self._signal(signal.SIGUSR1)
 
     def _limit_grace(self, attempt: Attempt) -> None:
-        attempt.timers = (self._around.later(self.spec.function.grace_seconds, partial(self._outlive, attempt)),)
+        attempt.timers = (
+            self._around.later(self.spec.function.grace_seconds, partial(self._outlive, attempt)),
+            self._around.later(RING_SECONDS, partial(self._signal, signal.SIGUSR1)),
+        )
 
     def _outlive(self, attempt: Attempt) -> None:
         attempt.has_outlived_grace = True
@@ -411,6 +442,9 @@ class Worker:
             self._hear_load_failed(message)
 
     def _hear_end(self, ended: Ended, descriptors: Sequence[int]) -> None:
+        if self._turns.was_taken(ended.call):
+            _close_all(descriptors)
+            return
         try:
             attempt = self._turns.running(ended.call)
             end = end_as_told(attempt, ended, self._around.clock.monotonic())
@@ -428,6 +462,9 @@ class Worker:
             self.feed()
 
     def _hear_item(self, item: Item, descriptors: Sequence[int]) -> None:
+        if self._turns.was_taken(item.call):
+            _close_all(descriptors)
+            return
         attempt = self._turns.head
         try:
             if attempt is None or attempt.order.call != item.call:
@@ -448,10 +485,8 @@ class Worker:
     def _hear_recalled(self, message: Recalled) -> None:
         for call in message.calls:
             attempt = self._turns.give_back(call)
-            if attempt.interrupted is not None:
-                self._finish(attempt, end_before_start(attempt, attempt.interrupted))
-            else:
-                self._refuse((attempt,), "the call before it takes long")
+            if attempt is not None:
+                self._give_up(attempt)
 
     def _hear_ready(self, ready: Ready) -> None:
         if self.state is not WorkerState.STARTING or self._verdict:
@@ -517,7 +552,7 @@ class Worker:
     def _give_up_start(self) -> None:
         seconds = self.spec.function.startup_timeout_seconds
         why = f"cannot start {self.spec.function.name}: loading it took more than {seconds:g} s"
-        self._failure = failure_of(StartFailed(f"{why}; raise startup_timeout="))
+        self._failure = failure_of(StartFailed(f"{why}; raise startup_timeout=, or load less"))
         self._kill("start_timed_out")
 
     def _limit_leaving(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import mmap
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from relight.protocol.calls import CallEvent
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from relight.runtime.inputs import Inputs
 
 
+TURN_SECONDS = 0.1
+"""A loop that takes longer for one turn is held up by a task."""
+
+
 class Loop:
     """The one event loop of a worker, made when the first `async def` needs it."""
 
@@ -43,22 +47,46 @@ class Loop:
         return self._run(value)
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if self._loop is None:
-            import asyncio  # 30 ms, and most functions are plain
+        import asyncio  # 30 ms, and most functions are plain
 
+        if self._loop is None:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         loop = self._loop
         task = loop.create_task(coroutine)
 
-        def cancel() -> None:
-            loop.call_soon_threadsafe(task.cancel)
-
-        self._interrupts.cancel_by(cancel)  # a raise out of the loop's own code would leave it broken
+        self._interrupts.cancel_by(_Cancelling(loop, task, partial(asyncio.current_task, loop)))
         try:
             return loop.run_until_complete(task)
         finally:
             self._interrupts.cancel_by(None)
+
+
+class _Cancelling:
+    """Stops a task: by the loop, as a raise out of the loop's own code would leave that broken.
+
+    Asked again when the loop has not come to it for a while, it raises in the task that does not let it.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], current: Callable[[], object | None]
+    ) -> None:
+        self._loop = loop
+        self._task = task
+        self._current = current
+        self._asked_at: float | None = None
+        self._is_done = False
+
+    def __call__(self) -> None:
+        if self._asked_at is None:
+            self._asked_at = self._loop.time()
+            self._loop.call_soon_threadsafe(self._cancel)
+        elif not self._is_done and self._loop.time() - self._asked_at > TURN_SECONDS and self._current() is not None:
+            raise CallInterrupted("the event loop did not go on")
+
+    def _cancel(self) -> None:
+        self._is_done = True
+        self._task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +130,8 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is the call's end
             if self._interrupts.reason is not None:
                 return Result(self._interrupted(order.call, error))
-            return Result(Ended(call=order.call, outcome=CallEvent.FAILED, failure=failure_from(error)))
+            failure = failure_from(self._explained(order, error))
+            return Result(Ended(call=order.call, outcome=CallEvent.FAILED, failure=failure))
         if self._interrupts.reason is not None:
             return Result(self._interrupted(order.call, None))
         return _succeeded(order.call, payload)
@@ -114,11 +143,20 @@ class Attempts:
         if order.payload.format == JSON:
             args, kwargs = self._speak_json().arguments(function, args, kwargs)
         if order.accept[:1] == (JSON,):
-            say = functools.partial(self._speak_json().result, function)
+            say = partial(self._speak_json().result, function)
         if makes_items(function):
             self._items.send_all(order, function(*args, **kwargs), say)
             return dump_result(None, order.accept)
         return dump_result(say(self._loop.run(function(*args, **kwargs))), order.accept)
+
+    def _explained(self, order: Run, error: BaseException) -> BaseException:
+        """The error; of arguments that do not fit, which is seen before the user's first line, in our words."""
+        if type(error) is not TypeError or "\n  File " in describe(error):
+            return error
+        function = self._loaded.find(order.method)
+        why = str(error).partition("() ")[2] or str(error)
+        takes = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
+        return TypeError(f"cannot call {function.__qualname__}: {why}; it takes {takes}")
 
     def _speak_json(self) -> Inputs:
         if self._inputs is None:
@@ -129,7 +167,9 @@ class Attempts:
 
     def _interrupted(self, call: str, error: BaseException | None) -> Ended:
         outcome = self._interrupts.reason or CallEvent.CANCELLED
-        why = "it ran longer than its timeout" if outcome is CallEvent.TIMED_OUT else "it was cancelled"
+        why = "it was cancelled; call again to have a result"
+        if outcome is CallEvent.TIMED_OUT:
+            why = "it ran longer than its timeout; raise timeout=, or do less in one call"
         failure = Failure(
             code=outcome.value,
             message=f"cannot finish call {call}: {why}",

@@ -10,6 +10,7 @@ import array
 import os
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,16 +45,29 @@ class Channel:
         self._input = bytearray()
         self._descriptors: deque[int] = deque()
         self._received: deque[Received] = deque()
+        self._looked_at = 0.0
+        self.has_recall = False
+        """Whether what has come says of some calls that they are to be given back."""
         self._granted: dict[str, int] = {}  # of the calls that are not over: how many items may be made
 
     def receive(self) -> Received:
         """The next message.  Raises ChannelClosed when none can come, ProtocolError when it has no meaning."""
+        self.wait_waiting()
+        return self._received.popleft()
+
+    def wait_waiting(self) -> None:
+        """Return when there is a message to receive.  Raises as `receive` does."""
         while not self._received:
             self._read(0)
-        return self._received.popleft()
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was looked for what has come: there may be more."""
+        return time.monotonic() - self._looked_at
 
     def poll(self) -> None:
         """Read what has come; it stays to be received."""
+        self._looked_at = time.monotonic()
         try:
             while True:
                 self._read(socket.MSG_DONTWAIT)
@@ -71,22 +85,31 @@ class Channel:
         return bool(self._received)
 
     def take_recalled(self) -> tuple[str, ...]:
-        """Drop the calls that are to be given back and were not received yet; which they are."""
-        recalled = {call for one in self._received if isinstance(one.message, Recall) for call in one.message.calls}
-        if not recalled:
+        """Drop the calls that are to be given back and were not received yet; which they are.
+
+        One that comes after such a word is another attempt, and stays.
+        """
+        self.has_recall = False
+        recalls = [at for at, one in enumerate(self._received) if isinstance(one.message, Recall)]
+        if not recalls:
             return ()
         kept: deque[Received] = deque()
         dropped: list[str] = []
-        for one in self._received:
-            if isinstance(one.message, Run) and one.message.call in recalled:
-                dropped.append(one.message.call)
-                self.forget(one.message.call)
+        for at, one in enumerate(self._received):
+            message = one.message
+            if isinstance(message, Run) and self._is_recalled(message.call, [later for later in recalls if later > at]):
+                dropped.append(message.call)
+                self.forget(message.call)
                 if one.descriptor is not None:
                     os.close(one.descriptor)
-            elif not isinstance(one.message, Recall):
+            elif not isinstance(message, Recall):
                 kept.append(one)
         self._received = kept
         return tuple(dropped)
+
+    def _is_recalled(self, call: str, recalls: Sequence[int]) -> bool:
+        messages = (self._received[at].message for at in recalls)
+        return any(isinstance(message, Recall) and call in message.calls for message in messages)
 
     def wait(self) -> None:
         """Return when something more has come.  Raises ChannelClosed when nothing can."""
@@ -125,6 +148,7 @@ class Channel:
                 self._descriptors.extend(numbers)
         if not data:
             raise ChannelClosed
+        self._looked_at = time.monotonic()
         self._input += data
         while len(self._input) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(self._input)[0]
@@ -138,6 +162,7 @@ class Channel:
                 self._grant(message)
             else:
                 self._received.append(Received(message, self._descriptor_of(message)))
+                self.has_recall = self.has_recall or isinstance(message, Recall)
 
     def _grant(self, grant: Grant) -> None:
         known = self._granted.get(grant.call)

@@ -6,6 +6,9 @@ that comes while nothing runs is nothing: `arm` looks into the channel itself be
 
 A generator that waits for its reader blocks on the channel: an interrupt ends that wait by the message alone.
 
+The agent rings again after a while.  That is for what runs on an event loop: a task that never lets the loop go on is not
+reached by a cancel that waits for its turn.
+
 SIGTERM means: finish what runs, then leave.  It raises only where the worker waits for its next message.
 """
 
@@ -19,9 +22,14 @@ from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Interrupt, Recalled
 from relight.runtime.channel import Channel, Received
 
+STALE_SECONDS = 0.02
+"""What was read so long ago may have been recalled meanwhile: less than the agent lets a call take before it does that."""
+
 
 class CallInterrupted(BaseException):
     """Not an Exception, so that `except Exception` in the user's code does not take it."""
+
+    __module__ = "relight"  # as users see it, at the end of the traceback that says where they were interrupted
 
 
 class Leave(BaseException):
@@ -48,13 +56,18 @@ class Interrupts:
 
     def receive(self) -> Received:
         """The next message.  Raises Leave when the worker is to leave instead."""
-        self._is_waiting = True
-        try:
-            if self._is_leaving:
-                raise Leave
-            return self._channel.receive()
-        finally:
-            self._is_waiting = False
+        while True:
+            self._is_waiting = True
+            try:
+                if self._is_leaving:
+                    raise Leave
+                self._channel.wait_waiting()
+            finally:
+                self._is_waiting = False
+            if self._was_rung or self._channel.has_recall or self._channel.age_seconds > STALE_SECONDS:
+                self._look()
+            if self._channel.has_waiting:
+                return self._channel.receive()
 
     def arm(self, call: str) -> None:
         """`call` runs from here on; raises CallInterrupted when it has been interrupted already.
@@ -73,7 +86,7 @@ class Interrupts:
         self._cancel_task = None
 
     def cancel_by(self, cancel: Callable[[], None] | None) -> None:
-        """An interrupt calls this, and raises nothing: what runs is a task of an event loop."""
+        """What runs is a task of an event loop: an interrupt calls this rather than raise, and so does each ring after."""
         self._cancel_task = cancel
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
@@ -93,8 +106,12 @@ class Interrupts:
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         self._was_rung = True
-        if self._call and not self._is_looking:
-            self._look()
+        if not self._call or self._is_looking:
+            return
+        was_told = self.reason is not None
+        self._look()
+        if was_told and self._cancel_task is not None:
+            self._cancel_task()
 
     def _on_leave(self, _signal: int, _frame: FrameType | None) -> None:
         self._is_leaving = True
@@ -104,18 +121,19 @@ class Interrupts:
     def _look(self, *, polls: bool = True, waits: bool = False) -> None:
         """Read what has come; a signal in the middle of it makes it look once more, rather than into itself."""
         self._was_rung = self._was_rung or polls
-        self._is_looking = True
-        try:
-            if waits:
-                self._channel.wait()
-            while self._was_rung:
+        while self._was_rung:  # a signal before the flag falls is seen here, one after it looks itself
+            self._is_looking = True
+            try:
+                if waits:
+                    self._channel.wait()
+                    waits = False
                 self._was_rung = False
                 self._channel.poll()
                 recalled = self._channel.take_recalled()
                 if recalled:
                     self._channel.send(Recalled(calls=recalled))
-        finally:
-            self._is_looking = False
+            finally:
+                self._is_looking = False
         for received in self._channel.waiting:
             message = received.message
             if isinstance(message, Interrupt) and message.call == self._call and self.reason is None:

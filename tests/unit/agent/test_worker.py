@@ -10,9 +10,9 @@ import pytest
 
 from relight.agent.lines import WORKER_BYTES
 from relight.agent.turns import AHEAD
-from relight.agent.worker import CREDIT, STALL_SECONDS
+from relight.agent.worker import CREDIT, RECALL_SECONDS, RING_SECONDS, STALL_SECONDS
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Interrupt, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, StartFailed
 from relight.protocol.link import StartWorker, StopWorker
 from relight.protocol.payload import INLINE_BYTES, Payload
@@ -226,6 +226,18 @@ async def test_a_call_that_does_not_obey_dies_with_its_worker(bench):
     assert sandbox.is_killed
     assert (bench.ends[0].outcome, bench.ends[0].is_charged) == (CallEvent.CANCELLED, True)
     assert bench.changes[-1].exit.reason == "killed:cancelled"
+
+
+async def test_a_call_that_was_told_to_stop_is_told_once_more_and_not_when_it_has_ended(bench):
+    worker, sandbox = await bench.running(grace_seconds=5.0)
+    worker.cancel("call-1", Token(1, 1))
+
+    bench.go_off(RING_SECONDS)
+
+    assert sandbox.signals == [signal.SIGUSR1, signal.SIGUSR1]
+    sandbox.say(bench.ended(outcome=CallEvent.CANCELLED, result=None))
+    await bench.settle()
+    assert not [timer for timer in bench.timers if not timer.is_cancelled and timer.seconds in (5.0, RING_SECONDS)]
 
 
 async def test_a_cancel_with_an_older_token_means_another_attempt(bench):
@@ -532,6 +544,84 @@ async def test_calls_behind_one_that_takes_long_are_given_back(bench):
     assert signal.SIGUSR1 in sandbox.signals
     ends = {end.call: (end.outcome, end.is_charged) for end in bench.ends}
     assert ends == {f"call-{n}": (CallEvent.LEASE_LOST, False) for n in range(2, AHEAD + 2)}
+
+
+async def taken(bench, count=3):
+    """A worker that runs `call-1` and hears nothing, from which those behind were taken."""
+    worker, sandbox, _ = await queued(bench, count)
+    bench.go_off(STALL_SECONDS)
+    for _ in range(count - 1):
+        bench.go_off(RECALL_SECONDS)
+    await bench.settle()
+    assert isinstance(sandbox.hear()[0], Recall)
+    return worker, sandbox
+
+
+async def test_calls_behind_one_that_hears_nothing_are_taken_from_its_worker(bench):
+    worker, sandbox = await taken(bench)
+
+    ends = [(end.call, end.outcome, end.is_charged) for end in bench.ends]
+    assert ends == [("call-2", CallEvent.LEASE_LOST, False), ("call-3", CallEvent.LEASE_LOST, False)]
+    assert (worker.state.value, sandbox.is_killed) == ("busy", False)
+    sandbox.say(bench.ended("call-1"))
+    sandbox.say(Recalled(calls=("call-2", "call-3")))
+    await bench.settle()
+    assert [end.call for end in bench.ends][2:] == ["call-1"]
+    assert (worker.state.value, sandbox.is_killed) == ("idle", False)
+
+
+async def test_a_call_that_was_taken_may_come_back_and_is_another_attempt(bench):
+    worker, sandbox = await taken(bench)
+
+    sandbox.say(bench.ended("call-1"))
+    await bench.settle()
+    bench.give(worker, bench.order("call-2", 12))
+    sandbox.say(Recalled(calls=("call-2", "call-3")))
+    sandbox.say(bench.ended("call-2"))
+    await bench.settle()
+
+    assert [(end.call, end.token) for end in bench.ends][2:] == [("call-1", Token(1, 1)), ("call-2", Token(1, 12))]
+    assert not sandbox.is_killed
+
+
+async def test_what_a_worker_says_of_a_call_that_was_taken_from_it_means_nothing(bench):
+    _, sandbox = await taken(bench)
+    descriptor = os.memfd_create("result")
+    os.write(descriptor, b"large")
+
+    sandbox.say(bench.ended("call-2", result=Payload(format="pickle5", data=None, size=5)), descriptor)
+    sandbox.say(Item(call="call-3", number=1, payload=Payload(format="json", data=b"1", size=1)))
+    await bench.settle()
+
+    assert [end.call for end in bench.ends] == ["call-2", "call-3"]
+    assert not sandbox.is_killed
+    os.close(descriptor)
+
+
+async def test_a_call_whose_end_is_there_when_those_behind_would_be_taken_leaves_the_next_where_it_is(bench):
+    _, sandbox, _ = await queued(bench, 2)
+    bench.go_off(STALL_SECONDS)
+
+    sandbox.say(bench.ended("call-1"))
+    bench.go_off(RECALL_SECONDS)  # the loop has not come to what the worker said
+    sandbox.say(bench.ended("call-2"))
+    await bench.settle()
+
+    assert [(end.call, end.outcome) for end in bench.ends] == [
+        ("call-1", CallEvent.SUCCEEDED),
+        ("call-2", CallEvent.SUCCEEDED),
+    ]
+
+
+async def test_a_call_cancelled_behind_one_that_hears_nothing_does_not_wait_for_it(bench):
+    worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
+
+    worker.cancel("call-2", Token(1, 2))
+    bench.go_off(RECALL_SECONDS)
+    await bench.settle()
+
+    assert [(end.call, end.outcome) for end in bench.ends] == [("call-2", CallEvent.CANCELLED)]
+    assert not sandbox.is_killed
 
 
 async def test_calls_whose_turn_comes_in_time_stay(bench):

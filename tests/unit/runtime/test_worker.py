@@ -105,6 +105,43 @@ def test_a_running_call_is_interrupted_and_the_worker_takes_the_next(
     assert agent.end().call == "call-2"
 
 
+def test_a_task_that_holds_up_its_event_loop_is_interrupted_by_another_ring(
+    start_agent: Callable[..., Any], python: str
+) -> None:
+    agent = start_agent(python)
+    body = "async def spin(ends):\n    print('in', flush=True)\n    while not ends:\n        pass\n    return 'fine'\n"
+    agent.load("spin", f"import asyncio\n{body}")
+    agent.start(False)
+    assert agent.wait_line() == b"in\n"
+
+    agent.interrupt(CallEvent.CANCELLED)
+    agent.channel.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        agent.receive()
+    agent.channel.settimeout(20)
+    agent.process.send_signal(signal.SIGUSR1)
+
+    assert agent.end().outcome is CallEvent.CANCELLED
+    assert value_of(agent.call(True)) == "fine"
+
+
+def test_a_task_that_takes_long_to_obey_is_not_interrupted_by_another_ring(agent: Any) -> None:
+    obey = (
+        "async def obey():\n    print('in', flush=True)\n    try:\n        await asyncio.sleep(60)\n"
+        "    finally:\n        print('out', flush=True)\n        time.sleep(0.5)\n        print('done', flush=True)\n"
+    )
+    agent.load("obey", f"import asyncio, time\n{obey}")
+    agent.start()
+    assert agent.wait_line() == b"in\n"
+
+    agent.interrupt(CallEvent.CANCELLED)
+    assert agent.wait_line() == b"out\n"
+    agent.process.send_signal(signal.SIGUSR1)
+
+    assert agent.wait_line() == b"done\n"
+    assert agent.end().outcome is CallEvent.CANCELLED
+
+
 def test_an_interrupt_that_comes_too_late_touches_nothing(agent: Any) -> None:
     agent.load("square", SQUARE)
     agent.call(2)
@@ -324,6 +361,33 @@ def test_calls_that_have_not_begun_are_given_back_while_another_runs(agent: Any)
 
     assert agent.receive() == Recalled(calls=("call-3",))
     assert [agent.end().call, agent.end().call] == ["call-1", "call-2"]
+
+
+DEAF = """
+import signal, time
+def deaf(seconds):
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    print("began", flush=True)
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+def test_a_worker_that_heard_no_signal_looks_for_what_was_recalled_before_it_begins_another_call(agent: Any) -> None:
+    agent.load("deaf", DEAF)
+    for n in (1, 2, 3):
+        agent.start(0.3 if n == 1 else n, call=f"call-{n}")
+    while b"began" not in agent.wait_line():
+        pass
+
+    agent.send(Recall(calls=("call-2", "call-3")))
+    agent.process.send_signal(signal.SIGUSR1)
+    agent.start(0, call="call-2")
+
+    assert agent.end().call == "call-1"
+    assert agent.receive() == Recalled(calls=("call-2", "call-3"))
+    assert (again := agent.end()).call == "call-2"
+    assert value_of(again) == 0, "the attempt that was recalled would have slept"
 
 
 def test_a_call_interrupted_before_its_turn_does_not_begin(agent: Any) -> None:

@@ -49,6 +49,7 @@ class World:
         self.failed: list[tuple[str, str]] = []
         self.expired_calls: list[str] = []
         self.states: list[tuple[str, WorkerState]] = []
+        self.before_delivery: Callable[[Lease], object] = lambda lease: None
         self._soon: list[Callable[[], None]] = []
         book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append, self._soon.append)
         timing = Timing(lease_seconds=LEASE_SECONDS, sweep_seconds=0.25)
@@ -70,6 +71,7 @@ class World:
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
+            self.before_delivery(lease)
             self.scheduler.deliver(lease, Payload(format="json", data=b"from the store"))
 
     def worker_entered(self, worker: Worker, detail: str) -> None:
@@ -385,6 +387,22 @@ def test_a_call_whose_payload_is_in_the_store_is_sent_once_it_has_been_read() ->
     (orders,) = world.flush()
 
     assert orders.run[0].payload.data == b"from the store"
+
+
+def test_a_call_that_is_cancelled_while_its_payload_is_read_is_cancelled_where_it_arrives() -> None:
+    world = World()
+    world.node()
+    world.submit("a", payload=None)
+
+    def cancel_unheard(_lease: Lease) -> None:
+        world.scheduler.cancel("a", world.key)
+        world.flush()
+
+    world.before_delivery = cancel_unheard
+    world.ready()
+
+    (orders,) = world.flush()
+    assert ([run.call for run in orders.run], [cancel.call for cancel in orders.cancel]) == (["a"], ["a"])
 
 
 def test_a_stopped_version_starts_nothing_and_gives_back_what_waited() -> None:
