@@ -11,6 +11,8 @@ import pytest
 
 from servers import Server
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "testing.md"

@@ -14,6 +14,8 @@ import relight
 from e2e.app_generators import app, count, count_again, large
 from servers import Server, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:

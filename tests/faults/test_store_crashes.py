@@ -13,6 +13,8 @@ from relight.protocol.calls import CallState
 from relight.store.faults import POINTS, Faults
 from relight.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 WORKLOAD = Path(__file__).parent / "crash_workload.py"
 KILLED = [f"{point}:{n}" for point in POINTS if point.split(".")[0] in ("submit", "claim", "end") for n in (1, 7, 40)]
 

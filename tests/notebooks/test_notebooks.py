@@ -10,6 +10,8 @@ from typing import Any
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TOUR = Path(__file__).with_name("tour.ipynb")
 
 CELLS = """

@@ -54,7 +54,8 @@ def served(tmp_path: Path) -> Iterator[Path]:
     thread = threading.Thread(target=answer)
     thread.start()
     yield path
-    listener.shutdown(socket.SHUT_RDWR)
+    with socket.socket(socket.AF_UNIX) as last:
+        last.connect(str(path))  # so that whoever still waits to be asked need not
     thread.join()
     listener.close()
 

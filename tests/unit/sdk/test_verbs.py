@@ -149,6 +149,7 @@ def test_each_loop_has_lines_of_its_own(platform: Any, square: Remote[..., int])
 # -- many calls
 
 
+@pytest.mark.slow
 async def test_a_map_gives_the_same_on_a_loop_as_by_blocking(square: Remote[..., int]) -> None:
     many = range(3 * WINDOW)
     expected = [n * n for n in many]
