@@ -48,7 +48,8 @@ def served(tmp_path: Path) -> Iterator[Path]:
         except OSError:
             return
         with peer:
-            peer.recv(4096)
+            if not peer.recv(4096):
+                return
             peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
     thread = threading.Thread(target=answer)
