@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from relight.protocol.manifest import Binding, ClassParameter, Json
 
+MAX_BRACKETS = 500
 MAX_BINDING_BYTES = 8 * 1024
 """No text of a binding is longer: it is kept with each call, and a large value belongs into an argument."""
 
@@ -37,10 +38,9 @@ def parse_binding(text: str) -> Binding:
         raise ValueError(f"it has {len(text):,} characters, and {MAX_BINDING_BYTES:,} are allowed")
     if not text:
         return Binding()
-    try:
-        said = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_BRACKETS:  # how deep a reader of JSON goes differs between Pythons
+        raise ValueError("it is nested too deeply")
+    said = json.loads(text, parse_constant=_refuse_constant)
     if not isinstance(said, dict) or not said.keys() <= {"parameters", "options"}:
         raise ValueError('it is not {"parameters": {...}, "options": {...}}')
     if not all(isinstance(part, dict) for part in said.values()):
