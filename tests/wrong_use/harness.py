@@ -130,7 +130,7 @@ def _asked(ask: Ask, place: Place) -> str:
 _SOMETIMES = r"\s+[\^~]+\s*$|relight: \S+ is waiting: (?!no_capacity)"
 """Marks below code, which not every Python makes, and how far a worker had come when something was late."""
 
-_FRAME_OF_PYTHON = r'  File "[^"]*/lib/python3\.\d+/[^"]*", line \d+, in .*\n(    .*\n)*'
+_FRAME_OF_PYTHON = r'  File "[^"]*/lib/python3\.\d+/(?!site-packages)[^"]*", line \d+, in .*\n(    .*\n)*'
 """What asyncio and threading do on the way, which each Python does in its own way."""
 
 _SAME = (
