@@ -24,6 +24,8 @@ import pytest
 from command_line import Cli, beside_a_server, read_line
 from relight.cli.init import TEMPLATES
 
+pytestmark = pytest.mark.slow
+
 CERTIFICATE = Path(__file__).parent.parent / "localhost.pem"
 SLOW = dedent(
     """

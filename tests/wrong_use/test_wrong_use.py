@@ -21,6 +21,8 @@ from servers import Server
 from wrong_use import arguments, commands, decorators, failures, places, web, workers
 from wrong_use.harness import OWN, Case, Place, told
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden"
 ALL: dict[str, Case] = {
     **arguments.CASES,
