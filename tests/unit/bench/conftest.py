@@ -11,14 +11,15 @@ from types import ModuleType
 import pytest
 
 BENCH = Path(__file__).parents[3] / "bench"
-NAMES = ("processes", "harness", "peers", "driver", "idle", "work", "calls")
+NAMES = ("processes", "harness", "peers", "driver", "idle", "work", "calls", "stubborn", "cancel")
 
 
 class Bench:
     """Each module under its name."""
 
     def __init__(self) -> None:
-        self.processes, self.harness, self.peers, self.driver, self.idle, self.work, self.calls = map(_load, NAMES)
+        self.processes, self.harness, self.peers, self.driver, self.idle, self.work, self.calls = map(_load, NAMES[:7])
+        self.stubborn, self.cancel = map(_load, NAMES[7:])
 
 
 def _load(name: str) -> ModuleType:
