@@ -1,0 +1,53 @@
+"""How a worker was started: on which rung of the ladder of cold starts, why on that one, and what took how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class StartLevel(str, Enum):
+    """The rungs, quickest first.  A call that finds an idle worker (level 0) needs no start at all."""
+
+    PARKED = "parked"
+    """0p: forked and confined ahead of time, never used."""
+    FORK = "fork"
+    """1: a fork of the template of its function's version, whose modules are imported."""
+    IMPORT = "import"
+    """2: a fork of the image's base template; the user's module was imported for it."""
+    RESTORE = "restore"
+    """3: a process image, restored."""
+    BOOT = "boot"
+    """4: a fresh process: sandbox, interpreter, imports."""
+    FETCH = "fetch"
+    """5: as `boot`, after the image or the code was brought to this node."""
+
+
+NUMBERS = {
+    StartLevel.PARKED: "0p",
+    StartLevel.FORK: "1",
+    StartLevel.IMPORT: "2",
+    StartLevel.RESTORE: "3",
+    StartLevel.BOOT: "4",
+    StartLevel.FETCH: "5",
+}
+"""The rungs as people number them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReport:
+    """One start.  `why` says why it was not on a quicker rung, `code: sentence` ("" for level 1 and parked ones).
+
+    `phases` are (name, seconds) in the order in which they were passed, without gap: their sum is the time from the
+    agent's order to `ready`.  Names: `place`, `fetch`, `layout`, `template` (waiting for one that is being built),
+    `sandbox`, `fork`, `python`, `import`, `enter`.
+    """
+
+    level: StartLevel
+    why: str = ""
+    phases: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return sum(seconds for _, seconds in self.phases)
