@@ -138,7 +138,7 @@ def test_a_generator_that_nobody_reads_makes_its_first_item_and_waits(server: Se
     session = app._session
     assert session is not None
     request: CallRequest = session.request(count.callee, (3,), {})
-    session.connection.do(session.submit((request,)))
+    session.connection.do(session.submit((request,), reads_items=True))
 
     wait_until(lambda: lines_of(server, request.id) == ["makes 1"], server)
     answer = urllib.request.Request(

@@ -144,6 +144,12 @@ CASES = {
     "generator-called-as-a-function": Case(
         script='import relight\n\nrelight.Function.from_name("shop", "count").remote(3)\n'
     ),
+    "generator-spawned-by-its-name": Case(
+        script='import relight\n\nrelight.Function.from_name("shop", "count").spawn(3).get()\n'
+    ),
+    "generator-mapped-by-its-name": Case(
+        script='import relight\n\nprint(list(relight.Function.from_name("shop", "count").map([3])))\n'
+    ),
     "async-argument-missing": Case(
         script=app("""
             import asyncio

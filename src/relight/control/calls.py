@@ -89,7 +89,7 @@ class Calls:
         if submit.is_again:
             there = await self._store.calls.existing(workspace, [request.id for request in asked])
             asked = tuple(request for request in asked if request.id not in there)
-        already = await self._take(workspace, asked, is_awaited=submit.wait_seconds > 0)
+        already = await self._take(workspace, asked, submit)
         if already and not submit.is_again:
             raise Conflict(f"cannot submit call {min(already)}: the id was used before; make a new one for each call")
         if submit.is_quiet:
@@ -183,15 +183,16 @@ class Calls:
 
     # -- taking calls in
 
-    async def _take(self, workspace: str, requests: Sequence[CallRequest], *, is_awaited: bool) -> frozenset[str]:
+    async def _take(self, workspace: str, requests: Sequence[CallRequest], submit: Submit) -> frozenset[str]:
         """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
             return frozenset()
         now = self._clock.now()
+        is_awaited = submit.wait_seconds > 0
         rows, waiting = [], []
         for request in requests:
             version = await self._catalog.route(workspace, request.app, request.environment)
-            bound = self._check(version, request, is_awaited=is_awaited)
+            bound = self._check(version, request, returns=is_awaited or submit.needs_results)
             kept = request if request.binding == bound.text else replace(request, binding=bound.text)
             rows.append(NewCall(request=kept, version=version.id, at=now))
             waiting.append(self._waiting(version, bound, request))
@@ -204,12 +205,12 @@ class Calls:
             self._schedule(later)
         return already
 
-    def _check(self, version: Version, request: CallRequest, *, is_awaited: bool) -> Bound:
+    def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
         if not is_id(request.id, "call"):
             raise InvalidRequest(
                 f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
             )
-        check_method(version.function(request.function), request.method, returns=is_awaited)
+        check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
         key = key_of(version, bound)
         if not self._scheduler.knows(key):

@@ -78,7 +78,7 @@ def check_method(function: FunctionSpec, method: str, *, returns: bool = False) 
         if returns and found.is_generator:
             name = f"{function.name}.{method}" if method else function.name
             raise InvalidRequest(
-                f"cannot wait for what {name} returns: it yields; iterate over it, from Python with .remote_gen(…)"
+                f"cannot call {name} for what it returns: it yields; iterate over it, from Python with .remote_gen(…)"
             )
         return
     names = [one.name for one in function.methods]

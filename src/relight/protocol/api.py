@@ -22,13 +22,15 @@ class Submit:
     """POST /v1/calls: keep these calls, then wait up to `wait_seconds` until all of them have ended.
 
     `is_again` says that the caller asked before and heard no answer: calls already there are taken as they are.
-    `is_quiet`: the answer holds no calls; that it comes says that they are kept.
+    `is_quiet`: the answer holds no calls; that it comes says that they are kept.  `needs_results`: nobody will read items, so
+    a function that yields is refused; who waits needs no saying so.
     """
 
     calls: tuple[CallRequest, ...]
     wait_seconds: float = 0.0
     is_again: bool = False
     is_quiet: bool = False
+    needs_results: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

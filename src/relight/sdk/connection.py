@@ -216,6 +216,7 @@ class Begun(Generic[T]):
         self._http = http
         self._steps = steps
         self._error: Unreachable | None = None
+        self._is_heard = False
         first = next(steps)
         assert isinstance(first, Request), "there is nothing to send"
         try:
@@ -228,8 +229,8 @@ class Begun(Generic[T]):
         return self._connection.do(self._rest())
 
     def settle(self) -> None:
-        """Hear the answer, whatever it is; nothing is asked again."""
-        if self._error is None:
+        """Hear the answer, whatever it is, unless `finish` has; nothing is asked again."""
+        if self._error is None and not self._is_heard:
             with suppress(Unreachable):
                 self._http.receive()
 
@@ -245,6 +246,7 @@ class Begun(Generic[T]):
         try:
             if self._error is not None:
                 raise self._error
+            self._is_heard = True
             reply = self._http.receive()
         except Unreachable as error:
             return self._steps.throw(error)

@@ -115,13 +115,18 @@ class Session:
             if self.environment.startswith("run-") and not inside.is_worker:
                 self.spawned.update(dict.fromkeys(request.id for request in batch))
 
-    def submit(self, requests: Sequence[CallRequest]) -> Steps[None]:
-        """Let these calls be kept, by one message; large values are sent ahead."""
+    def submit(self, requests: Sequence[CallRequest], *, reads_items: bool = False) -> Steps[None]:
+        """Let these calls be kept, by one message; large values are sent ahead.
+
+        Raises InvalidRequest for one of something that yields, unless the caller `reads_items`: nobody else would.
+        """
         calls = list(requests)
         for at, request in enumerate(calls):
             if is_large(request.payload):
                 calls[at] = yield from self._sent_ahead(request)
-        yield from self.connection.server.submit(Submit(calls=tuple(calls), is_quiet=True))
+        yield from self.connection.server.submit(
+            Submit(calls=tuple(calls), is_quiet=True, needs_results=not reads_items)
+        )
 
     def get(self, call: str, timeout: float | None = None) -> Steps[Any]:
         """What the call returned; raises what it raised, TimeoutError when it has not ended after `timeout` seconds."""

@@ -35,7 +35,7 @@ class Reading:
 
     def start(self) -> Steps[None]:
         """Let the call be kept."""
-        return self.session.submit((self._request,))
+        return self.session.submit((self._request,), reads_items=True)
 
     def next(self) -> Steps[Any]:
         """The next item; `_NOTHING` when there is none.  Raises what the generator raised."""

@@ -15,9 +15,9 @@ from relight.control.newness import Newness
 from relight.control.platform import Control, Rules, open_control
 from relight.protocol.api import Await, Cancel, Submit
 from relight.protocol.calls import CallRequest, CallState
-from relight.protocol.errors import Conflict, NotFound
+from relight.protocol.errors import Conflict, InvalidRequest, NotFound
 from relight.protocol.ids import moment_of, new_id
-from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest, MethodSpec
 from relight.protocol.payload import Payload
 from relight.protocol.views import FunctionStats
 from relight.scheduler.loop import Timing
@@ -34,8 +34,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     opened = await open_store(tmp_path)
     image = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
     function = FunctionSpec(name="f", module="m", qualname="f", image=image)
+    yields = replace(function, name="g", qualname="g", methods=(MethodSpec(name="", is_generator=True),))
     code = CodeBundle(digest="d" * 64, size=1, folder="/a")
-    manifest = Manifest(app="a", code=code, functions=(function,))
+    manifest = Manifest(app="a", code=code, functions=(function, yields))
     await opened.versions.deploy(
         NewVersion(workspace=WS, id=VERSION, app="a", environment="main", manifest=manifest, at=1.0)
     )
@@ -67,6 +68,19 @@ def queued(control: Control, call_id: str) -> WaitingCall:
 
 def data_of(call: WaitingCall) -> bytes | None:
     return call.payload.data if call.payload is not None else None
+
+
+async def test_results_of_what_yields_are_refused_at_once_and_nothing_is_kept(control: Control) -> None:
+    call = replace(request(new_id("call", now_ms()), b"{}"), function="g")
+
+    for asked in (Submit(calls=(call,), is_quiet=True, needs_results=True), Submit(calls=(call,), wait_seconds=9.0)):
+        with pytest.raises(InvalidRequest, match=r"^cannot call g for what it returns: it yields; iterate over it"):
+            await control.calls.submit(WS, asked)
+
+    with pytest.raises(NotFound):
+        await control.calls.show(WS, call.id)
+    await control.calls.submit(WS, Submit(calls=(call,), is_quiet=True))
+    assert (await control.calls.show(WS, call.id)).call.state is CallState.QUEUED
 
 
 async def test_an_id_that_waits_is_refused_and_the_call_keeps_what_it_was_given(control: Control) -> None:

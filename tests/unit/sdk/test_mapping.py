@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from relight.protocol.calls import CallState
+from relight.protocol.errors import InvalidRequest
 from relight.sdk.mapping import WINDOW, MapOptions, Mapping, results
 from relight.sdk.progress import showing
 from relight.sdk.session import Callee, Session
@@ -183,3 +184,13 @@ def test_a_map_that_is_left_is_shown_no_more(session: Session) -> None:
         results.close()
 
     assert watcher.told[-1] == "end"
+
+
+def test_calls_that_the_server_refuses_raise_what_it_says(platform: Any, session: Session) -> None:
+    def refuse(_message: Any) -> Any:
+        raise InvalidRequest("cannot call f for what it returns: it yields; iterate over it")
+
+    platform._submit = refuse
+
+    with pytest.raises(InvalidRequest, match="it yields; iterate over it"):
+        list(mapped(session, range(3)))
