@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +27,22 @@ import relight
 from relight.protocol.codec import pack
 from relight.protocol.errors import StartFailed, Unavailable
 from relight.sandbox.facts import Facts
-from relight.sandbox.messages import PACKET_BYTES, TO_AGENT, Ended, Kill, LauncherReady, Refused, Start, Started
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+from relight.sandbox.messages import (
+    PACKET_BYTES,
+    TO_AGENT,
+    Ended,
+    Kill,
+    LauncherReady,
+    Refused,
+    Start,
+    Started,
+    StartShell,
+)
+from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
 
 _READY_SECONDS = 30.0
 _LEAVE_SECONDS = 12.0  # the launcher itself gives up after 10
+_DESCRIPTORS = 16  # the most that come with one packet: of a shell two, and one for each of its groups
 _RESTARTS = 3  # launchers in a row that die before their first word; then something is broken, not unlucky
 
 log = logging.getLogger(__name__)
@@ -43,13 +54,18 @@ _PROGRAM = (
 
 
 class Sandbox:
-    """One that was started.  `pid` is its first process's, as this machine sees it."""
+    """One that was started.  `pid` is its first process's, as this machine sees it.
 
-    def __init__(self, started: Started, pidfd: int, send: Callable[[object], None]) -> None:
+    Of a shell that is its init; `take_pidfd` and `take_doors` are what a template needs to put a process into it.
+    """
+
+    def __init__(self, started: Started, descriptors: Sequence[int], send: Callable[[object], None]) -> None:
         self.id = started.id
         self.pid = started.pid
         self.isolation = started.isolation
-        self._pidfd = pidfd
+        self._pidfd = descriptors[0]
+        self._listening = descriptors[1] if len(descriptors) > 1 else -1
+        self._doors = tuple(descriptors[2:])
         self._send = send
         self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
 
@@ -74,6 +90,27 @@ class Sandbox:
             self._send(Kill(id=self.id))
         return await self.wait()
 
+    @property
+    def pidfd(self) -> int:
+        """Of its first process; closed when that has ended."""
+        return self._pidfd
+
+    @property
+    def doors(self) -> tuple[int, ...]:
+        """By these a process joins the groups of a shell; closed when it has ended, or by `close_doors`."""
+        return self._doors
+
+    def take_listening(self) -> socket.socket:
+        """The socket that listens inside a shell; the caller's from now on."""
+        listening, self._listening = self._listening, -1
+        return socket.socket(fileno=listening)
+
+    def close_doors(self) -> None:
+        """Nobody else is to come in."""
+        doors, self._doors = self._doors, ()
+        for door in doors:
+            os.close(door)
+
     def when_gone(self, then: Callable[[], None]) -> None:
         """Call `then` when its first process is gone, by whatever cause."""
         loop = asyncio.get_running_loop()
@@ -89,6 +126,9 @@ class Sandbox:
         if not self._ended.done():
             self._ended.set_result(how)
             os.close(self._pidfd)
+            self.close_doors()
+            if self._listening >= 0:
+                os.close(self._listening)
 
 
 class Sandboxes:
@@ -152,22 +192,29 @@ class Sandboxes:
         Raises StartFailed when it cannot be made, Unavailable when the launcher died meanwhile.  Cancelled, it ends
         the sandbox.
         """
-        launcher = await self._ready_launcher()
         packet = pack(Start(spec=dataclasses.replace(spec, isolation=spec.isolation or self._wanted)))
+        return await self._start(spec.id, packet, (channel.fileno(), stdout, stderr))
+
+    async def start_shell(self, spec: ShellSpec) -> Sandbox:
+        """Make a shell for a process that its template is still to fork.  Raises and is cancelled as `start`."""
+        return await self._start(spec.id, pack(StartShell(spec=spec)), ())
+
+    async def _start(self, name: str, packet: bytes, descriptors: tuple[int, ...]) -> Sandbox:
+        launcher = await self._ready_launcher()
         if len(packet) > PACKET_BYTES:
             raise StartFailed(
-                f"cannot start sandbox {spec.id}: its description has {len(packet)} bytes, and {PACKET_BYTES} are the"
+                f"cannot start sandbox {name}: its description has {len(packet)} bytes, and {PACKET_BYTES} are the"
                 " most; pass large values in files"
             )
-        if spec.id in self._starting or spec.id in self._sandboxes:
-            raise StartFailed(f"cannot start sandbox {spec.id}: one of that id runs; choose another id")
+        if name in self._starting or name in self._sandboxes:
+            raise StartFailed(f"cannot start sandbox {name}: one of that id runs; choose another id")
         future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
-        self._starting[spec.id] = future
-        launcher.send(packet, (channel.fileno(), stdout, stderr))
+        self._starting[name] = future
+        launcher.send(packet, descriptors)
         try:
             return await future
         except asyncio.CancelledError:
-            self._send(Kill(id=spec.id))
+            self._send(Kill(id=name))
             raise
 
     # -- the launcher
@@ -195,7 +242,7 @@ class Sandboxes:
             self._early_deaths = 0
             self._is_settled.set()
         elif isinstance(message, Started):
-            self._begin(message, descriptors[0])
+            self._begin(message, descriptors)
         elif isinstance(message, Refused):
             self._refuse(message.id, StartFailed(message.reason))
         elif isinstance(message, Ended):
@@ -218,8 +265,8 @@ class Sandboxes:
 
     # -- one sandbox
 
-    def _begin(self, started: Started, pidfd: int) -> None:
-        sandbox = Sandbox(started, pidfd, self._send)
+    def _begin(self, started: Started, descriptors: Sequence[int]) -> None:
+        sandbox = Sandbox(started, descriptors, self._send)
         self._sandboxes[started.id] = sandbox
         future = self._starting.pop(started.id, None)
         if future is not None and not future.done():
@@ -307,7 +354,7 @@ class _Launcher:
     def _receive(self) -> None:
         while not self._has_ended.done():
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, _DESCRIPTORS)
             except BlockingIOError:
                 return
             except ConnectionResetError:

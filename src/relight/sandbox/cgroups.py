@@ -177,6 +177,10 @@ class Group:
         for folder in self.folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
+    def open_doors(self) -> tuple[int, ...]:
+        """Descriptors by which a process joins it, one for each folder: it writes `0`.  Raises OSError."""
+        return tuple(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders)
+
     def kill(self) -> None:
         """Kill every process in it, and those they start meanwhile."""
         for folder in self.folders:

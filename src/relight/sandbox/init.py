@@ -16,15 +16,16 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from relight.protocol.codec import pack
 from relight.sandbox import syscalls
+from relight.sandbox.keeper import keep
 from relight.sandbox.messages import GO, InitEnded, InitFailed, InitStarted
-from relight.sandbox.operations import Operation, Trees
+from relight.sandbox.operations import Trees
+from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell
 from relight.sandbox.plan import Plan
 from relight.sandbox.spec import Isolation
 
@@ -42,18 +43,14 @@ class Handles:
     stderr: int
 
 
-class StepFailed(Exception):
-    """An operation failed; the text says which and why."""
-
-
 def run(plan: Plan, handles: Handles, trees: Trees) -> NoReturn:
     """Be init.  Never returns into the launcher, whose copy this process is."""
     try:
         _live(plan, handles, trees)
     except StepFailed as failure:
-        _tell(handles.status, InitFailed(reason=str(failure)))
+        tell(handles.status, InitFailed(reason=str(failure)))
     except BaseException as error:  # noqa: BLE001 - a process's outermost frame: what is not told here is told nowhere
-        _tell(handles.status, InitFailed(reason=f"its first process failed: {error!r}"))
+        tell(handles.status, InitFailed(reason=f"its first process failed: {error!r}"))
     finally:
         os._exit(0)
 
@@ -61,53 +58,30 @@ def run(plan: Plan, handles: Handles, trees: Trees) -> NoReturn:
 def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # the launcher's would end its talk with the agent
-    _close_strangers(handles, trees)
+    close_strangers({handles.status.fileno(), handles.channel, handles.stdout, handles.stderr, *trees.values()})
     if handles.status.recv(len(GO)) != GO:
         return  # the launcher is gone
     execute(plan.inside, trees)
     if not _is_open(handles.status):
         return  # it went before the death signal was set
     # Before the worker is forked: an end that comes at once must find somebody who listens.
-    bell = _Bell()
+    bell = Bell()
     worker = _start_worker(plan, handles)
     for descriptor in (handles.channel, handles.stdout, handles.stderr):
         os.close(descriptor)
     pidfd = os.pidfd_open(worker)
-    _tell(handles.status, InitStarted(), pidfd)
+    tell(handles.status, InitStarted(), pidfd)
     os.close(pidfd)
     # A worker that has been reaped has no number any more, and the launcher is still to look it up.
     handles.status.recv(len(GO))
+    if plan.is_template:
+        keep(worker, handles.status, bell)
+        return
     ended = _reap(worker, handles.status, bell)
     if plan.isolation is Isolation.PROCESS:
         kill_descendants()
     if ended is not None:
-        _tell(handles.status, ended)
-
-
-def execute(operations: Sequence[Operation], trees: Trees) -> None:
-    """Do them in order; the first failure is told with what was being done."""
-    doing = ""
-    try:
-        for operation in operations:
-            doing = operation.describe()
-            operation.execute(trees)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise StepFailed(f"cannot {doing}: {error.strerror}{where}") from error
-
-
-def _close_strangers(handles: Handles, trees: Trees) -> None:
-    """Close what belongs to the launcher: the agent's socket, and the status sockets of every other sandbox."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard, inheritable=False)
-    kept = sorted({handles.status.fileno(), handles.channel, handles.stdout, handles.stderr, *trees.values()})
-    first = 3
-    for descriptor in kept:
-        if descriptor > first:
-            syscalls.close_range(first, descriptor - 1)
-        first = descriptor + 1
-    syscalls.close_range(first)
+        tell(handles.status, ended)
 
 
 def _start_worker(plan: Plan, handles: Handles) -> int:
@@ -155,29 +129,7 @@ def _hand_over(handles: Handles, report: int) -> int:
     return report
 
 
-class _Bell:
-    """Signals as a descriptor to poll: a child ended, or somebody asks the worker to end."""
-
-    def __init__(self) -> None:
-        self._read, write = os.pipe()
-        for descriptor in (self._read, write):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-
-    def fileno(self) -> int:
-        return self._read
-
-    def rung(self) -> bytes:
-        """The numbers of the signals that came, one a byte."""
-        try:
-            return os.read(self._read, 4096)
-        except BlockingIOError:
-            return b""
-
-
-def _reap(worker: int, status: socket.socket, bell: _Bell) -> InitEnded | None:
+def _reap(worker: int, status: socket.socket, bell: Bell) -> InitEnded | None:
     """Wait for the worker, and for every orphan meanwhile.  None: the launcher is gone and nobody is to be told."""
     poll = select.poll()
     poll.register(bell, select.POLLIN)
@@ -189,27 +141,9 @@ def _reap(worker: int, status: socket.socket, bell: _Bell) -> InitEnded | None:
         if signal.SIGTERM in bell.rung():
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGTERM)
-        ended = _collect(worker)
-        if ended is not None:
-            return ended
-
-
-def _collect(worker: int) -> InitEnded | None:
-    """Take in every child that has ended; what became of the worker, if it is among them."""
-    found = None
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return found
-        if pid == 0:
-            return found
-        if pid == worker:
-            peak = usage.ru_maxrss * 1024
-            if os.WIFSIGNALED(status):
-                found = InitEnded(signal=os.WTERMSIG(status), peak_memory_bytes=peak)
-            else:
-                found = InitEnded(code=os.WEXITSTATUS(status), peak_memory_bytes=peak)
+        for pid, ended in collect():
+            if pid == worker:
+                return ended
 
 
 def kill_descendants(spared: Collection[int] = ()) -> None:
@@ -239,8 +173,3 @@ def _is_open(status: socket.socket) -> bool:
     poll = select.poll()
     poll.register(status, select.POLLIN)
     return not poll.poll(0)
-
-
-def _tell(status: socket.socket, message: object, *descriptors: int) -> None:
-    with suppress(OSError):  # the launcher is gone: this process is about to follow it
-        socket.send_fds(status, [pack(message)], list(descriptors))

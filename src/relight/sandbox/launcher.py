@@ -35,16 +35,20 @@ from relight.sandbox.messages import (
     Ended,
     InitEnded,
     InitFailed,
+    InitHere,
     InitStarted,
     Kill,
     LauncherReady,
+    NewShell,
     Refused,
     Start,
     Started,
+    StartShell,
 )
 from relight.sandbox.operations import Trees, write_maps
+from relight.sandbox.pid1 import StepFailed, execute
 from relight.sandbox.plan import INNER_ID, Ground, Plan, plan
-from relight.sandbox.spec import Isolation, SandboxExit
+from relight.sandbox.spec import Isolation, SandboxExit, ShellSpec
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
@@ -52,12 +56,17 @@ _RETRY_MS = 50
 
 @dataclass(slots=True, kw_only=True)
 class _Sandbox:
-    """One that is not over: its init, and what is known of how it ends."""
+    """One that is not over: its init, and what is known of how it ends.
+
+    The init of a shell, which a `template`'s cloned, tells its pidfd itself: it is -1 until then.
+    """
 
     id: str
     plan: Plan
     pid: int
     pidfd: int
+    template: str = ""
+    network: str = ""
     status: socket.socket
     group: Group
     scratch: str
@@ -132,6 +141,8 @@ class Launcher:
             message = TO_LAUNCHER.unpack(data)
             if isinstance(message, Start):
                 self._start(message, descriptors)
+            elif isinstance(message, StartShell):
+                self._start_shell(message.spec)
             elif isinstance(message, Kill) and message.id in self._sandboxes:
                 self._kill(self._sandboxes[message.id])
         except ProtocolError:
@@ -156,7 +167,7 @@ class Launcher:
             self._launch(start, plan(spec, ground), ground.scratch, descriptors)
         except StartFailed as failure:
             _send(self._agent, Refused(id=spec.id, reason=str(failure)))
-        except (OSError, init.StepFailed) as error:
+        except (OSError, StepFailed) as error:
             _send(self._agent, Refused(id=spec.id, reason=f"cannot start sandbox {spec.id}: {error}"))
 
     def _next_uid(self) -> int:
@@ -173,17 +184,24 @@ class Launcher:
         ours.setblocking(False)  # not MSG_DONTWAIT: `recv_fds` forgets its flags up to Python 3.11
         group = Group(())
         try:
-            init.execute(made.outside, trees)
+            execute(made.outside, trees)
             group = self._groups.create(start.spec.id, start.spec.limits)
             handles = init.Handles(status=theirs, channel=descriptors[0], stdout=descriptors[1], stderr=descriptors[2])
             pid, pidfd = _clone(made)
             if pid == 0:
                 init.run(made, handles, trees)
             sandbox = _Sandbox(
-                id=start.spec.id, plan=made, pid=pid, pidfd=pidfd, status=ours, group=group, scratch=scratch
+                id=start.spec.id,
+                plan=made,
+                pid=pid,
+                pidfd=pidfd,
+                network=start.spec.network,
+                status=ours,
+                group=group,
+                scratch=scratch,
             )
             self._adopt(sandbox)
-        except (OSError, init.StepFailed):
+        except (OSError, StepFailed):
             ours.close()
             self._discard(group)
             raise
@@ -192,14 +210,55 @@ class Launcher:
             for tree in trees.values():
                 os.close(tree)
 
+    def _start_shell(self, spec: ShellSpec) -> None:
+        """Have the template's init clone one, which then tells itself of (`_read_status`)."""
+        template = self._sandboxes.get(spec.template)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        group = Group(())
+        try:
+            if (
+                template is None
+                or not template.plan.is_template
+                or not template.is_started
+                or spec.id in self._sandboxes
+            ):
+                raise StartFailed(f"cannot start shell {spec.id}: {spec.template} is no template, or the id is in use")
+            group = self._groups.create(spec.id, spec.limits)
+            order = NewShell(network=template.network, ephemeral_disk_mib=spec.limits.ephemeral_disk_mib)
+            ours.setblocking(False)
+            socket.send_fds(template.status, [pack(order)], [theirs.fileno()])
+        except (OSError, StartFailed) as error:
+            ours.close()
+            self._discard(group)
+            why = str(error) if isinstance(error, StartFailed) else f"cannot start shell {spec.id}: {error}"
+            _send(self._agent, Refused(id=spec.id, reason=why))
+            return
+        finally:
+            theirs.close()
+        sandbox = _Sandbox(
+            id=spec.id, plan=template.plan, pid=0, pidfd=-1, template=template.id, status=ours, group=group, scratch=""
+        )
+        self._sandboxes[sandbox.id] = sandbox
+        self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
+
+    def _adopt_shell(self, sandbox: _Sandbox, pidfd: int) -> None:
+        """Its init is there: put it into its group, and let it go on."""
+        sandbox.pidfd = pidfd
+        self._selector.register(pidfd, selectors.EVENT_READ, sandbox)
+        self._let_go(sandbox)
+
     def _adopt(self, sandbox: _Sandbox) -> None:
         """Give a fresh init its users and its group, and let it go on."""
         self._sandboxes[sandbox.id] = sandbox
         self._used_uids.add(sandbox.plan.outer_uid)
         self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
         self._selector.register(sandbox.pidfd, selectors.EVENT_READ, sandbox)
+        self._let_go(sandbox)
+
+    def _let_go(self, sandbox: _Sandbox) -> None:
         try:
-            if sandbox.plan.isolation is Isolation.NAMESPACES:
+            sandbox.pid = sandbox.pid or _pid_of(sandbox.pidfd)
+            if sandbox.plan.isolation is Isolation.NAMESPACES and not sandbox.template:
                 uids, gids = (INNER_ID, sandbox.plan.outer_uid), (INNER_ID, sandbox.plan.outer_gid)
                 write_maps(sandbox.pid, uids, gids, deny_setgroups=not self._facts.is_privileged)
             sandbox.group.add(sandbox.pid)
@@ -211,7 +270,7 @@ class Launcher:
     def _kill(self, sandbox: _Sandbox) -> None:
         if sandbox.group.folders:
             sandbox.group.kill()
-        if sandbox.plan.isolation is Isolation.NAMESPACES:
+        if sandbox.plan.isolation is Isolation.NAMESPACES and sandbox.pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
         elif not sandbox.group.folders:
@@ -237,23 +296,40 @@ class Launcher:
             if not data:
                 with suppress(KeyError):
                     self._selector.unregister(sandbox.status)  # it stays ready for ever; the pidfd tells the rest
+                if sandbox.pidfd < 0:
+                    self._finish(sandbox)  # its template's init went before there was one
                 return
             message = FROM_INIT.unpack(data)
-            if isinstance(message, InitStarted):
-                sandbox.is_started = True
-                started = Started(id=sandbox.id, pid=_pid_of(descriptors[0]), isolation=sandbox.plan.isolation)
-                _send(self._agent, started, descriptors[0])
-                os.close(descriptors[0])
-                with suppress(OSError):
-                    sandbox.status.send(GO)
+            if isinstance(message, InitHere):
+                self._adopt_shell(sandbox, descriptors[0])
+            elif isinstance(message, InitStarted):
+                self._tell_started(sandbox, descriptors[0])
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
                 sandbox.ended = message
 
+    def _tell_started(self, sandbox: _Sandbox, descriptor: int) -> None:
+        sandbox.is_started = True
+        doors: tuple[int, ...] = ()
+        try:
+            if sandbox.template:
+                doors = sandbox.group.open_doors()
+                started = Started(id=sandbox.id, pid=sandbox.pid, isolation=sandbox.plan.isolation)
+                _send(self._agent, started, sandbox.pidfd, descriptor, *doors)
+                return
+            started = Started(id=sandbox.id, pid=_pid_of(descriptor), isolation=sandbox.plan.isolation)
+            _send(self._agent, started, descriptor)
+            with suppress(OSError):
+                sandbox.status.send(GO)
+        finally:
+            for one in (descriptor, *doors):
+                os.close(one)
+
     def _finish(self, sandbox: _Sandbox) -> None:
         """Init has ended, and in namespaces everybody with it: take in what is left, and say so."""
-        os.waitpid(sandbox.pid, 0)
+        if not sandbox.template:
+            os.waitpid(sandbox.pid, 0)
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
@@ -262,10 +338,12 @@ class Launcher:
         ended = _exit_of(sandbox)
         with suppress(KeyError):
             self._selector.unregister(sandbox.status)
-        self._selector.unregister(sandbox.pidfd)
-        os.close(sandbox.pidfd)
+        if sandbox.pidfd >= 0:
+            self._selector.unregister(sandbox.pidfd)
+            os.close(sandbox.pidfd)
         sandbox.status.close()
-        self._used_uids.discard(sandbox.plan.outer_uid)
+        if not sandbox.template:
+            self._used_uids.discard(sandbox.plan.outer_uid)
         del self._sandboxes[sandbox.id]
         self._discard(sandbox.group)
         if sandbox.is_started:

@@ -1,7 +1,7 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start Kill  ─  LauncherReady Started Refused Ended
-launcher ⇄ init       (`GO`)      ─  InitStarted InitFailed InitEnded
+agent ⇄ launcher      Start StartShell Kill  ─  LauncherReady Started Refused Ended
+launcher ⇄ init       (`GO`) NewShell        ─  InitHere InitStarted InitFailed InitEnded
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from relight.protocol.codec import Kinds
 from relight.sandbox.facts import Facts
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
 
 PACKET_BYTES = 160 * 1024
 """The longest packet: a datagram on a unix socket must fit its buffer, by default 208 KiB with bookkeeping."""
@@ -24,6 +24,13 @@ class Start:
     """Start this sandbox; with it come its channel, stdout and stderr, in this order."""
 
     spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartShell:
+    """Make this shell; the template's sandbox must have started."""
+
+    spec: ShellSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,11 @@ class LauncherReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first process has executed its program; `pid` as this machine sees it.  With it comes its pidfd."""
+    """The first process has executed its program; `pid` as this machine sees it.  With it comes its pidfd.
+
+    Of a shell the pidfd is that of its init, and these come too: a socket that listens inside, at `plan.PLATFORM_DOOR`,
+    and for each of its groups a descriptor by which a process that writes `0` joins it.
+    """
 
     id: str
     pid: int
@@ -66,8 +77,21 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewShell:
+    """To the init of a template: clone the init of a shell; with it comes that one's status socket."""
+
+    network: str
+    ephemeral_disk_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitHere:
+    """The init of a shell exists and waits for GO; with it comes its pidfd, as the launcher did not clone it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InitStarted:
-    """The worker process runs; with it comes its pidfd."""
+    """The worker process runs; with it comes its pidfd.  Or, a shell is ready; with it comes what listens inside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +110,7 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, Kill)
+TO_LAUNCHER = Kinds(Start, StartShell, Kill)
 TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
-FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded)
+TO_KEEPER = Kinds(NewShell)
+FROM_INIT = Kinds(InitHere, InitStarted, InitFailed, InitEnded)

@@ -22,6 +22,8 @@ from relight.sandbox import syscalls
 Trees = dict[str, int]
 """Descriptors of mounts that are taken and not yet placed, by where they will be."""
 
+_BACKLOG = 64
+
 
 class Operation(Protocol):
     """One step."""
@@ -299,6 +301,62 @@ class LockPrivileges:
 
     def describe(self) -> str:
         return "set no_new_privs and drop all capabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class EnterInnerUsers:
+    """Enter a user namespace and a mount namespace below those in which the root was made.
+
+    What is mounted by then is locked: nobody inside, whatever capabilities they hold there, can make it writable or
+    look beneath it.
+    """
+
+    uid: int
+    gid: int
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_dumpable(True)  # an undumpable process cannot write its own maps; nobody else is here yet
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{self.uid} {self.uid} 1"),
+            ("gid_map", f"{self.gid} {self.gid} 1"),
+        ):
+            _write(f"/proc/self/{name}", text)
+        syscalls.set_dumpable(False)
+
+    def describe(self) -> str:
+        return "enter inner user and mount namespaces, which lock the mounts"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCapabilities:
+    """Drop every capability but these, which survive `exec`, and every way to get another one."""
+
+    kept: tuple[int, ...]
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.set_no_new_privileges()
+        syscalls.drop_capabilities(self.kept)
+
+    def describe(self) -> str:
+        return f"set no_new_privs and drop all capabilities but {', '.join(map(str, self.kept))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A unix socket that listens at `path`; it is kept among the trees, under its path."""
+
+    path: str
+
+    def execute(self, trees: Trees) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            listening.bind(self.path)
+            listening.listen(_BACKLOG)
+            trees[self.path] = os.dup(listening.fileno())
+
+    def describe(self) -> str:
+        return f"listen at {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

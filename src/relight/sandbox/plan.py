@@ -1,7 +1,8 @@
 """From what is asked to what is done: a pure function whose answer can be printed before anything happens.
 
 A plan has three parts, by who executes them: the launcher (`outside`), the sandbox's first process (`inside`), and
-the process that becomes the user's (`worker`).  Later walls have their place at the end of `worker`: landlock, then
+the process that becomes the user's (`worker`).  A template's has a user namespace more than others, because its process
+keeps capabilities in the inner one: it cannot undo there what the outer one made.  Later walls have their place at the end of `worker`: landlock, then
 seccomp, each forbidding what the step before it still needed.
 """
 
@@ -18,10 +19,13 @@ from relight.sandbox.operations import (
     Become,
     ChangeFolder,
     DieWithParent,
+    EnterInnerUsers,
     EnterRoot,
     ForbidUserNamespaces,
+    KeepCapabilities,
     LeaveGroupView,
     LimitResource,
+    Listen,
     LockPrivileges,
     MakeFolder,
     MakeLink,
@@ -44,9 +48,14 @@ INNER_ID = 1000
 """The uid and gid of the worker as it sees itself."""
 
 HOME = "/home/worker"
+PLATFORM_DOOR = "/.scratch/platform.sock"
+"""Where a shell listens for what is said to the server."""
+
 _NEW_ROOT = "/tmp"  # any folder that every machine has: the new root is mounted over it, in the new namespace only
 _SCRATCH = "/.scratch"
 _RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRATCH)
+_FORKING = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT)  # what a template's children need to enter a shell
+_TEMPLATE_END = (EnterInnerUsers(INNER_ID, INNER_ID), DieWithParent(), ForbidUserNamespaces(), SetNoNewPrivileges())
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -76,6 +85,7 @@ class Plan:
     worker: tuple[Operation, ...]
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
+    is_template: bool = False
 
 
 def plan(spec: SandboxSpec, ground: Ground) -> Plan:
@@ -106,12 +116,33 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
             SealRoot(),
             SetHostname(spec.hostname),
             *((RaiseLoopback(),) if spec.network == "none" else ()),
-            ForbidUserNamespaces(),
-            LockPrivileges(),
+            *(_TEMPLATE_END if spec.is_template else (ForbidUserNamespaces(), LockPrivileges())),
         ),
-        worker=(NewSession(), *_resource_limits(spec), OfferToOomKiller(), ChangeFolder(spec.working_folder)),
+        worker=(
+            *((KeepCapabilities(_FORKING),) if spec.is_template else ()),
+            NewSession(),
+            *_resource_limits(spec),
+            OfferToOomKiller(),
+            ChangeFolder(spec.working_folder),
+        ),
         argv=spec.argv,
         env=_environment(spec, HOME, "/tmp"),
+        is_template=spec.is_template,
+    )
+
+
+def shell(network: str, ephemeral_disk_mib: int) -> tuple[int, tuple[Operation, ...]]:
+    """The namespaces of a shell, and what its init does in them: over the template's mounts, which it has a copy of."""
+    namespaces = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC
+    return namespaces | (syscalls.CLONE_NEWNET if network == "none" else 0), (
+        DieWithParent(),
+        LeaveGroupView(),
+        MountNew("proc", "/proc"),
+        *_scratch(ephemeral_disk_mib),
+        MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
+        Listen(PLATFORM_DOOR),
+        *((RaiseLoopback(),) if network == "none" else ()),
+        LockPrivileges(),
     )
 
 
@@ -153,6 +184,8 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
     if spec.network not in ("none", "host"):
         raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
+    if spec.is_template and (spec.isolation or facts.isolation) is Isolation.PROCESS:
+        raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
@@ -190,13 +223,20 @@ def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
 
 
 def _new_root(limits: Limits) -> tuple[Operation, ...]:
-    scratch = f"mode=755,size={limits.ephemeral_disk_mib}m"
     return (
         MountNew("tmpfs", _NEW_ROOT, "mode=755,size=16m", may_execute=True),
         # The kernel lets a namespace mount /proc only while it still sees the one it came from.
         MountNew("proc", f"{_NEW_ROOT}/proc"),
         EnterRoot(_NEW_ROOT),
-        MountNew("tmpfs", _SCRATCH, scratch, may_execute=True),
+        *_scratch(limits.ephemeral_disk_mib),
+        MakeLink("/var/tmp", "/tmp"),
+    )
+
+
+def _scratch(ephemeral_disk_mib: int) -> tuple[Operation, ...]:
+    """What can be written to."""
+    return (
+        MountNew("tmpfs", _SCRATCH, f"mode=755,size={ephemeral_disk_mib}m", may_execute=True),
         MakeFolder(f"{_SCRATCH}/tmp", 0o1777),
         MakeFolder(f"{_SCRATCH}/shm", 0o1777),
         MakeFolder(f"{_SCRATCH}/home", 0o700),
@@ -206,7 +246,6 @@ def _new_root(limits: Limits) -> tuple[Operation, ...]:
         PlaceTree("/tmp"),
         PlaceTree("/dev/shm"),
         PlaceTree(HOME),
-        MakeLink("/var/tmp", "/tmp"),
     )
 
 

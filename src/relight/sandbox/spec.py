@@ -56,6 +56,20 @@ class SandboxSpec:
     network: str = "none"
     limits: Limits = field(default_factory=Limits)
     isolation: Isolation | None = None
+    is_template: bool = False
+    """Whether `ShellSpec`s may name it: its process can put children of its own into shells, and holds what that needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShellSpec:
+    """An empty sandbox around a process that a template is still to fork.
+
+    It shows what the sandbox `template` shows, with a network, processes, and files to write of its own.
+    """
+
+    id: str
+    template: str
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

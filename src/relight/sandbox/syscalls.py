@@ -44,7 +44,10 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAP_SYS_CHROOT = 18
+CAP_SYS_ADMIN = 21
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 # From 424 on, a system call has the same number on every architecture but alpha.
@@ -99,6 +102,11 @@ def clone3(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
 def unshare(namespaces: int) -> None:
     """Leave these namespaces for new ones (`CLONE_NEWPID`: for the children to come)."""
     _check(_libc.unshare(namespaces))
+
+
+def setns(pidfd: int, namespaces: int) -> None:
+    """Join these namespaces of a process (`CLONE_NEWPID`: for the children to come)."""
+    _check(_libc.setns(pidfd, namespaces))
 
 
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
@@ -169,14 +177,31 @@ def set_no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, now and for whatever is executed later."""
+def drop_capabilities(kept: tuple[int, ...] = ()) -> None:
+    """Give up every capability but the kept ones, now and for whatever is executed later."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(64):
+        if capability in kept:
+            continue
         if _libc.prctl(_PR_CAPBSET_DROP, *(ctypes.c_ulong(value) for value in (capability, 0, 0, 0))):
             break  # EINVAL: one more than the kernel knows
+    _set_capabilities(sum(1 << capability for capability in kept))
+    for capability in kept:  # what survives the next exec of a user that is not root
+        _check(_libc.prctl(_PR_CAP_AMBIENT, *(ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_RAISE, capability, 0, 0))))
+
+
+def clear_capabilities() -> None:
+    """Give up what `drop_capabilities` kept; quick, as none can be got back already."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _set_capabilities(0)
+
+
+def _set_capabilities(mask: int) -> None:
     header = _CapHeader(version=_LINUX_CAPABILITY_VERSION_3, pid=0)
-    _check(_libc.capset(ctypes.byref(header), (_CapData * 2)()))
+    assert mask < 1 << 32, "only the first word is used"
+    data = (_CapData * 2)()
+    data[0] = _CapData(effective=mask, permitted=mask, inheritable=mask)
+    _check(_libc.capset(ctypes.byref(header), data))
 
 
 def _prctl(option: int, value: int) -> None:
