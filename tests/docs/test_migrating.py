@@ -8,16 +8,32 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import relight
-from relight.sdk.elsewhere import ABSENT_ERRORS, ABSENT_IMAGES, ABSENT_NAMES, ABSENT_OPTIONS, OPTIONS, SO_ANYWAY
+from relight.sdk import verbs
+from relight.sdk.elsewhere import (
+    ABSENT_ERRORS,
+    ABSENT_IMAGES,
+    ABSENT_NAMES,
+    ABSENT_OPTIONS,
+    ABSENT_WORDS,
+    OPTIONS,
+    SO_ANYWAY,
+    AppWords,
+    CallWords,
+    DeployWords,
+    FindWords,
+    MapWords,
+    RunWords,
+)
 from relight.sdk.options import NAMES
 from servers import Server
 
@@ -145,7 +161,7 @@ def test_the_page_lists_all_that_is_not_there_and_nothing_that_is() -> None:
     options = set(re.findall(r"`(\w+)`", listed.partition("So do the options")[2]))
 
     assert names == set(ABSENT_NAMES)
-    assert options == {*ABSENT_OPTIONS, *SO_ANYWAY}
+    assert options == {*ABSENT_OPTIONS, *ABSENT_WORDS, *SO_ANYWAY}
     assert not names & set(relight.__all__)
 
 
@@ -160,6 +176,32 @@ def test_every_name_of_modal_is_here_or_says_that_it_is_not() -> None:
     assert mine >= ABSENT_IMAGES
     errors = {name for name in dir(modal.exception) if name in (*relight.exception.__all__, *ABSENT_ERRORS)}
     assert errors == {*relight.exception.__all__, *ABSENT_ERRORS}
+
+
+def test_every_argument_of_modal_is_taken_here() -> None:
+    modal = pytest.importorskip("modal", reason="modal is not installed: its arguments cannot be compared")
+    pairs: list[tuple[Callable[..., Any], Callable[..., Any], type | None]] = [
+        (relight.App, modal.App, AppWords),
+        (relight.App.run, modal.App.run, RunWords),
+        (relight.App.deploy, modal.App.deploy, DeployWords),
+        (relight.App.local_entrypoint, modal.App.local_entrypoint, None),
+        (relight.Function.from_name, modal.Function.from_name, FindWords),
+        (relight.Cls.from_name, modal.Cls.from_name, FindWords),
+        (relight.method, modal.method, None),
+        (relight.parameter, modal.parameter, None),
+        (verbs.Map.__call__, modal.Function.map, MapWords),
+        (verbs.Starmap.__call__, modal.Function.starmap, MapWords),
+        (verbs.ForEach.__call__, modal.Function.for_each, None),
+        (verbs.SpawnMap.__call__, modal.Function.spawn_map, None),
+    ]
+
+    for ours, theirs, words in pairs:
+        here = {*signature(ours).parameters, *(words.__annotations__ if words else ())}
+        asked = {one.name for one in signature(theirs).parameters.values() if one.kind is one.KEYWORD_ONLY}
+        assert asked - here == set(), theirs
+    for theirs in (modal.FunctionCall.get, modal.FunctionCall.cancel, modal.FunctionCall.from_id):
+        given = {"self", "cls", "timeout", "function_call_id", *CallWords.__annotations__}
+        assert set(signature(theirs).parameters) - given == set(), theirs
 
 
 def test_each_program_is_one_for_modal_too(tmp_path: Path) -> None:

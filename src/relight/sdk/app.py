@@ -20,6 +20,7 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
 from relight.sdk import bundle, classes, function, options
 from relight.sdk.connection import Connection, connect
+from relight.sdk.elsewhere import AppWords, DeployWords, RunWords, pass_over
 from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
 from relight.sdk.image import Image
 from relight.sdk.options import FunctionOptions, Place
@@ -56,14 +57,20 @@ class App:
     of further files to send along (`"data/*.json"`), relative to the app's folder; its Python files go along as they are.
     """
 
-    def __init__(self, name: str | None = None, *, include: Sequence[str] = (), image: Image | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        include: Sequence[str] = (),
+        image: Image | None = None,
+        **others: Unpack[AppWords],
+    ) -> None:
+        pass_over("cannot make an app", others, AppWords, "name, include and image")
         where = sys._getframe(1).f_globals
         self._source = bundle.source_of(str(where.get("__name__", "")), where.get("__file__"))
-        self.name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.title_of(self._source, where)).strip("-._")
-        if not _NAME.fullmatch(self.name):
-            raise InvalidRequest(
-                f"cannot name an app {self.name!r}: it is part of URLs; use up to 64 letters, digits, '.', '_' and '-'"
-            )
+        self.name = _app_name(
+            name or re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.title_of(self._source, where)).strip("-._")
+        )
         self._include = tuple(include)
         self.image = image or Image.host()
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
@@ -125,12 +132,15 @@ class App:
     @overload
     def local_entrypoint(self, raw: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def local_entrypoint(self, /) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-    def local_entrypoint(self, raw: Callable[..., Any] | None = None, /) -> Any:
-        """Make a function what `relight run FILE` calls here, its parameters becoming options."""
+    def local_entrypoint(self, /, *, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def local_entrypoint(self, raw: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+        """Make a function what `relight run FILE` calls here, its parameters becoming options.
+
+        `name` is what it is called as in `relight run FILE::NAME`, its own when not given.
+        """
 
         def decorate(raw: Callable[..., Any]) -> Callable[..., Any]:
-            self._entrypoints[raw.__name__] = raw
+            self._entrypoints[name or raw.__name__] = raw
             return raw
 
         return decorate if raw is None else decorate(raw)
@@ -226,22 +236,32 @@ class App:
         """The whole app as plain data: what a deploy says."""
         return self._pack()[0]
 
-    def deploy(self, environment: str = "main") -> Deployed:
-        """Make this the version that `environment` leads to, on the server found from here."""
+    def deploy(
+        self, environment: str = "", *, environment_name: str | None = None, **others: Unpack[DeployWords]
+    ) -> Deployed:
+        """Make this the version that `environment` leads to, `main` when not given, on the server found from here.
+
+        `environment_name` is another word for it; `name` names the app anew.
+        """
+        pass_over(f"cannot deploy {self.name}", others, DeployWords, "environment, environment_name and name")
         self._refuse_in_worker()
+        self.name = _app_name(others.get("name") or self.name)
+        environment = environment or environment_name or "main"
         connection = connect()
         deployed = connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
         self._session = Session(connection, self.name, environment)
         return deployed
 
     @contextmanager
-    def run(self) -> Iterator[App]:
+    def run(self, **others: Unpack[RunWords]) -> Iterator[App]:
         """Deploy it for as long as this block: `.remote` and its like work inside.
 
         Without a server it starts one of its own, which ends with the block.  Leaving it waits for calls that were
-        spawned; an exception or Ctrl-C cancels them.
+        spawned; an exception or Ctrl-C cancels them.  `name` names the app anew.
         """
+        pass_over(f"cannot run {self.name}", others, RunWords, "name")
         self._refuse_in_worker()
+        self.name = _app_name(others.get("name") or self.name)
         if self._session is not None and self._session.environment.startswith("run-"):
             raise InvalidRequest(
                 f"cannot run {self.name}: it is running already; leave the outer `with app.run()` first"
@@ -396,6 +416,14 @@ class _FunctionDecorator:
     def __call__(self, raw: Callable[..., Any], /) -> Any:
         """Make it one of the app's."""
         return self._app.add_function(raw, self._given)
+
+
+def _app_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"cannot name an app {name!r}: it is part of URLs; use up to 64 letters, digits, '.', '_' and '-'"
+        )
+    return name
 
 
 def _named(thing: object) -> str:

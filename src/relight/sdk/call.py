@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from collections.abc import Mapping as Keywords
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from relight.clock import now_ms
 from relight.protocol.api import Await, Cancel
@@ -20,6 +20,11 @@ from relight.sdk.mapping import MapOptions, Mapping, results, results_aio
 from relight.sdk.session import BATCH, FIRST_WAIT_SECONDS, Callee, Session, session_inside
 from relight.sdk.shells import asked
 from relight.sdk.steps import Steps
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from relight.sdk.elsewhere import CallWords
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -90,15 +95,17 @@ class Call(Generic[R]):
         return self.id
 
     @staticmethod
-    def from_id(id: str) -> Call[Any]:  # noqa: A002 - as above
+    def from_id(id: str, **others: Unpack[CallWords]) -> Call[Any]:  # noqa: A002 - as above
         """The call of that id, on the server that is found from here."""
+        _pass_over(f"cannot find call {id!r}", others, "id")
         if not is_id(id, "call"):
             raise InvalidRequest(f"cannot find a call by {id!r}: it is not the id of one; they look like call-01jd2m…")
         return Call(id, _session_from_here(id))
 
     @asked
-    def get(self, timeout: float | None = None) -> Steps[R]:
+    def get(self, timeout: float | None = None, **others: Unpack[CallWords]) -> Steps[R]:
         """The result; raises what the function raised, TimeoutError when it has not ended after `timeout` seconds."""
+        _pass_over(f"cannot give the result of {self.id}", others, "timeout")
         return self.session.get(self.id, timeout)
 
     @asked
@@ -107,8 +114,9 @@ class Call(Generic[R]):
         return self.session.status(self.id)
 
     @asked
-    def cancel(self) -> Steps[None]:
-        """Stop it; what has ended stays as it ended."""
+    def cancel(self, **others: Unpack[CallWords]) -> Steps[None]:
+        """Stop it, and the worker too that does not let it stop; what has ended stays as it ended."""
+        _pass_over(f"cannot cancel {self.id}", others, "no arguments")
         return self.session.connection.server.cancel(self.id)
 
     @asked
@@ -188,6 +196,13 @@ def is_local() -> bool:
 def current_call() -> str | None:
     """The id of the call that runs here, None outside of one."""
     return inside.call or None
+
+
+def _pass_over(cannot: str, others: Keywords[str, object], own: str) -> None:
+    if others:
+        from relight.sdk.elsewhere import CallWords, pass_over  # which few need
+
+        pass_over(cannot, others, CallWords, own)
 
 
 def _session_from_here(what: str) -> Session:

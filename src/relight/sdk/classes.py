@@ -191,8 +191,8 @@ class _MethodDecorator:
         return AsyncMethod(raw) if inspect.iscoroutinefunction(raw) else Method(raw)
 
 
-def method() -> _MethodDecorator:
-    """Make a method of an `@app.cls` callable from elsewhere."""
+def method(*, is_generator: bool | None = None) -> _MethodDecorator:
+    """Make a method of an `@app.cls` callable from elsewhere.  What yields is a generator, whether this is said or not."""
     return _MethodDecorator()
 
 

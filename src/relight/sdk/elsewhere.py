@@ -5,7 +5,7 @@ Nothing here is imported before such a word is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -66,8 +66,32 @@ ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
 }
 """Options that are not here: what there is none of, and what to do."""
 
+_CLIENTS = ("clients to make", "set RELIGHT_URL and RELIGHT_TOKEN, or use `relight login`")
+
+ABSENT_WORDS: Mapping[str, tuple[str, str]] = {
+    "client": _CLIENTS,
+    "detach": ("runs that outlive their program", "deploy it: app.deploy()"),
+    "environment_name": (
+        "runs in an environment that others have",
+        "leave it away, or deploy there: app.deploy('staging')",
+    ),
+    "index": ("several results of one call", "leave it away"),
+    "interactive": ("terminals in workers", "use `relight run --local`, where a breakpoint() stops"),
+    "secrets": ABSENT_OPTIONS["secrets"],
+    "strategy": ("ways to replace what runs", "leave it away: what runs is ended by the version that began it"),
+    "tag": ("words for a deploy", "leave it away: each deploy has the id of its version"),
+    "tags": ("words for an app", "leave it away: an app has its name"),
+    "version": ("calls of an old version", "leave it away: what was deployed last is called"),
+    "volumes": ABSENT_OPTIONS["volumes"],
+    "wrap_returned_exceptions": ("wrappers for what calls raise", "leave it away: exceptions come as what they are"),
+}
+"""Arguments of everything else that are not here: what there is none of, and what to do."""
+
+SO_ANYWAY_WORDS: Mapping[str, object] = {"strategy": "rolling"}
+"""Arguments that, said so, say what is so without them."""
+
 ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
-    "Client": ("clients to make", "set RELIGHT_URL and RELIGHT_TOKEN, or use `relight login`"),
+    "Client": _CLIENTS,
     "CloudBucketMount": ("volumes", _FILES),
     "Cluster": ("clusters", "call functions from functions"),
     "Cron": ("schedules", _SCHEDULE),
@@ -154,6 +178,69 @@ def in_our_words(cannot: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _other(ours: str, given: Mapping[str, Any]) -> str:
     """The first of the words that were said for an option."""
     return next(option for option in given if OPTIONS.get(option, option) == ours)
+
+
+class AppWords(TypedDict, total=False):
+    """What Modal says of an app."""
+
+    tags: Mapping[str, str] | None
+    secrets: Sequence[object]
+    volumes: Mapping[Any, object]
+    include_source: bool
+
+
+class RunWords(TypedDict, total=False):
+    """What Modal says of a run.  Its name is the app's."""
+
+    name: str | None
+    client: object
+    detach: bool
+    interactive: bool
+    environment_name: str | None
+
+
+class DeployWords(TypedDict, total=False):
+    """What Modal says of a deploy.  Its name is the app's."""
+
+    name: str | None
+    tag: str
+    client: object
+    strategy: str
+
+
+class FindWords(TypedDict, total=False):
+    """What Modal says of something that it finds by its name."""
+
+    version: int | None
+    client: object
+
+
+class CallWords(TypedDict, total=False):
+    """What Modal says of a call that was spawned."""
+
+    client: object
+    index: int
+    terminate_containers: bool
+
+
+class MapWords(TypedDict, total=False):
+    """What Modal says of a map."""
+
+    wrap_returned_exceptions: bool | None
+
+
+def pass_over(cannot: str, given: Mapping[str, object], words: type, own: str) -> None:
+    """Nothing, where what Modal calls `words` asks for nothing.  `own` are the arguments that there are.
+
+    Raises InvalidRequest, beginning with `cannot`, when one asks for what is not here, TypeError when nobody has it.
+    """
+    for word, value in given.items():
+        if word not in words.__annotations__:
+            raise TypeError(f"{cannot}: it got an unexpected keyword argument {word!r}; it takes {own}")
+        if not value or word not in ABSENT_WORDS or value == SO_ANYWAY_WORDS.get(word):
+            continue
+        thing, instead = ABSENT_WORDS[word]
+        raise InvalidRequest(f"{cannot}: {word}={value!r} asks for {thing}, which relight has not; {instead}")
 
 
 def refuse_name(name: str) -> None:

@@ -19,6 +19,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import RAW, inside
 from relight.sdk.bindings import with_more_options
 from relight.sdk.connection import Connection
+from relight.sdk.elsewhere import FindWords, pass_over
 from relight.sdk.options import CallOptions, call_options
 from relight.sdk.session import Callee, Session, session_inside
 from relight.sdk.shells import asked
@@ -186,13 +187,17 @@ class Function(_Decorated, Remote[P, R]):
     local = __call__
 
     @staticmethod
-    def from_name(app: str, name: str, environment: str = "", *, environment_name: str = "") -> Deployed:
+    def from_name(
+        app: str, name: str, environment: str = "", *, environment_name: str | None = None, **others: Unpack[FindWords]
+    ) -> Deployed:
         """A function that is deployed, by its name (`square`, or `Reader.read`), on the server found from here.
 
         The environment is `main`; in a worker, the worker's own.  `environment_name` is another word for it.
         """
+        pass_over(f"cannot find function {name!r}", others, FindWords, "app, name and environment")
         function, _, method = name.partition(".")
-        return Deployed(Callee(function=function, method=method), DeployedApp(app, environment or environment_name))
+        sessions = DeployedApp(app, environment or environment_name or "")
+        return Deployed(Callee(function=function, method=method), sessions)
 
 
 class AsyncFunction(_Decorated, Remote[P, R]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from relight.protocol.binding import TYPES, Value, to_json
 from relight.protocol.manifest import Json
 from relight.sdk.bindings import Pairs, binding_text, merged
+from relight.sdk.elsewhere import FindWords, pass_over
 from relight.sdk.function import Deployed, DeployedApp, HasSession
 from relight.sdk.options import CallOptions, call_options
 from relight.sdk.session import Callee
@@ -24,12 +25,15 @@ class Cls:
         self._options = options
 
     @staticmethod
-    def from_name(app: str, name: str, environment: str = "", *, environment_name: str = "") -> Cls:
+    def from_name(
+        app: str, name: str, environment: str = "", *, environment_name: str | None = None, **others: Unpack[FindWords]
+    ) -> Cls:
         """A class by its name, on the server found from here; nothing is asked before the first call.
 
         The environment is `main`; in a worker, the worker's own.  `environment_name` is another word for it.
         """
-        return Cls(name, DeployedApp(app, environment or environment_name))
+        pass_over(f"cannot find class {name!r}", others, FindWords, "app, name and environment")
+        return Cls(name, DeployedApp(app, environment or environment_name or ""))
 
     def with_options(self, **given: Unpack[CallOptions]) -> Cls:
         """The same with other options for the calls of its objects, which get workers of their own."""

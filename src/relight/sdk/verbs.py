@@ -18,6 +18,9 @@ from relight.sdk.session import Callee, Session
 from relight.sdk.streaming import Reading, items, items_aio
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from relight.sdk.elsewhere import MapWords
     from relight.sdk.feed import Rows
 
 P = ParamSpec("P")
@@ -112,14 +115,23 @@ class _Many(Verb):
 
     __slots__ = ()
 
-    def _map(self, rows: Iterable[Row], options: MapOptions) -> Iterator[Any]:
+    def _map(self, rows: Iterable[Row], options: MapOptions, others: Keywords[str, object]) -> Iterator[Any]:
+        self._pass_over(others)
         return results(Mapping(self._of.session(), self._of.callee, options), self._fitting(rows, options.kwargs))
 
-    def _map_aio(self, rows: Rows, options: MapOptions) -> AsyncGenerator[Any, None]:
+    def _map_aio(self, rows: Rows, options: MapOptions, others: Keywords[str, object]) -> AsyncGenerator[Any, None]:
+        self._pass_over(others)
         mapping = Mapping(self._of.session(), self._of.callee, options)
         if isinstance(rows, AsyncIterable):
             return results_aio(mapping, self._fitting_aio(rows, options.kwargs))
         return results_aio(mapping, self._fitting(rows, options.kwargs))
+
+    def _pass_over(self, others: Keywords[str, object]) -> None:
+        if others:
+            from relight.sdk.elsewhere import MapWords, pass_over  # which few need
+
+            own = "iterables, kwargs, order_outputs and return_exceptions"
+            pass_over(f"cannot map {self._of.callee}", others, MapWords, own)
 
     def _fitting(self, rows: Iterable[Row], kwargs: Keywords[str, Any]) -> Iterator[Row]:
         fit = self._of.fit
@@ -149,9 +161,10 @@ class Map(_Many, Generic[R]):
         kwargs: Keywords[str, Any] = NO_KEYWORDS,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        **others: Unpack[MapWords],
     ) -> Iterator[R]:
         options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions, kwargs=kwargs)
-        return self._map(zip(*iterables, strict=False), options)
+        return self._map(zip(*iterables, strict=False), options, others)
 
     def aio(
         self,
@@ -159,10 +172,11 @@ class Map(_Many, Generic[R]):
         kwargs: Keywords[str, Any] = NO_KEYWORDS,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        **others: Unpack[MapWords],
     ) -> AsyncGenerator[R, None]:
         """The same on the caller's event loop; each iterable may be an async one."""
         options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions, kwargs=kwargs)
-        return self._map_aio(_rows(iterables), options)
+        return self._map_aio(_rows(iterables), options, others)
 
 
 class Starmap(_Many, Generic[R]):
@@ -177,9 +191,10 @@ class Starmap(_Many, Generic[R]):
         kwargs: Keywords[str, Any] = NO_KEYWORDS,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        **others: Unpack[MapWords],
     ) -> Iterator[R]:
         options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions, kwargs=kwargs)
-        return self._map((tuple(item) for item in iterable), options)
+        return self._map((tuple(item) for item in iterable), options, others)
 
     def aio(
         self,
@@ -188,12 +203,13 @@ class Starmap(_Many, Generic[R]):
         kwargs: Keywords[str, Any] = NO_KEYWORDS,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        **others: Unpack[MapWords],
     ) -> AsyncGenerator[R, None]:
         """The same on the caller's event loop; the iterable may be an async one."""
         options = MapOptions(order_outputs=order_outputs, return_exceptions=return_exceptions, kwargs=kwargs)
         if isinstance(iterable, AsyncIterable):
-            return self._map_aio((tuple(item) async for item in iterable), options)
-        return self._map_aio((tuple(item) for item in iterable), options)
+            return self._map_aio((tuple(item) async for item in iterable), options, others)
+        return self._map_aio((tuple(item) for item in iterable), options, others)
 
 
 class ForEach(_Many):
@@ -208,7 +224,7 @@ class ForEach(_Many):
         ignore_exceptions: bool = False,
     ) -> None:
         options = MapOptions(order_outputs=False, return_exceptions=ignore_exceptions, kwargs=kwargs)
-        for _ in self._map(zip(*iterables, strict=False), options):
+        for _ in self._map(zip(*iterables, strict=False), options, NO_KEYWORDS):
             pass
 
     async def aio(
@@ -219,7 +235,7 @@ class ForEach(_Many):
     ) -> None:
         """The same on the caller's event loop; each iterable may be an async one."""
         options = MapOptions(order_outputs=False, return_exceptions=ignore_exceptions, kwargs=kwargs)
-        async for _ in self._map_aio(_rows(iterables), options):
+        async for _ in self._map_aio(_rows(iterables), options, NO_KEYWORDS):
             pass
 
 
