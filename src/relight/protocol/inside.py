@@ -12,12 +12,17 @@ RAW = "__relight_raw__"
 """The attribute under which a decorated function or method keeps the function itself."""
 
 HOOK = "__relight_hook__"
-"""The attribute that marks a method as one to run at a worker's start or end: `ENTER` or `EXIT`."""
+"""The attribute that marks a method as one to run at a worker's start or end: `ENTER`, `ENTER_SNAP` or `EXIT`."""
 
 PARAMETERS = "__relight_parameters__"
 """The attribute under which a decorated class keeps its parameters: a tuple of `manifest.ClassParameter`."""
 
+LOADED = "__relight_loaded__"
+"""The attribute that marks a module as one that the runtime has executed, in this process or before it was forked."""
+
 ENTER = "enter"
+ENTER_SNAP = "enter_snap"
+"""As `ENTER`, and once for all the workers that are forked from one template."""
 EXIT = "exit"
 
 

@@ -143,6 +143,8 @@ class FunctionSpec:
     `serialized` is the file of the bundle that holds it by value, for what no module has ("" when one has).
     `timeout_seconds` bounds an attempt, `startup_timeout_seconds` a worker's start, `queue_timeout_seconds` the
     wait before (None: no bound); `grace_seconds` is what a cancelled attempt gets before its worker is killed.
+    `has_snap`: its class has `@enter(snap=True)`, so a template holds an object of it.  `uses_template` False: each
+    worker is a process of its own from the start.
     """
 
     name: str
@@ -162,6 +164,8 @@ class FunctionSpec:
     env: tuple[tuple[str, str], ...] = ()
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
+    has_snap: bool = False
+    uses_template: bool = True
 
     def method(self, name: str) -> MethodSpec | None:
         """The method of that name, None when there is none."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from relight.protocol.channel import Load
 from relight.protocol.errors import Failure, NotFound
-from relight.protocol.inside import ENTER, EXIT, HOOK, PARAMETERS, RAW, LoadingStopped, inside
+from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, LOADED, PARAMETERS, RAW, LoadingStopped, inside
 from relight.protocol.values import load_function
 from relight.runtime.tracebacks import describe, summarize
 
@@ -29,21 +29,27 @@ RunAwaitable = Callable[[Any], Any]
 class Loaded:
     """The user's function, or the one object of the user's class."""
 
-    def __init__(self, target: Any, instance: object | None, run_awaitable: RunAwaitable) -> None:
-        self._target = target
-        self._instance = instance
+    def __init__(self, target: Any, run_awaitable: RunAwaitable) -> None:
+        self.target = target
+        self._instance: object | None = None
         self._run_awaitable = run_awaitable
         self.import_seconds = 0.0
+        self.snap_seconds = 0.0
         self.enter_seconds = 0.0
+
+    def make(self, parameters: dict[str, Any]) -> None:
+        """Make the class's object, and run what is to be done before workers are forked."""
+        self._instance = self.target(**parameters)
+        self.snap()
 
     def find(self, method: str) -> Callable[..., Any]:
         """What a call of `method` ("" for a plain function) calls.  Raises NotFound when there is none."""
         if self._instance is None:
             if method:
                 raise NotFound(
-                    f"cannot call {method!r}: {self._target.__qualname__} is a function; leave the method out"
+                    f"cannot call {method!r}: {self.target.__qualname__} is a function; leave the method out"
                 )
-            function: Callable[..., Any] = self._target
+            function: Callable[..., Any] = self.target
             return function
         marked = _lookup(type(self._instance), method)
         raw = getattr(marked, RAW, None)
@@ -53,21 +59,55 @@ class Loaded:
         bound: Callable[..., Any] = raw.__get__(self._instance)
         return bound
 
-    def enter(self) -> None:
-        """Run the `@enter` methods, base classes' first."""
-        self._run_hooks(ENTER)
+    @property
+    def has_instance(self) -> bool:
+        """Whether the object is made: that of a class with `@enter(snap=True)` is, before any worker is forked."""
+        return self._instance is not None
+
+    def snap(self) -> None:
+        """Run the `@enter(snap=True)` methods, base classes' first."""
+        self._run_hooks(ENTER_SNAP, self._run_awaitable)
+
+    def enter(self, run_awaitable: RunAwaitable) -> None:
+        """Run the other `@enter` methods, base classes' first; what they leave to await at the end is awaited so, too."""
+        self._run_awaitable = run_awaitable
+        began = time.perf_counter()
+        self._run_hooks(ENTER, run_awaitable)
+        self.enter_seconds = time.perf_counter() - began
 
     def exit(self) -> None:
         """Run the `@exit` methods, base classes' first."""
-        self._run_hooks(EXIT)
+        self._run_hooks(EXIT, self._run_awaitable)
 
-    def _run_hooks(self, hook: str) -> None:
+    def _run_hooks(self, hook: str, run_awaitable: RunAwaitable) -> None:
         for function in _hooks(type(self._instance), hook) if self._instance is not None else ():
-            self._run_awaitable(function.__get__(self._instance)())
+            run_awaitable(function.__get__(self._instance)())
 
 
 def load(order: Load, run_awaitable: RunAwaitable) -> Loaded:
-    """Load what `order` names.  Whatever the user's code raises comes out as it is."""
+    """Load what `order` names, and enter it.  Whatever the user's code raises comes out as it is."""
+    loaded = _import_target(order, run_awaitable)
+    _make_instance(loaded, order)
+    loaded.enter(run_awaitable)
+    return loaded
+
+
+def preload(order: Load, run_awaitable: RunAwaitable) -> Loaded:
+    """What of `load` can be done once for many workers: the imports, and where a class says `snap=True` its object."""
+    loaded = _import_target(order, run_awaitable)
+    if order.is_class and _hooks(loaded.target, ENTER_SNAP):
+        _make_instance(loaded, order)
+    return loaded
+
+
+def _make_instance(loaded: Loaded, order: Load) -> None:
+    if order.is_class:
+        began = time.perf_counter()
+        loaded.make(_parameters(loaded.target, order))
+        loaded.snap_seconds = time.perf_counter() - began
+
+
+def _import_target(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     began = time.perf_counter()
     sys.path[0:0] = [path for path in order.paths if path not in sys.path]
     inside.is_loading = True
@@ -75,11 +115,8 @@ def load(order: Load, run_awaitable: RunAwaitable) -> Loaded:
         target = _target(order)
     finally:
         inside.is_loading = False
-    imported = time.perf_counter()
-    loaded = Loaded(target, target(**_parameters(target, order)) if order.is_class else None, run_awaitable)
-    loaded.enter()
-    loaded.import_seconds = imported - began
-    loaded.enter_seconds = time.perf_counter() - imported
+    loaded = Loaded(target, run_awaitable)
+    loaded.import_seconds = time.perf_counter() - began
     return loaded
 
 
@@ -129,6 +166,8 @@ def _parameters(target: Any, order: Load) -> dict[str, Any]:
 
 
 def _import(name: str, paths: tuple[str, ...]) -> ModuleType:
+    if getattr(sys.modules.get(name), LOADED, False):
+        return sys.modules[name]  # by the template that this process was forked from
     package, _, last = name.rpartition(".")
     parent = importlib.import_module(package) if package else None
     if parent is not None and name in sys.modules:
@@ -144,6 +183,7 @@ def _import(name: str, paths: tuple[str, ...]) -> ModuleType:
         # By hand, since the import statement throws away a module that raised.
         with suppress(LoadingStopped):
             spec.loader.exec_module(module)
+        setattr(module, LOADED, True)
     except BaseException:
         sys.modules.pop(name, None)
         raise

@@ -13,6 +13,7 @@ import platform
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 
 from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Recall, Run, Stop
@@ -21,7 +22,7 @@ from relight.protocol.inside import inside
 from relight.runtime.attempt import Attempts, Loop
 from relight.runtime.channel import Channel, ChannelClosed
 from relight.runtime.interrupts import Interrupts, Leave
-from relight.runtime.loader import Loaded, load, load_failure
+from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure
 from relight.runtime.native import find_flush
 from relight.runtime.output import Output
 
@@ -32,11 +33,15 @@ PROTOCOL_FAILED = 71
 """The exit code of a worker that did not understand its agent."""
 
 
-class Worker:
-    """Lives as long as its channel."""
+Loads = Callable[[Load, RunAwaitable], Loaded]
 
-    def __init__(self, channel: Channel) -> None:
+
+class Worker:
+    """Lives as long as its channel; `load` makes of its first order what it runs."""
+
+    def __init__(self, channel: Channel, load: Loads = load) -> None:
         self._channel = channel
+        self._load = load
         self._interrupts = Interrupts(channel)
         self._loop = Loop(self._interrupts)
 
@@ -61,7 +66,7 @@ class Worker:
         inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
         output = Output(order.mark)
         try:
-            loaded = load(order, self._loop.run)
+            loaded = self._load(order, self._loop.run)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
             output.flush()
             self._channel.send(LoadFailed(failure=load_failure(order, error)))
@@ -69,7 +74,7 @@ class Worker:
         output.flush_with(find_flush())
         ready = Ready(
             import_seconds=loaded.import_seconds,
-            enter_seconds=loaded.enter_seconds,
+            enter_seconds=loaded.snap_seconds + loaded.enter_seconds,
             python=platform.python_version(),
         )
         output.flush()
