@@ -24,7 +24,7 @@ from relight.protocol.payload import Payload
 MAX_DESCRIPTORS = 8
 """More than these in one message, or waiting for theirs, are an attack: an end speaks of two at most."""
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024  # more would be mapped and unmapped for each read
 _MAX_PARTS = 64
 _LENGTH = struct.Struct("!I")
 _ROOM = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)

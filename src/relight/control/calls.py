@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -32,6 +33,7 @@ from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.store.calls import KeptEnds
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 from relight.store.store import Store
 
@@ -183,7 +185,7 @@ class Calls:
 
     # -- taking calls in
 
-    async def _take(self, workspace: str, requests: Sequence[CallRequest], submit: Submit) -> frozenset[str]:
+    async def _take(self, workspace: str, requests: Sequence[CallRequest], submit: Submit) -> AbstractSet[str]:
         """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
             return frozenset()
@@ -379,8 +381,7 @@ class Calls:
             self._schedule(again)
 
     def _write_ends(self, node: str, workspace: str, rows: Judged) -> None:
-        kept = self._store.calls.end(workspace, [row for _, _, row in rows])
-        kept.add_done_callback(partial(self._on_kept, node, rows))
+        self._store.calls.end(workspace, [row for _, _, row in rows], partial(self._on_kept, node, rows))
 
     async def _keep_later(self, node: str, rows: Judged) -> None:
         """The disk is full, say: until these ends are kept nobody is told of them, and their node holds them too."""
@@ -395,12 +396,7 @@ class Calls:
             lease.call, attempts=attempts, not_before=self._clock.monotonic() + delay, expires_at=None, is_again=True
         )
 
-    def _on_kept(
-        self,
-        node: str,
-        rows: Judged,
-        kept: asyncio.Future[tuple[CallView | None, ...]],
-    ) -> None:
+    def _on_kept(self, node: str, rows: Judged, kept: KeptEnds) -> None:
         error = kept.exception()
         if error is not None:
             _log.error("ends of calls not kept", extra={"calls": len(rows), "why": str(error)})

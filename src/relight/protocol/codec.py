@@ -15,6 +15,7 @@ import json
 import struct
 import types
 import typing
+from _json import make_encoder
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
@@ -29,7 +30,9 @@ Encoder = Callable[[Any, Attachments], Json]
 Decoder = Callable[[Any, Attachments], Any]
 
 _LENGTH = struct.Struct("!I")
-_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_encode = make_encoder(
+    None, json.JSONEncoder().default, json.encoder.encode_basestring, None, ":", ",", False, False, True
+)
 _load = json.JSONDecoder().raw_decode
 
 
@@ -38,7 +41,7 @@ def pack(message: object) -> bytes:
     attachments: Attachments = []
     kind: Any = type(message)
     fields = _encoder(kind)(message, attachments)
-    header = _dump([kind.__name__, fields, list(map(len, attachments))]).encode()
+    header = "".join(_encode([kind.__name__, fields, list(map(len, attachments))], 0)).encode()
     return b"".join((_LENGTH.pack(len(header)), header, *attachments))
 
 

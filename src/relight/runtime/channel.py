@@ -20,7 +20,7 @@ from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
 
 _LENGTH = struct.Struct("!I")
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024  # more would be mapped and unmapped for each read
 _MAX_DESCRIPTORS = 8
 _ROOM = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from relight.store.queries import queries
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 
 M = TypeVar("M")
+KeptEnds = asyncio.Future[tuple[CallView | None, ...]]
 
 AWAITED_SECONDS = 0.003
 """How long a call whose caller waits for its end may wait for that to be committed with."""
@@ -27,9 +28,14 @@ AWAITED_SECONDS = 0.003
 
 @dataclass(slots=True)
 class _NewRow:
-    """A call on its way to the disk; where its end comes before it is there, that writes both as one row."""
+    """A call on its way to the disk; where its end comes before it is there, that writes both as one row.
 
-    value: dict[str, object]
+    `known` are, of all calls submitted with it, those whose ids were used before.
+    """
+
+    workspace: str
+    call: NewCall
+    known: set[str]
     is_left_to_its_end: bool = False
 
 
@@ -48,32 +54,33 @@ class CallTable:
 
     # -- writes
 
-    def submit(
-        self, workspace: str, rows: Sequence[NewCall], *, is_awaited: bool = False
-    ) -> asyncio.Future[frozenset[str]]:
+    def submit(self, workspace: str, rows: Sequence[NewCall], *, is_awaited: bool = False) -> asyncio.Future[set[str]]:
         """Keep calls; the future holds the ids that were there already, and stay as they were.
 
         `is_awaited`: their caller hears nothing before their ends, with which they may be committed.
         """
-        new = [_NewRow(_new_call(workspace, row)) for row in rows]
+        known: set[str] = set()
+        new = [_NewRow(workspace, row, known) for row in rows]
 
-        def work(connection: sqlite3.Connection) -> frozenset[str]:
-            return frozenset(str(one.value["id"]) for one in new if not self._submit_one(connection, one))
+        def work(connection: sqlite3.Connection) -> set[str]:
+            known.clear()  # it may be run twice
+            for one in new:
+                self._submit_one(connection, one)
+            return known
 
         if not is_awaited:
             return self._database.write("submit", work)
-        keys = [(workspace, row.request.id) for row in rows]
-        self._awaited.update(zip(keys, new, strict=True))
-        submitted = self._database.write("submit", work, AWAITED_SECONDS)
-        submitted.add_done_callback(lambda _: [self._awaited.pop(key, None) for key in keys])
-        return submitted
+        self._awaited.update(((workspace, one.call.request.id), one) for one in new)
+        return self._database.write("submit", work, AWAITED_SECONDS)
 
-    def _submit_one(self, connection: sqlite3.Connection, new: _NewRow) -> bool:
-        """Keep a call, unless its end does; False when its id was used before."""
+    def _submit_one(self, connection: sqlite3.Connection, new: _NewRow) -> None:
+        """Keep a call, unless its end does."""
         if new.is_left_to_its_end:
-            return connection.execute(self._sql["exists"], new.value).fetchone() is None
-        self._awaited.pop((str(new.value["workspace"]), str(new.value["id"])), None)
-        return bool(connection.execute(self._sql["submit"], new.value).rowcount)
+            return
+        call_id = new.call.request.id
+        self._awaited.pop((new.workspace, call_id), None)
+        if not connection.execute(self._sql["submit"], _new_call(new.workspace, new.call)).rowcount:
+            new.known.add(call_id)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
@@ -88,21 +95,26 @@ class CallTable:
             connection.execute(self._sql["supersede_attempt"], value)
             connection.execute(self._sql["claim"], value)
 
-    def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
-        """Keep how attempts ended; None for each whose token is not the newest, which changed nothing."""
-        values = [_end(workspace, row) for row in rows]
-        self._unended.difference_update((row.claim.call, row.claim.token) for row in rows)
-        if self._awaited:
-            for row, value in zip(rows, values, strict=True):
-                new = self._awaited.pop((workspace, row.claim.call), None)
-                if new is not None and TRANSITIONS[(CallState.RUNNING, row.event)].is_final:
-                    new.is_left_to_its_end = True
-                    value["new"] = new.value
+    def end(self, workspace: str, rows: Sequence[End], heard: Callable[[KeptEnds], None] | None = None) -> KeptEnds:
+        """Keep how attempts ended; None for each whose token is not the newest, which changed nothing.
+
+        `heard` is called once that is kept, or cannot be, before anybody who awaits something goes on.
+        """
+        self._unended.difference_update([(row.claim.call, row.claim.token) for row in rows])
+        ends = [(row, self._left_to(workspace, row)) for row in rows]
 
         def work(connection: sqlite3.Connection) -> tuple[CallView | None, ...]:
-            return tuple(self._end_one(connection, row, value) for row, value in zip(rows, values, strict=True))
+            return tuple([self._end_one(connection, workspace, row, new) for row, new in ends])
 
-        return self._database.write("end", work)
+        return self._database.write("end", work, heard=heard)
+
+    def _left_to(self, workspace: str, row: End) -> _NewRow | None:
+        """The call itself, where it is not kept yet and is to be with this end."""
+        new = self._awaited.pop((workspace, row.claim.call), None)
+        if new is None or not TRANSITIONS[(CallState.RUNNING, row.event)].is_final:
+            return None
+        new.is_left_to_its_end = True
+        return new
 
     def end_queued(self, workspace: str, rows: Sequence[EndQueued]) -> asyncio.Future[tuple[CallView | None, ...]]:
         """End calls that nobody runs; None for each that somebody does, or that had ended."""
@@ -136,12 +148,16 @@ class CallTable:
 
         return self._database.write("forget", work)
 
-    def _end_one(self, connection: sqlite3.Connection, row: End, value: Mapping[str, object]) -> CallView | None:
-        new = value.get("new")
-        if isinstance(new, dict):
-            view = self._returned(connection, self._sql["submit_ended"], {**new, **value}, row)
-            if view is not None:
-                return view
+    def _end_one(
+        self, connection: sqlite3.Connection, workspace: str, row: End, new: _NewRow | None
+    ) -> CallView | None:
+        value = _end(workspace, row)
+        if new is not None:
+            whole = {**_new_call(workspace, new.call), **value, "sequence": self._sequence + 1}
+            if connection.execute(self._sql["submit_ended"], whole).rowcount:
+                self._sequence += 1
+                return _ended_view(new.call, row, self._sequence)
+            new.known.add(new.call.request.id)
         connection.execute(self._sql["supersede_attempt"], value)
         view = self._returned(connection, self._sql["end"], value, row)
         if view is not None and not view.state.is_final:
@@ -335,6 +351,32 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "outcome": row.event.value,
         "detail": _storable(row.failure.message[:500]) if row.failure is not None else "",
     }
+
+
+def _ended_view(new: NewCall, end: End, sequence: int) -> CallView:
+    """A call that was kept with its end, as it would be read."""
+    request = new.request
+    return CallView(
+        id=request.id,
+        app=request.app,
+        environment=request.environment,
+        version=new.version,
+        function=request.function,
+        method=request.method,
+        state=TRANSITIONS[(CallState.RUNNING, end.event)],
+        attempts=int(end.is_charged),
+        worker=end.claim.worker,
+        group=request.group,
+        parent=request.parent,
+        binding=request.binding,
+        submitted_at=new.at,
+        started_at=end.claim.at,
+        ended_at=end.at,
+        result=end.result,
+        failure=end.failure,
+        sequence=sequence,
+        items=end.items,
+    )
 
 
 def _view(row: sqlite3.Row | tuple[object, ...], end: End | None = None) -> CallView:

@@ -41,13 +41,18 @@ class Database:
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store.reader")
 
     def write(
-        self, name: str, work: Callable[[sqlite3.Connection], R], patience_seconds: float = 0.0
+        self,
+        name: str,
+        work: Callable[[sqlite3.Connection], R],
+        patience_seconds: float = 0.0,
+        heard: Callable[[asyncio.Future[R]], None] | None = None,
     ) -> asyncio.Future[R]:
         """Queue a write, in order; the future is done when it is on disk.
 
-        One with patience waits so long for others to share a commit with.
+        One with patience waits so long for others to share a commit with.  `heard` is called with the future once that
+        is done, before anybody who awaits any future of the same commit goes on.
         """
-        return self._writer.write(name, work, patience_seconds)
+        return self._writer.write(name, work, patience_seconds, heard)
 
     def on_close(self, act: Callable[[], None]) -> None:
         """Let something be queued still, before the file is closed."""

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from relight.protocol.errors import Unavailable
 from relight.store.faults import Faults
-from relight.store.writes import Write, settle
+from relight.store.writes import Write, settle, tell
 
 R = TypeVar("R")
 
@@ -60,14 +60,20 @@ class Journal:
         self._thread.start()
 
     def write(
-        self, name: str, work: Callable[[sqlite3.Connection], R], patience_seconds: float = 0.0
+        self,
+        name: str,
+        work: Callable[[sqlite3.Connection], R],
+        patience_seconds: float = 0.0,
+        heard: Callable[[asyncio.Future[R]], None] | None = None,
     ) -> asyncio.Future[R]:
         """Queue a write; the future is done when it is on disk.  Raises Unavailable through it when it cannot be."""
         future: asyncio.Future[R] = self._loop.create_future()
         if not self._is_open:
             future.set_exception(Unavailable(f"cannot keep {name}: the store is closed; start the server again"))
+            if heard is not None:
+                heard(future)
             return future
-        self._waiting.append(Write(name, work, future))  # type: ignore[arg-type]  # each write knows its own type
+        self._waiting.append(Write(name, work, future, heard))  # type: ignore[arg-type]  # each write knows its own type
         self._is_idle.clear()
         due = self._loop.time() + patience_seconds if patience_seconds else 0.0
         if self._due is None or due < self._due:
@@ -159,6 +165,7 @@ class Journal:
             self._schedule()
         else:
             self._is_idle.set()
+        tell(group)  # last: whatever becomes of it, the next group is on its way
 
 
 def _fail(group: list[Write[object]], error: sqlite3.Error) -> None:

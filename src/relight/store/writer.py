@@ -35,13 +35,19 @@ class Writer:
         self._thread.start()
 
     def write(
-        self, name: str, work: Callable[[sqlite3.Connection], R], _patience_seconds: float = 0.0
+        self,
+        name: str,
+        work: Callable[[sqlite3.Connection], R],
+        _patience_seconds: float = 0.0,
+        heard: Callable[[asyncio.Future[R]], None] | None = None,
     ) -> asyncio.Future[R]:
         """Queue a write; the future is done when it is on disk.  Raises Unavailable through it when it cannot be."""
         future: asyncio.Future[R] = self._loop.create_future()
         if not self._is_open:
             future.set_exception(Unavailable(f"cannot keep {name}: the store is closed; start the server again"))
             return future
+        if heard is not None:
+            future.add_done_callback(heard)
         self._queue.put(Write(name, work, future))  # type: ignore[arg-type]  # each write knows its own type
         return future
 

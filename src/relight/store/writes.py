@@ -15,11 +15,12 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Write(Generic[R]):
-    """`work` runs inside a transaction; `future` hears of it once that is committed."""
+    """`work` runs inside a transaction; `future` hears of it once that is committed, and `heard` is called with it then."""
 
     name: str
     work: Callable[[sqlite3.Connection], R]
     future: asyncio.Future[R]
+    heard: Callable[[asyncio.Future[R]], None] | None = None
     result: R | None = None
     error: Exception | None = None
 
@@ -49,3 +50,10 @@ def settle(group: Iterable[Write[object]]) -> None:
     """Tell each of a group."""
     for write in group:
         write.settle()
+
+
+def tell(group: Iterable[Write[object]]) -> None:
+    """Call whom it concerns, in this very turn of the loop; after `settle`."""
+    for write in group:
+        if write.heard is not None:
+            write.heard(write.future)

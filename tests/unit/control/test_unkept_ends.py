@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -13,14 +13,14 @@ import pytest
 from relight.blobs.store import BlobStore
 from relight.clock import now_ms
 from relight.control.platform import Rules, open_control
-from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.calls import CallEvent, CallRequest, CallState, Token
 from relight.protocol.errors import Unavailable
 from relight.protocol.ids import new_id
 from relight.protocol.link import CallEnd, Orders, Reports
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
 from relight.scheduler.loop import Timing
-from relight.store.calls import CallTable
+from relight.store.calls import CallTable, KeptEnds
 from relight.store.rows import Claim, End, NewCall, NewVersion
 from relight.store.store import Store, open_store
 
@@ -39,12 +39,13 @@ class FullDisk:
     def __getattr__(self, name: str) -> object:
         return getattr(self._calls, name)
 
-    def end(self, workspace: str, rows: Sequence[End]) -> asyncio.Future[tuple[CallView | None, ...]]:
+    def end(self, workspace: str, rows: Sequence[End], heard: Callable[[KeptEnds], None]) -> KeptEnds:
         if self.refused:
-            return self._calls.end(workspace, rows)
+            return self._calls.end(workspace, rows, heard)
         self.refused.extend(rows)
-        full: asyncio.Future[tuple[CallView | None, ...]] = asyncio.get_running_loop().create_future()
+        full: KeptEnds = asyncio.get_running_loop().create_future()
         full.set_exception(Unavailable("cannot keep end: the disk is full"))
+        heard(full)
         return full
 
 

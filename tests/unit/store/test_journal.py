@@ -84,6 +84,41 @@ async def test_what_comes_while_a_commit_is_on_its_way_goes_into_the_next(journa
     assert commits.count == 2
 
 
+async def test_who_is_to_hear_of_a_write_does_before_anybody_who_awaits_goes_on(journal: Journal) -> None:
+    heard: list[str] = []
+    patient = add(journal, 1, LONG_SECONDS)
+    patient.add_done_callback(lambda _: heard.append("waiter"))
+
+    await journal.write("count", lambda _: 7, heard=lambda kept: heard.append(f"listener of {kept.result()}"))
+
+    assert heard == ["listener of 7", "waiter"]
+
+
+async def test_a_listener_that_breaks_keeps_no_later_write_from_the_disk(
+    journal: Journal, commits: Commits, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hear(kept: asyncio.Future[int]) -> None:
+        raise ValueError(f"cannot hear of {kept.result()}")
+
+    first = journal.write("count", lambda _: 7, heard=hear)
+
+    assert (await first, await add(journal, 1), commits.count) == (7, 1, 2)
+    assert "cannot hear of 7" in caplog.text
+
+
+async def test_who_is_to_hear_of_a_write_hears_that_it_could_not_be_kept(journal: Journal, commits: Commits) -> None:
+    heard: list[str] = []
+
+    def hear(kept: asyncio.Future[int]) -> None:
+        heard.append(type(kept.exception()).__name__)
+
+    journal.write("add", lambda connection: connection.execute("INSERT INTO things VALUES (5000)").rowcount, heard=hear)
+    await journal.close()
+    journal.write("late", lambda _: 7, heard=hear)
+
+    assert heard == ["Unavailable", "Unavailable"]
+
+
 async def test_writes_happen_in_the_order_in_which_they_were_queued(journal: Journal) -> None:
     counts = []
     for n in range(20):

@@ -3,16 +3,12 @@ INSERT INTO calls (workspace, id, app, environment, version, function, method, s
 VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :accept, :submitted_at, :payload_blob, :payload)
 ON CONFLICT (workspace, id) DO NOTHING;
 
--- exists: whether an id was used before
-SELECT 1 FROM calls WHERE workspace = :workspace AND id = :id;
-
 -- submit_ended: a call whose end came before it was kept, as one row; no row: its id was used before
 INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, accept, submitted_at, payload_blob, payload,
     attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items)
 VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :accept, :submitted_at, :payload_blob, :payload,
     :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items)
-ON CONFLICT (workspace, id) DO NOTHING
-RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL, items;
+ON CONFLICT (workspace, id) DO NOTHING;
 
 -- supersede_attempt: a try that nobody ended is over, because a newer token has the call
 INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, node, started_at, ended_at, outcome, detail)
