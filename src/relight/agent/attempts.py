@@ -43,12 +43,14 @@ class Cancels(Protocol):
 class Attempt:
     """`timers` are what must not outlive it; `interrupted` says for what reason it was told to stop.
 
-    `began` is when its worker came to it, in monotonic seconds; None while it waits behind another.  `descriptors` hold
-    a large input until the worker is given it.
+    `began` is when its worker came to it, in monotonic seconds; None while it waits behind another.  `is_recalled` says
+    that the worker was told to give it back unless it had begun.  `descriptors` hold a large input until the worker is
+    given it.
     """
 
     order: RunCall
     is_fetching: bool = False
+    is_recalled: bool = False
     interrupted: CallEvent | None = None
     has_outlived_grace: bool = False
     timers: tuple[Cancels, ...] = ()
@@ -86,8 +88,8 @@ def end_as_told(attempt: Attempt, ended: Ended, now: float) -> CallEnd:
 
 
 def end_before_start(attempt: Attempt, outcome: CallEvent) -> CallEnd:
-    """The end of an attempt that was stopped while its input was on the way."""
-    return _end(attempt, outcome, failure=failure_of(_error_of(outcome, "its input was still on the way")))
+    """The end of an attempt that was stopped before it began."""
+    return _end(attempt, outcome, failure=failure_of(_error_of(outcome, "it had not begun")))
 
 
 def end_refused(attempt: Attempt, why: str) -> CallEnd:

@@ -5,8 +5,9 @@
          └──── given back ──────┘   (the one before takes long: they go to another worker)
 
 One runs; a few wait in the worker's channel, so that it never idles between two short calls.  Only the head can end.
-A worker that is deep in C cannot give anything back.  What waits in its channel is taken from it: it looks for such
-words before it begins another call, and what it says of those calls means nothing any more.
+A worker that is told to give calls back may end the one that runs in the same moment: then the next of them is the head
+here, and has not begun there.  A worker that is deep in C cannot give anything back.  What waits in its channel is taken
+from it: it looks for such words before it begins another call, and what it says of those calls means nothing any more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Attempt] = deque()
         self._sent: dict[str, Attempt] = {}
-        self._taken: set[str] = set()
+        self._taken: list[str] = []  # one that comes back before the worker has looked may be taken twice
 
     @property
     def head(self) -> Attempt | None:
@@ -83,7 +84,7 @@ class Turns:
         if attempt is self.head or self._sent.get(attempt.order.call) is not attempt:
             return False
         del self._sent[attempt.order.call]
-        self._taken.add(attempt.order.call)
+        self._taken.append(attempt.order.call)
         return True
 
     def was_taken(self, call: str) -> bool:
@@ -91,15 +92,16 @@ class Turns:
         return call in self._taken and call not in self._sent
 
     def give_back(self, call: str) -> Attempt | None:
-        """The worker gives a call back that it has not begun; None when it was taken before.
+        """The worker gives back a call that it was told to, and has not begun; None when it was taken before.
 
         Raises ProtocolError for any other.
         """
         if call in self._taken:
             self._taken.remove(call)
             return None
-        if call not in self._sent or self.head is self._sent[call]:
-            raise ProtocolError(f"cannot take back {call[:40]!r}: it does not wait behind another call of this worker")
+        attempt = self._sent.get(call)
+        if attempt is None or not attempt.is_recalled:
+            raise ProtocolError(f"cannot take back {call[:40]!r}: this worker was not told to give it back")
         return self._sent.pop(call)
 
     def leave(self, attempt: Attempt) -> bool:

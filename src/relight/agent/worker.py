@@ -315,7 +315,7 @@ class Worker:
             end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)
             self._deliveries.end(attempt, end)
         self._attempts.clear()
-        for timer in self._timers:
+        for timer in (*self._timers, *([self._stall] if self._stall else [])):
             timer.cancel()
         if self._channel is not None:
             self._channel.close()
@@ -366,6 +366,7 @@ class Worker:
         """Have the worker give back what it has not begun; what it does not, as it cannot look, is taken from it."""
         self._send(Recall(calls=tuple(attempt.order.call for attempt in attempts)))
         for attempt in attempts:
+            attempt.is_recalled = True
             attempt.timers = (self._around.later(RECALL_SECONDS, partial(self._take_back, attempt)),)
         self._signal(signal.SIGUSR1)
 
@@ -455,6 +456,10 @@ class Worker:
         self._drain_output()
         self._turns.end(attempt)
         self._finish(attempt, end, descriptors)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The worker is done with the one that ran, or never began it: whose turn is it now?"""
         following = self._turns.head
         if following is not None:
             self._begin(following)
@@ -483,10 +488,13 @@ class Worker:
             self._output.end_call()
 
     def _hear_recalled(self, message: Recalled) -> None:
+        before = self._turns.head
         for call in message.calls:
             attempt = self._turns.give_back(call)
             if attempt is not None:
                 self._give_up(attempt)
+        if self._turns.head is not before:
+            self._go_on()
 
     def _hear_ready(self, ready: Ready) -> None:
         if self.state is not WorkerState.STARTING or self._verdict:

@@ -317,7 +317,7 @@ class Calls:
         for end in ends:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
-            has_run = end.outcome is not CallEvent.LEASE_LOST
+            has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of its worker's pace
             lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)

@@ -647,6 +647,60 @@ async def test_a_call_that_cannot_be_given_back_ends_the_worker(bench, call):
     assert sandbox.is_killed
 
 
+async def test_a_call_given_back_as_the_one_before_it_ends_was_not_begun_and_its_worker_goes_on(bench):
+    worker, sandbox, _ = await queued(bench, 2)
+    bench.go_off(STALL_SECONDS)
+
+    sandbox.say(bench.ended("call-1"))
+    sandbox.say(Recalled(calls=("call-2",)))
+    await bench.settle()
+
+    ends = [(end.call, end.outcome, end.is_charged) for end in bench.ends]
+    assert ends == [("call-1", CallEvent.SUCCEEDED, True), ("call-2", CallEvent.LEASE_LOST, False)]
+    assert (worker.state.value, sandbox.is_killed) == ("idle", False)
+
+
+async def test_the_call_after_one_given_back_as_its_turn_came_has_its_time_from_there(bench):
+    worker, sandbox, _ = await queued(bench, 2, timeout_seconds=60.0)
+    bench.go_off(STALL_SECONDS)
+    bench.give(worker, bench.order("call-3", 3))
+
+    sandbox.say(bench.ended("call-1"))
+    sandbox.say(Recalled(calls=("call-2",)))
+    await bench.settle()
+    sandbox.say(bench.ended("call-3"))
+    await bench.settle()
+
+    timers = [timer for timer in bench.timers if timer.seconds == 60.0]
+    assert [end.call for end in bench.ends] == ["call-1", "call-2", "call-3"]
+    assert [timer.is_cancelled for timer in timers] == [True] * 3
+    assert not sandbox.is_killed
+
+
+async def test_a_call_may_be_taken_twice_from_a_worker_that_looks_only_afterwards(bench):
+    worker, sandbox = await taken(bench)
+    bench.give(worker, bench.order("call-2", 12))
+    bench.go_off(STALL_SECONDS)
+    bench.go_off(RECALL_SECONDS)
+    await bench.settle()
+
+    sandbox.say(bench.ended("call-1"))
+    sandbox.say(Recalled(calls=("call-2", "call-3", "call-2")))
+    await bench.settle()
+
+    assert [(end.call, end.token) for end in bench.ends][2:] == [("call-2", Token(1, 12)), ("call-1", Token(1, 1))]
+    assert (worker.state.value, sandbox.is_killed) == ("idle", False)
+
+
+async def test_nobody_looks_after_the_calls_of_a_worker_that_is_gone(bench):
+    _, sandbox, _ = await queued(bench, 2)
+
+    sandbox.end(SandboxExit(signal=9))
+    await bench.settle()
+
+    assert [timer.is_cancelled for timer in bench.timers if timer.seconds == STALL_SECONDS] == [True]
+
+
 async def test_a_call_cancelled_before_its_turn_is_given_back_and_ends_without_harm_to_the_one_that_runs(bench):
     worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
 
