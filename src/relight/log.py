@@ -41,7 +41,7 @@ def start_logging(options: LogOptions, stream: TextIO | None = None) -> None:
     if options.file is not None:
         form = TextForm() if options.format == "text" else JsonForm()
         handlers.append(_with(logging.FileHandler(options.file, encoding="utf-8"), form))
-    for name, level in ((ROOT, options.level.upper()), ("uvicorn", "WARNING"), ("asyncio", "WARNING")):
+    for name, level in ((ROOT, options.level.upper()), ("asyncio", "WARNING")):
         logger = logging.getLogger(name)
         for old in logger.handlers:
             old.close()

@@ -16,7 +16,7 @@ from relight.log import JsonForm, LogOptions, TextForm, start_logging
 @pytest.fixture
 def restored() -> Iterator[None]:
     """The logging of the test run itself, put back as it was."""
-    loggers = [logging.getLogger(name) for name in ("relight", "uvicorn", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("relight", "asyncio")]
     before = [(one.handlers, one.level, one.propagate) for one in loggers]
     yield
     for one, (handlers, level, propagate) in zip(loggers, before, strict=True):

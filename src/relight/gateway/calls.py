@@ -128,8 +128,9 @@ class CallProblem(HttpProblem):
         failure = view.failure or Failure(
             code=view.state.value, message=f"cannot give the result of {view.id}: it {view.state.value}; call again"
         )
-        self.problem = problem_of_failure(view.id, failure)
-        super().__init__(int(str(self.problem["status"])), RelightError(failure.message))
+        problem = problem_of_failure(view.id, failure)
+        super().__init__(int(str(problem["status"])), RelightError(failure.message))
+        self.problem = problem
 
 
 def check_success(view: CallView) -> None:

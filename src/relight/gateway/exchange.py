@@ -1,34 +1,27 @@
-"""One request and its answer, as handlers see them.
-
-Plain ASGI underneath: on the path of a call, a framework's request object costs as much as the rest of the gateway.
-"""
+"""One request and its answer, as handlers see them; without any I/O."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NewType, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from relight.gateway.problems import HttpProblem
+from relight.gateway.problems import PROBLEM_TYPE, HttpProblem
 from relight.protocol.api import MEDIA_TYPE
 from relight.protocol.codec import pack, unpack
-from relight.protocol.errors import Forbidden, InvalidRequest
+from relight.protocol.errors import Forbidden, InvalidRequest, RelightError
 from relight.protocol.manifest import Json
 from relight.protocol.views import Principal
 
 T = TypeVar("T")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = NewType("Headers", list[tuple[bytes, bytes]])
+_NOBODY = Principal(workspace="")
 
 JSON_TYPE = "application/json"
 NDJSON_TYPE = "application/x-ndjson"
@@ -83,19 +76,109 @@ class StreamAnswer:
     length: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """What is known of a connection's other end before it says a word.
+
+    `uid`: by which user's program a unix socket is held; None for TCP.  `principal`: who it is, where that is known from
+    the way it came.
+    """
+
+    uid: int | None = None
+    principal: Principal | None = None
+
+
+class Head(NamedTuple):
+    """What stands before the body.  `path` is decoded, `raw_path` as it came; names of headers are in lower case."""
+
+    method: str
+    path: str
+    raw_path: bytes = b""
+    query_string: bytes = b""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    is_old: bool = False  # HTTP/1.0
+    keeps_alive: bool = True
+
+
+class Body:
+    """What has come of a body.  `on_wait` is told each time that somebody waits for more of it."""
+
+    __slots__ = ("_is_dropped", "_on_wait", "_parts", "_waiting", "is_broken", "is_whole", "size")
+
+    def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
+        self.size = 0
+        self.is_whole = False
+        self.is_broken = False
+        self._parts: list[bytes] = []
+        self._waiting: asyncio.Future[None] | None = None
+        self._is_dropped = False
+        self._on_wait = on_wait
+
+    def put(self, part: bytes) -> None:
+        """More has come."""
+        if not self._is_dropped:
+            self._parts.append(part)
+            self.size += len(part)
+            self._wake()
+
+    def end(self) -> None:
+        """All of it has come."""
+        self.is_whole = True
+        self._wake()
+
+    def break_off(self) -> None:
+        """No more will come."""
+        self.is_broken = True
+        self._wake()
+
+    def drop(self) -> None:
+        """Nobody wants what is still to come."""
+        self._is_dropped = True
+        self._parts.clear()
+        self.size = 0
+
+    async def next(self) -> bytes:
+        """All that is there, or else comes next; empty at its end.  Raises ClientGone when it breaks off."""
+        while not self._parts and not self.is_whole:
+            if self.is_broken:
+                raise ClientGone
+            self._waiting = asyncio.get_running_loop().create_future()
+            if self._on_wait is not None:
+                self._on_wait()
+            await self._waiting
+        return self._take()
+
+    def _take(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = []
+        self.size = 0
+        return data
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
 class Ask:
-    """A request: its head at once, its body when somebody reads it."""
+    """A request: its head at once, its body when somebody reads it.
 
-    __slots__ = ("_query", "_receive", "is_gone", "limits", "params", "principal", "scope")
+    `may_wait`: the answer may be long in coming, so a server that stops does not wait for it.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
-        self.scope = scope
+    __slots__ = ("_body", "_query", "_sleeper", "head", "is_gone", "limits", "may_wait", "params", "peer", "principal")
+
+    def __init__(self, head: Head, body: Body, peer: Peer, limits: Limits) -> None:
+        self.head = head
+        self.peer = peer
         self.limits = limits
-        self.principal = Principal(workspace="")
+        self.principal = _NOBODY
         self.params: dict[str, str] = {}
         self.is_gone = False
-        self._receive = receive
+        self.may_wait = False
+        self._body = body
         self._query: dict[str, str] | None = None
+        self._sleeper: asyncio.Task[object] | None = None
 
     @property
     def workspace(self) -> str:
@@ -143,7 +226,7 @@ class Ask:
 
     def header(self, name: bytes) -> str:
         """A header's value by its name in lower case; empty when it is not there."""
-        for key, value in self.scope["headers"]:
+        for key, value in self.head.headers:
             if key == name:
                 return str(value, "latin-1")
         return ""
@@ -151,7 +234,7 @@ class Ask:
     def query(self, name: str, default: str = "") -> str:
         """A parameter of the query string; the last of several."""
         if self._query is None:
-            pairs = parse_qsl(str(self.scope["query_string"], "latin-1"), keep_blank_values=True, max_num_fields=100)
+            pairs = parse_qsl(str(self.head.query_string, "latin-1"), keep_blank_values=True, max_num_fields=100)
             self._query = dict(pairs)
         return self._query.get(name, default)
 
@@ -201,58 +284,59 @@ class Ask:
 
     async def body(self, limit: int) -> bytes:
         """The whole body.  Raises a problem (413) once it is longer than `limit` bytes."""
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            data: bytes = message.get("body", b"")
-            self._check_length(len(data), limit)
-            return data
-        parts, length = [], 0
-        async for part in self._parts(message):
+        self._check_announced(limit)
+        parts: list[bytes] = []
+        length = 0
+        while True:
+            part = await self._body.next()
             length += len(part)
             self._check_length(length, limit)
+            if self._body.is_whole and not parts:
+                return part
             parts.append(part)
-        return b"".join(parts)
+            if self._body.is_whole:
+                return b"".join(parts)
 
     async def stream(self, limit: int) -> AsyncIterator[bytes]:
         """The body as it comes.  Raises a problem (413) once it is longer than `limit`, ClientGone when it breaks off."""
-        announced = self.header(b"content-length")
-        if announced.isdecimal():
-            self._check_length(int(announced), limit)
+        self._check_announced(limit)
         length = 0
-        async for part in self._parts(await self._receive()):
+        while part := await self._body.next():
             length += len(part)
             self._check_length(length, limit)
             yield part
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
-        """What `work` gives; cancels it and raises ClientGone when the caller hangs up.  The body must have been read."""
-        task = asyncio.ensure_future(work)
-        watch = asyncio.ensure_future(self.wait_gone())
+        """What `work` gives; cancels it and raises ClientGone when the caller hangs up."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._sleeper = task
+        if self.is_gone:
+            task.cancel()
         try:
-            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise ClientGone
+            return await work
+        except asyncio.CancelledError:
+            if not self.is_gone or task.uncancel():
+                raise
+            raise ClientGone from None
         finally:
-            for one in (task, watch):
-                one.cancel()
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait((one,))
+            self._sleeper = None
 
-    async def wait_gone(self) -> None:
-        """Return when the caller has hung up."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def drop_body(self) -> None:
+        """It is answered: what is still to come of its body nobody reads."""
+        self._body.drop()
+
+    def hang_up(self) -> None:
+        """The caller is gone: nobody reads the answer, and no more of the body comes."""
         self.is_gone = True
+        self._body.break_off()
+        if self._sleeper is not None:
+            self._sleeper.cancel()
 
-    async def _parts(self, message: Message) -> AsyncIterator[bytes]:
-        while message["type"] == "http.request":
-            if message.get("body"):
-                yield message["body"]
-            if not message.get("more_body"):
-                return
-            message = await self._receive()
-        raise ClientGone
+    def _check_announced(self, limit: int) -> None:
+        announced = self.header(b"content-length")
+        if announced.isdecimal():
+            self._check_length(int(announced), limit)
 
     def _check_length(self, length: int, limit: int) -> None:
         if length > limit:
@@ -272,21 +356,11 @@ def frame_answer(message: object) -> Answer:
     return Answer(body=pack(message), type=MEDIA_TYPE)
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Say an answer."""
-    headers = [(b"content-type", answer.type.encode()), (b"content-length", b"%d" % len(answer.body))]
-    headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-async def send_stream(ask: Ask, send: Send, answer: StreamAnswer) -> None:
-    """Say an answer part by part; ends early, and closes the source, when the caller hangs up."""
-    headers = [(b"content-type", answer.type.encode()), (b"cache-control", b"no-store")]
-    if answer.length is not None:
-        headers.append((b"content-length", b"%d" % answer.length))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await ask.unless_gone(_send_parts(send, answer.parts))
+def problem_answer(error: RelightError | HttpProblem) -> Answer:
+    """An error, as a problem."""
+    problem = error if isinstance(error, HttpProblem) else HttpProblem(error.status, error)
+    body = msgspec.json.encode(problem.problem)
+    return Answer(status=problem.status, body=body, type=PROBLEM_TYPE, headers=problem.headers)
 
 
 @asynccontextmanager
@@ -297,10 +371,3 @@ async def closing(parts: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     finally:
         if isinstance(parts, AsyncGenerator):
             await parts.aclose()
-
-
-async def _send_parts(send: Send, parts: AsyncIterator[bytes]) -> None:
-    async with closing(parts):
-        async for part in parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})

@@ -20,12 +20,6 @@ from relight.protocol.views import Principal
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]"})
 
-PEER_UID = "relight.peer_uid"
-"""Where the server puts the uid at the other end of a unix socket, in the scope's state."""
-
-PRINCIPAL = "relight.principal"
-"""Where the server puts who asks, when that is known from the way they came."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosts:
@@ -52,7 +46,7 @@ class Hosts:
 
 def check_source(ask: Ask, hosts: Hosts) -> None:
     """Refuse what a browser was tricked into sending.  Raises a problem."""
-    if peer_uid(ask) is not None or _known(ask) is not None:
+    if ask.peer.uid is not None or ask.peer.principal is not None:
         return
     host, origin = ask.header(b"host"), ask.header(b"origin")
     if not hosts.take(host):
@@ -70,10 +64,9 @@ def check_source(ask: Ask, hosts: Hosts) -> None:
 
 def authenticate(ask: Ask, tokens: Tokens) -> Principal:
     """Who asks.  Raises a problem (401) with the challenge that HTTP wants, or Forbidden."""
-    known = _known(ask)
-    if known is not None:
-        return known
-    uid = peer_uid(ask)
+    if ask.peer.principal is not None:
+        return ask.peer.principal
+    uid = ask.peer.uid
     if uid is not None:
         if uid not in (os.geteuid(), 0):
             raise Forbidden(
@@ -111,17 +104,6 @@ def authorize(ask: Ask, route: Route) -> None:
             "use a token for all apps"
         )
     ask.check_app(ask.params["app"])
-
-
-def peer_uid(ask: Ask) -> int | None:
-    """The uid at the other end of a unix socket; None for TCP."""
-    uid: int | None = ask.scope.get("state", {}).get(PEER_UID)
-    return uid
-
-
-def _known(ask: Ask) -> Principal | None:
-    principal: Principal | None = ask.scope.get("state", {}).get(PRINCIPAL)
-    return principal
 
 
 def _without_port(host: str) -> str:

@@ -11,13 +11,14 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class HttpProblem(Exception):
-    """An error whose status, or headers, only HTTP knows."""
+    """An error whose status, or headers, only HTTP knows; `problem` is how it is told."""
 
     def __init__(self, status: int, error: RelightError, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(str(error))
         self.status = status
         self.error = error
         self.headers = headers
+        self.problem = problem_of(error, status)
 
     @classmethod
     def too_large(cls, length: int, limit: int) -> HttpProblem:

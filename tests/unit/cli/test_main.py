@@ -48,7 +48,7 @@ def test_help_lists_the_commands_without_importing_them(tmp_path: Path) -> None:
 def test_running_a_file_imports_nothing_of_the_server(tmp_path: Path) -> None:
     code = "import sys; import relight.cli.run; "
     code += (
-        "print([name for name in ('uvicorn', 'relight.server', 'rich', 'asyncio', 'msgspec') if name in sys.modules])"
+        "print([name for name in ('httptools', 'relight.server', 'rich', 'asyncio', 'msgspec') if name in sys.modules])"
     )
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relight.gateway import serving
-from relight.gateway.exchange import Ask, Limits
-from relight.gateway.guard import PEER_UID, Hosts, authenticate
+from relight.gateway import connection
+from relight.gateway.exchange import Ask, Body, Head, Limits, Peer
+from relight.gateway.guard import Hosts, authenticate
 from relight.protocol.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ async def test_over_the_local_socket_the_servers_own_user_needs_no_token(api: Ap
 
 
 def test_another_user_of_the_machine_is_refused_on_the_local_socket() -> None:
-    scope = {"type": "http", "headers": [], "query_string": b"", "state": {PEER_UID: os.geteuid() + 1}}
+    ask = Ask(Head(method="GET", path="/v1/apps"), Body(), Peer(uid=os.geteuid() + 1), Limits())
 
     with pytest.raises(Forbidden, match="use its URL and a token"):
-        authenticate(Ask(scope, receive=_nothing, limits=Limits()), _NoTokens())
+        authenticate(ask, _NoTokens())
 
 
 async def test_the_health_of_the_server_needs_no_token(api: Api) -> None:
@@ -117,7 +117,7 @@ async def test_a_head_over_the_limit_is_431_and_ends_the_connection(api: Api) ->
 
 
 async def test_a_head_that_does_not_come_is_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     reader, writer = await api.open()
 
     writer.write(b"GET /v1/health HTTP/1.1\r\nhost: local")
@@ -172,10 +172,6 @@ async def test_a_fault_of_ours_is_500_without_its_inside(api: Api, caplog: pytes
     assert (reply.status, reply.json.code) == (500, "internal")
     assert "a fault of ours" not in reply.json.detail
     assert "a fault of ours" in caplog.text
-
-
-async def _nothing() -> dict[str, object]:
-    return {"type": "http.disconnect"}
 
 
 class _NoTokens:
