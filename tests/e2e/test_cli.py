@@ -52,6 +52,41 @@ def test_run_needs_no_server(alone: Cli) -> None:
     assert (found.returncode, found.stdout) == (0, "squaring 7\n49\n"), found.stderr
 
 
+LEAVING = """
+import atexit
+import relight
+
+app = relight.App("leaving")
+atexit.register(lambda: relight.is_remote() and print("at the exit of Python"))
+
+@app.cls()
+class Shelf:
+    @relight.exit()
+    def close(self):
+        for number in range(5000):
+            print("closing", number)
+
+    @relight.method()
+    def take(self) -> str:
+        return "taken"
+
+@app.local_entrypoint()
+def main():
+    print(Shelf().take.remote())
+"""
+
+
+@pytest.mark.parametrize("beside", ["a server", "none"])
+def test_run_shows_what_workers_write_as_they_leave(cli: Cli, alone: Cli, beside: str) -> None:
+    here = cli if beside == "a server" else alone
+    (here.folder / "leaving.py").write_text(LEAVING, encoding="utf-8")
+
+    found = here("run", "leaving.py")
+
+    said = ["taken", *(f"closing {number}" for number in range(5000)), "at the exit of Python"]
+    assert (found.returncode, found.stdout.splitlines()) == (0, said), found.stderr
+
+
 def test_run_local_needs_neither_server_nor_workers(alone: Cli) -> None:
     found = alone("run", "--local", "shop.py::square", "--x", "7")
     script = alone("run", "--local", "script.py", "you")

@@ -152,6 +152,14 @@ class UnkeptLines:
         """Whether lines of a call are still to be told."""
         return call in self._untold
 
+    def has_untold(self, worker: str) -> bool:
+        """Whether lines of a worker are still to be told."""
+        queue = self._queues.get(worker)
+        again = list(self._sent)[len(self._sent) - self._to_repeat :]
+        return (queue is not None and bool(queue.lines or queue.dropped)) or any(
+            group.worker == worker for batch in again for group in batch.lines
+        )
+
     def workers(self) -> set[str]:
         """Whose lines are not all kept."""
         return {queue.worker for queue in self._queues.values() if queue.size or queue.dropped}

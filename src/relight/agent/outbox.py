@@ -8,6 +8,7 @@ An end passes through three stages, and in all of them its call counts as held, 
 
 Items of generators are told before the end of their call, and again on a new link until their reader has them.
 Lines are told before the end of the call that wrote them, and again on a new link until they are kept (`agent.lines`).
+What a worker said last is told before it is gone, unless the server keeps no lines now.
 """
 
 from __future__ import annotations
@@ -172,12 +173,16 @@ class Outbox:
         return tuple(ends)
 
     def _take_changes(self) -> tuple[WorkerChange, ...]:
-        changes = tuple(self._changes)
-        self._changes.clear()
+        late = [change for change in self._changes if self._has_last_words(change)]
+        changes = tuple(change for change in self._changes if change not in late)
+        self._changes = deque(late)
         for change in changes:
             if change.state is WorkerState.GONE and change not in self._departures:
                 self._departures.append(change)
         return changes
+
+    def _has_last_words(self, change: WorkerChange) -> bool:
+        return change.state is WorkerState.GONE and self._lines.is_ready and self._lines.has_untold(change.worker)
 
 
 def _bytes_of(payload: Payload | None) -> int:

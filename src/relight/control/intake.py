@@ -65,6 +65,13 @@ class Intake:
         """Call something once the lines of these calls that are here now are in, or could not be kept at first."""
         self._then.append((max(self._calls.get(call, 0) for call in calls), then))
 
+    def when_all_kept(self, then: Callable[[], None]) -> None:
+        """Call something once all lines that are here now are in, or could not be kept at first."""
+        if self._is_failing or self._kept >= self._taken:
+            then()
+        else:
+            self._then.append((self._taken, then))
+
     def _write_next(self) -> None:
         if not self._writing and self._waiting:
             self._writing, self._waiting = self._waiting, []

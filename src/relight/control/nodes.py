@@ -44,6 +44,11 @@ class Nodes:
         self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
         self._scheduler: Scheduler
         self._writers: Writers
+        self._on_left: Callable[[str], None] = lambda _: None
+
+    def tell_left(self, on_left: Callable[[str], None]) -> None:
+        """Call `on_left` with each worker that is gone, once what it said last is kept."""
+        self._on_left = on_left
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler."""
@@ -129,6 +134,8 @@ class Nodes:
             return
         row = WorkerRow(view=worker.view(), at=worker.since_unix, detail=detail)
         self._store.workers.record(worker.spec.workspace, [row])
+        if worker.state is WorkerState.GONE:
+            self._left(worker)
 
     def claimed(self, leases: Sequence[Lease]) -> None:
         """Calls were given to workers."""
@@ -152,6 +159,13 @@ class Nodes:
         self._calls.payload_missing(leases)
 
     # -- inside
+
+    def _left(self, worker: Worker) -> None:
+        known = self._intakes.get(worker.node)
+        if known is None:
+            self._on_left(worker.id)
+        else:
+            known[1].when_all_kept(partial(self._on_left, worker.id))
 
     def _take_lines(self, node: str, reports: Reports) -> None:
         """Lines are acknowledged when they are kept; until then their node tells them again on each new link."""

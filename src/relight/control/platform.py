@@ -74,6 +74,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
     for room in (calls, streams, deploys, runs, nodes):
         room.use(scheduler)
+    nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
     await tokens.load()
     await deploys.recover(WORKSPACES)

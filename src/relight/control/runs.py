@@ -1,7 +1,8 @@
 """Runs: an app deployed for as long as its client is there.
 
 A run is a deploy to an environment of its own.  The client holds a stream of the run's output open; that stream is also
-its sign of life.  Once it has been gone for `grace_seconds`, or the client says so, the run ends.
+its sign of life.  Once it has been gone for `grace_seconds`, or the client says so, the run ends.  The stream ends after what
+its workers write as they leave, in an `@exit` method for example.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _SWEEP_SECONDS = 5.0
 class _Run:
     last_seen: float
     attached: int = 0
+    leaving: set[str] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -63,9 +65,17 @@ class Runs:
         if unfinished and not cancel:
             return unfinished
         await self._deploys.stop(workspace, app.app, run)
-        self._of(workspace, run).ended.set()
-        self._logs.wake()
+        state = self._of(workspace, run)
+        state.leaving = {worker.id for worker in self._scheduler.workers() if worker.key.version in versions}
+        self._end_if_left(state)
         return unfinished
+
+    def worker_left(self, worker: str) -> None:
+        """A worker is gone, and what it said last is kept."""
+        for state in self._runs.values():
+            if worker in state.leaving:
+                state.leaving.discard(worker)
+                self._end_if_left(state)
 
     async def watch(self, workspaces: tuple[str, ...]) -> None:
         """End the runs whose clients are gone, until cancelled."""
@@ -75,6 +85,11 @@ class Runs:
                 for app in await self._deploys.apps(workspace):
                     if app.environment.startswith("run-") and self._is_abandoned(workspace, app.environment):
                         await self.stop(workspace, app.environment, cancel=True)
+
+    def _end_if_left(self, state: _Run) -> None:
+        if not state.leaving:
+            state.ended.set()
+            self._logs.wake()
 
     def _is_abandoned(self, workspace: str, run: str) -> bool:
         state = self._of(workspace, run)

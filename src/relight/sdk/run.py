@@ -19,6 +19,10 @@ from relight.sdk.connection import Connection, Stream
 from relight.sdk.session import Session
 
 _LAST_OUTPUT_SECONDS = 5.0
+"""So long is waited for what workers write as they leave (an `@exit` method may), ..."""
+
+_LAST_OUTPUT_AFTER_AN_ERROR_SECONDS = 1.0
+"""... and so long where the user has something else to read, or pressed Ctrl-C."""
 
 
 class Output:
@@ -37,9 +41,9 @@ class Output:
         """Begin to listen."""
         self._thread.start()
 
-    def finish(self) -> None:
-        """Show the rest, and stop listening."""
-        self._thread.join(_LAST_OUTPUT_SECONDS)
+    def finish(self, seconds: float) -> None:
+        """Show the rest, as far as it comes within so many seconds, and stop listening."""
+        self._thread.join(seconds)
         self._is_over.set()
         if self._stream is not None:
             self._stream.stop()
@@ -87,10 +91,12 @@ def running(session: Session, show: Callable[[LogRecord], None] | None = None) -
     """The time in which a run is open.  `show` is given what its workers write, instead of it being written here."""
     output = Output(session.connection, session.environment, show)
     output.start()
+    patience = _LAST_OUTPUT_SECONDS
     try:
         yield
         _finish_spawned(session)
     except BaseException:
+        patience = _LAST_OUTPUT_AFTER_AN_ERROR_SECONDS
         with suppress(RelightError):  # what the user is to see is their own error
             left = session.connection.stop_run(session.environment, cancel=True)
             if left:
@@ -100,7 +106,7 @@ def running(session: Session, show: Callable[[LogRecord], None] | None = None) -
         with suppress(NotFound):
             session.connection.stop_run(session.environment, cancel=True)
     finally:
-        output.finish()
+        output.finish(patience)
 
 
 def _finish_spawned(session: Session) -> None:

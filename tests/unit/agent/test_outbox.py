@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relight.agent.lines import BATCHES_AHEAD
+from relight.agent.lines import BATCH_LINES, BATCHES_AHEAD
 from relight.agent.outbox import REPORT_BYTES, Held, Outbox
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.link import CallEnd, LogLines, WorkerChange
@@ -206,3 +206,43 @@ async def test_waiting_until_all_is_told_waits_for_lines_too():
         outbox.lines_kept(report.log_batch)
 
     assert not was_done
+
+
+def test_a_worker_is_told_to_be_gone_after_all_that_it_wrote():
+    outbox = Outbox()
+    outbox.lines([line(f"{number}\n") for number in range(3 * BATCH_LINES)])
+    outbox.change(change(WorkerState.GONE))
+
+    reports = []
+    while (report := outbox.take()) is not None:
+        reports.append(report)
+
+    assert [len(report.logs) for report in reports] == [BATCH_LINES] * 3
+    assert [len(report.workers) for report in reports] == [0, 0, 1]
+
+
+def test_a_worker_is_told_to_be_gone_though_the_server_keeps_no_lines():
+    outbox = Outbox()
+    outbox.lines([line(f"{number}\n") for number in range((BATCHES_AHEAD + 1) * BATCH_LINES)])
+    while outbox.take() is not None:
+        pass
+
+    outbox.change(change(WorkerState.GONE))
+    report = outbox.take()
+
+    assert report is not None
+    assert [one.state for one in report.workers] == [WorkerState.GONE]
+
+
+def test_a_departure_waits_for_lines_that_are_told_again_on_a_new_link():
+    outbox = Outbox()
+    outbox.lines([line("last words")])
+    outbox.change(change(WorkerState.GONE))
+    outbox.take()
+
+    outbox.rewind()
+    quiet, loud = outbox.take(with_lines=False), outbox.take()
+
+    assert quiet is None
+    assert loud is not None
+    assert (len(loud.logs), len(loud.workers)) == (1, 1)

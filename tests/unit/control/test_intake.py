@@ -161,3 +161,27 @@ async def test_lines_that_cannot_be_kept_hold_no_end_up(bench: Bench) -> None:
 
     assert ended == ["call-1"]
     assert not bench.intake.holds_any(["call-1"])
+
+
+async def test_who_waits_for_all_lines_waits_for_those_that_are_here_and_no_longer(bench: Bench) -> None:
+    steps: list[str] = []
+    bench.intake.when_all_kept(lambda: steps.append("nothing was here"))
+    bench.take(1)
+    bench.intake.when_all_kept(lambda: steps.append("the first is in"))
+    bench.take(2)
+    steps.append("written")
+
+    await bench.table.settle()
+
+    assert steps == ["nothing was here", "written", "the first is in"]
+
+
+async def test_who_waits_for_all_lines_does_not_wait_for_a_full_disk(bench: Bench) -> None:
+    steps: list[str] = []
+    bench.take(1)
+    bench.intake.when_all_kept(lambda: steps.append("not at first"))
+
+    await bench.table.settle(Unavailable("cannot keep logs: the disk is full"))
+    bench.intake.when_all_kept(lambda: steps.append("nor now"))
+
+    assert steps == ["not at first", "nor now"]
