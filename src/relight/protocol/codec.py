@@ -116,11 +116,14 @@ def _encoder(kind: Any) -> Encoder:
     lines = ["def convert(value, out):", " plain = {}"]
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        put = f"plain[{field.name!r}] = {_encoding(hints[field.name], 'part', names)}"
         default = _default(field)
+        hint = hints[field.name]
+        put = f"plain[{field.name!r}] = {_encoding(hint if default is not None else _present(hint), 'part', names)}"
         lines.append(f" part = value.{field.name}")
         if default is _ALWAYS:
             lines.append(f" {put}")
+        elif default is None:
+            lines.append(f" if part is not None: {put}")
         else:
             lines.append(f" if part is not {(it := _name(names, default))} and part != {it}: {put}")
     encoder: Encoder = _compiled([*lines, " return plain"], names)
@@ -130,20 +133,25 @@ def _encoder(kind: Any) -> Encoder:
 @cache
 def _decoder(kind: Any) -> Decoder:
     """How JSON becomes a dataclass."""
-    names: dict[str, Any] = {"absent": _ALWAYS, "expect": _expect}
-    lines = ["def convert(plain, data):", " expect(plain, dict)", " get = plain.get"]
+    names: dict[str, Any] = {"absent": _ALWAYS, "expect": _expect, "new": object.__new__, "kind": kind}
+    lines = [
+        "def convert(plain, data):",
+        " if plain.__class__ is not dict: expect(plain, dict)",
+        " get = plain.get",
+        " made = new(kind)",
+    ]
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        part = f"_{field.name}"
-        decoding = _decoding(hints[field.name], part, names)
         default = _default(field)
+        put = _name(names, getattr(kind, field.name).__set__)  # a slot's own: a frozen class has no quicker way in
         if default is _ALWAYS:
-            lines += [f" {part} = plain[{field.name!r}]", f" {part} = {decoding}"]
+            lines.append(f" part = plain[{field.name!r}]")
+            lines.append(f" {put}(made, {_decoding(hints[field.name], 'part', names)})")
         else:
-            lines.append(f" {part} = get({field.name!r}, absent)")
-            lines.append(f" {part} = {_name(names, default)} if {part} is absent else {decoding}")
-    given = ", ".join(f"{field.name}=_{field.name}" for field in dataclasses.fields(kind))
-    decoder: Decoder = _compiled([*lines, f" return {_name(names, kind)}({given})"], names)
+            lines.append(f" part = get({field.name!r}, absent)")
+            there = _decoding(hints[field.name], "part", names)
+            lines.append(f" {put}(made, {_name(names, default)} if part is absent else {there})")
+    decoder: Decoder = _compiled([*lines, " return made"], names)
     return decoder
 
 
@@ -153,15 +161,15 @@ def _encoding(kind: Any, value: str, names: dict[str, Any]) -> str:
     if _is_message(kind):
         return f"{_name(names, _encoder(kind))}({value}, out)"
     if kind is bytes:
-        return f"{_name(names, _attach)}({value}, out)"
+        return f"(out.append({value}) or len(out) - 1)"
     if origin in (Union, types.UnionType) and len(arguments) == 2:
-        return f"None if {value} is None else {_encoding(_present(arguments), value, names)}"
+        return f"None if {value} is None else {_encoding(_present(kind), value, names)}"
     if origin is tuple and arguments[-1] is Ellipsis:
         return f"[{_encoding(arguments[0], 'one', names)} for one in {value}]"
     if origin is tuple:
         parts = [_encoding(argument, f"{value}[{at}]", names) for at, argument in enumerate(arguments)]
         return f"[{', '.join(parts)}]"
-    return f"{value}.value" if isinstance(kind, type) and issubclass(kind, Enum) else value
+    return f"{value}._value_" if isinstance(kind, type) and issubclass(kind, Enum) else value
 
 
 def _decoding(kind: Any, plain: str, names: dict[str, Any]) -> str:
@@ -174,19 +182,20 @@ def _decoding(kind: Any, plain: str, names: dict[str, Any]) -> str:
     if origin in (Union, types.UnionType) and len(arguments) > 2:
         return plain  # `Json`: it is what it says
     if origin in (Union, types.UnionType):
-        return f"None if {plain} is None else {_decoding(_present(arguments), plain, names)}"
+        return f"None if {plain} is None else {_decoding(_present(kind), plain, names)}"
     if origin is tuple and arguments[-1] is Ellipsis:
-        return f"tuple([{_decoding(arguments[0], 'one', names)} for one in expect({plain}, list)])"
+        return f"tuple([{_decoding(arguments[0], 'one', names)} for one in {_expected(plain, list)}])"
     if origin is tuple:
         return f"{_name(names, _tuple_of(arguments))}({plain}, data)"
     if isinstance(kind, type) and issubclass(kind, tuple):
         return f"{_name(names, kind)}(*{plain})"
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return f"{_name(names, kind)}({plain})"
+        members = {member.value: member for member in kind}
+        return f"({_name(names, members.get)}({plain}) or {_name(names, kind)}({plain}))"
     if kind is float:
         return f"{plain} if {plain}.__class__ is float else float(expect({plain}, {_name(names, (int, float))}))"
     if kind in (str, int, bool):
-        return f"({plain} if {plain}.__class__ is {kind.__name__} else expect({plain}, {kind.__name__}))"
+        return _expected(plain, kind)
     raise TypeError(f"no message can hold a {kind}")
 
 
@@ -221,14 +230,16 @@ def _is_message(kind: Any) -> bool:
     return dataclasses.is_dataclass(kind)
 
 
-def _present(arguments: tuple[object, ...]) -> object:
-    """The type in `X | None`."""
-    return next(argument for argument in arguments if argument is not type(None))
+def _present(kind: Any) -> Any:
+    """The type in `X | None`; any other as it is."""
+    there = [argument for argument in typing.get_args(kind) if argument is not type(None)]
+    is_optional = typing.get_origin(kind) in (Union, types.UnionType) and len(there) == 1
+    return there[0] if is_optional else kind
 
 
-def _attach(value: bytes, out: Attachments) -> Json:
-    out.append(value)
-    return len(out) - 1
+def _expected(plain: str, kind: type[object]) -> str:
+    """The expression that is `plain`, a variable, where that holds a `kind`, and raises where it does not."""
+    return f"({plain} if {plain}.__class__ is {kind.__name__} else expect({plain}, {kind.__name__}))"
 
 
 def _expect(plain: Any, kind: Any) -> Any:
