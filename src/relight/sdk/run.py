@@ -16,6 +16,7 @@ from relight.protocol.errors import NotFound, RelightError, Unavailable
 from relight.protocol.views import LogRecord, RunEnded
 from relight.sdk import requests
 from relight.sdk.connection import Connection, Stream
+from relight.sdk.repeats import Repeats
 from relight.sdk.session import Session
 
 _LAST_OUTPUT_SECONDS = 5.0
@@ -31,7 +32,7 @@ class Output:
     def __init__(self, connection: Connection, run: str, show: Callable[[LogRecord], None] | None = None) -> None:
         self._connection = connection
         self._run = run
-        self._show = show or write
+        self._shown = Repeats(show or write)
         self._after = 0
         self._stream: Stream | None = None
         self._is_over = threading.Event()
@@ -48,6 +49,7 @@ class Output:
         if self._stream is not None:
             self._stream.stop()
         self._thread.join(_LAST_OUTPUT_SECONDS)
+        self._shown.finish()
 
     def _listen(self) -> None:
         """Listen again whenever the server was away; the run ends without us when we cannot."""
@@ -75,7 +77,7 @@ class Output:
                     return
                 if event is not None and event.id > self._after:
                     self._after = event.id
-                    self._show(event)
+                    self._shown.tell(event)
         self._is_over.wait(0.05)
 
 
