@@ -85,9 +85,10 @@ class Server:
         self._url = str(json.loads((folder / "run" / "server.json").read_text())["url"])
         self._token = (folder / "token").read_text().strip()
 
-    def worker_of(self, call: str) -> str:
-        """The worker that a call is, or was, with."""
-        return str(self._get(f"/v1/calls/{call}")["call"]["worker"])
+    def sandbox_of(self, call: str) -> str:
+        """The name of the control groups of the worker that runs a call."""
+        worker = self._get(f"/v1/calls/{call}")["call"]["worker"]
+        return next(str(one["sandbox"]) for one in self._get("/v1/workers")["workers"] if one["id"] == worker)
 
     def newest_call(self, app: str, function: str) -> str:
         """The id of the call that came last."""
@@ -98,10 +99,10 @@ class Server:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
-    def processes_of(self, worker: str) -> int | None:
-        """How many processes a worker's control groups hold, 0 where they are gone; None on a machine without any."""
+    def processes_of(self, sandbox: str) -> int | None:
+        """How many processes a sandbox's control groups hold, 0 where they are gone; None on a machine without any."""
         parents = (self._folder / "agent" / "sandboxes" / "groups").read_text().split()
-        files = [Path(parent) / worker / "cgroup.procs" for parent in parents]
+        files = [Path(parent) / sandbox / "cgroup.procs" for parent in parents]
         pids = {pid for file in files if file.exists() for pid in file.read_text().split()}
         return len(pids) if parents else None
 
@@ -159,13 +160,13 @@ class Bench:
     def _running(self, kind: str, spawn: Callable[[], Call], number: int) -> Cancelled:
         call = spawn()
         self._until_running(call)
-        worker = self._server.worker_of(call.id)
-        if self._server.processes_of(worker) == 0:
+        sandbox = self._server.sandbox_of(call.id)
+        if self._server.processes_of(sandbox) == 0:
             raise RuntimeError(
-                f"cannot count the processes of {worker}: its call runs, and its control groups are empty"
+                f"cannot count the processes of {sandbox}: its call runs, and its control groups are empty"
             )
         ms = _time_cancel(call)
-        left = self._server.processes_of(worker) if kind in DEAF else None
+        left = self._server.processes_of(sandbox) if kind in DEAF else None
         return Cancelled(what=kind, round=number, ms=ms, processes=left)
 
     def _generator(self, number: int) -> Cancelled:

@@ -38,10 +38,17 @@ def worker_of(server: Server, call: relight.Call[Any]) -> str:
     return str(server.get(f"/v1/calls/{call.id}")["call"]["worker"])
 
 
-def inhabitants(server: Server, worker: str) -> list[str]:
-    """The processes in a worker's control groups; none where the group itself is gone."""
+def sandbox_of(server: Server, call: relight.Call[Any]) -> str:
+    """The name of the control groups of the worker that runs a call."""
+    worker = worker_of(server, call)
+    (found,) = [one for one in server.get("/v1/workers")["workers"] if one["id"] == worker]
+    return str(found["sandbox"])
+
+
+def inhabitants(server: Server, sandbox: str) -> list[str]:
+    """The processes in a sandbox's control groups; none where the group itself is gone."""
     parents = (server.folder / "agent" / "sandboxes" / "groups").read_text().split()
-    files = [Path(parent) / worker / "cgroup.procs" for parent in parents]
+    files = [Path(parent) / sandbox / "cgroup.procs" for parent in parents]
     return [pid for file in files if file.exists() for pid in file.read_text().split()]
 
 
@@ -65,12 +72,12 @@ OBEYING: dict[str, tuple[relight.Function[..., Any], tuple[Any, ...]]] = {
 def test_a_call_that_runs_python_is_stopped_and_its_worker_lives_on(server: Server, name: str) -> None:
     function, arguments = OBEYING[name]
     call = begun(server, function.spawn(*arguments))
-    worker = worker_of(server, call)
+    sandbox = sandbox_of(server, call)
 
     call.cancel()
 
     assert is_cancelled(call)
-    assert inhabitants(server, worker)
+    assert inhabitants(server, sandbox)
 
 
 def test_a_call_that_is_stopped_cleans_up_and_what_it_says_then_is_kept(server: Server) -> None:
@@ -104,13 +111,13 @@ DEAF: dict[str, relight.Function[..., Any]] = {
 @pytest.mark.parametrize("name", DEAF)
 def test_a_call_that_does_not_obey_is_killed_and_its_group_is_empty(server: Server, name: str) -> None:
     call = begun(server, DEAF[name].spawn())
-    worker = worker_of(server, call)
-    assert inhabitants(server, worker)
+    sandbox = sandbox_of(server, call)
+    assert inhabitants(server, sandbox)
 
     call.cancel()
 
     assert is_cancelled(call)
-    assert inhabitants(server, worker) == []
+    assert inhabitants(server, sandbox) == []
 
 
 def test_a_call_that_waits_is_gone_at_once_and_the_one_before_it_goes_on(server: Server) -> None:

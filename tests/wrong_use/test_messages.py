@@ -15,7 +15,7 @@ HOLE = "\N{BULLET}"
 """What stands for a part that is made at run time."""
 
 BETWEEN_MACHINES = (
-    *("agent/", "links/", "sandbox/", "transport.py", "runtime/channel.py", "runtime/worker.py"),
+    *("agent/", "links/", "sandbox/", "transport.py", "runtime/channel.py", "runtime/worker.py", "runtime/template.py"),
     *("protocol/streams.py", "protocol/codec.py", "control/nodes.py"),
 )
 """Where messages are of one program of ours about another: nobody can act on them but whoever mends it."""

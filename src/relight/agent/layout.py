@@ -8,7 +8,7 @@ the image's folders     the user's Python, at their own paths
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from relight.protocol.link import WorkerSpec
@@ -25,11 +25,14 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provision:
-    """What a node has made ready for a worker: folders on this machine, its way out, and the mounts of its image."""
+    """What a node has made ready for a worker: folders on this machine, its way out, and the mounts of its image.
+
+    A template has no way out: each of its workers has one of its own.
+    """
 
     code: Path
     library: Path
-    platform: Path
+    platform: Path | None
     image: tuple[Mount, ...]
 
 
@@ -43,12 +46,13 @@ class Layout:
 
 
 def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isolation) -> Layout:
-    """The sandbox of one worker."""
+    """The sandbox of one worker, or where there is no way out of it, of a template."""
+    is_template = provision.platform is None
     function = spec.function
     folder = _code_target(spec.code.folder)
     mounts = (
         Mount(source=str(provision.library), target=LIBRARY),
-        Mount(source=str(provision.platform), target=PLATFORM),
+        *((Mount(source=str(provision.platform), target=PLATFORM),) if provision.platform else ()),
         Mount(source=str(provision.code), target=folder),
         *(mount for mount in provision.image if mount.target != folder),
     )
@@ -56,17 +60,25 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
     return Layout(
         sandbox=SandboxSpec(
             id=worker,
-            argv=(function.image.python, "-c", _boot(library)),
-            env=_environment(worker, spec),
+            argv=(function.image.python, "-c", _boot(library, "template" if is_template else "worker")),
+            env=_environment("" if is_template else worker, spec),
             working_folder=code,
             mounts=mounts,
             network=function.network,
-            limits=Limits(cpu=function.resources.cpu, memory_mib=function.resources.memory_mib),
+            limits=replace(limits_of(spec), cpu=None) if is_template else limits_of(spec),
             isolation=isolation,
+            is_template=is_template,
+            door=PLATFORM if is_template else "",
         ),
         module_paths=(code,),
         platform=platform,
     )
+
+
+def limits_of(spec: WorkerSpec) -> Limits:
+    """What a worker may use.  Its template may use as much memory, and for the moment of its making every core."""
+    resources = spec.function.resources
+    return Limits(cpu=resources.cpu, memory_mib=resources.memory_mib)
 
 
 def folders_within_code(spec: WorkerSpec, image: tuple[Mount, ...]) -> tuple[PurePosixPath, ...]:
@@ -83,9 +95,9 @@ def _code_target(folder: str) -> str:
     return APP if folder.rstrip("/") in ("", *_OWN_TO_SANDBOXES) else folder.rstrip("/")
 
 
-def _boot(library: str) -> str:
+def _boot(library: str, what: str) -> str:
     """`-c` puts the working folder first on the module path; ours takes its place, and the loader adds the app's."""
-    return f"import sys; sys.path[0] = {library!r}; from relight.runtime.worker import main; main()"
+    return f"import sys; sys.path[0] = {library!r}; from relight.runtime.{what} import main; main()"
 
 
 def _environment(worker: str, spec: WorkerSpec) -> tuple[tuple[str, str], ...]:

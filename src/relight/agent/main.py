@@ -27,6 +27,8 @@ from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
+from relight.agent.starter import Starter
+from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
 from relight.agent.worker import Surroundings
 from relight.agent.workers import Workers
@@ -37,6 +39,9 @@ from relight.protocol.errors import Conflict, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
 from relight.protocol.manifest import HostImage
+
+TEMPLATE_SHARE = 4
+"""Templates may use this part of a node's memory, unless told otherwise: a quarter."""
 
 GC_THRESHOLD = (20_000, 20, 50)
 """As in `server.py`: calls make no rings of objects to look for."""
@@ -53,6 +58,7 @@ class Options:
     declare_gpu: tuple[str, ...]
     heartbeat_seconds: float
     leaves_with_server: bool
+    template_memory_mib: int | None
 
 
 def main() -> int:
@@ -112,17 +118,29 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     link = Link(link_options, outbox, clock)
     values = Values(link, _folder(options.data_dir / "values"), clock)
     forbidden = (str(options.data_dir.parent), str(options.cache_dir))
+    doors = Doors(options.data_dir / "platform", link)
     provider = Provider(
         Sources(
             code=CodeCache(_folder(options.cache_dir / "code"), values, tasks),
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
-            doors=Doors(options.data_dir / "platform", link),
+            doors=doors,
         )
     )
-    surroundings = Surroundings(
+    forge = Forge(
         sandboxes=sandboxes,
+        provider=provider,
+        doors=doors,
+        clock=clock,
+        tasks=tasks,
+        isolation=lambda: sandboxes.isolation,
+    )
+    budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
+    templates = Templates(forge, budget << 20, options.data_dir / "templates")
+    templates.restore()
+    surroundings = Surroundings(
+        starter=Starter(templates, provider, sandboxes),
         provider=provider,
         values=values,
         outbox=outbox,
@@ -139,7 +157,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
     )
-    return Node(identity, Workers(surroundings), outbox), link
+    return Node(identity, Workers(surroundings), templates, outbox), link
 
 
 def _read_options() -> Options:
@@ -153,6 +171,9 @@ def _read_options() -> Options:
     )
     parser.add_argument("--heartbeat", type=float, default=HEARTBEAT_SECONDS, metavar="SECONDS")
     parser.add_argument("--leave-with-server", action="store_true", help="leave once the server is gone")
+    parser.add_argument(
+        "--template-memory", type=int, metavar="MIB", help="what templates may use; else a quarter of all"
+    )
     given = parser.parse_args()
     return Options(
         socket=given.socket,
@@ -162,6 +183,7 @@ def _read_options() -> Options:
         declare_gpu=tuple(given.declare_gpu),
         heartbeat_seconds=given.heartbeat,
         leaves_with_server=given.leave_with_server,
+        template_memory_mib=given.template_memory,
     )
 
 

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from relight.agent.link import Link
 from relight.agent.outbox import Outbox
 from relight.agent.workers import Workers
 from relight.protocol import PROTOCOL
-from relight.protocol.link import GpuFact, Hello, Orders, StopWorker, Welcome
+from relight.protocol.link import GpuFact, Hello, Orders, StopWorker, Welcome, WorkerSpec
 
 DRAIN_SECONDS = 10.0
 """What workers get to leave by themselves when the node is stopped."""
@@ -20,6 +21,19 @@ TELL_SECONDS = 2.0
 """How long a node that is being stopped waits until the server has heard its last words."""
 
 _log = logging.getLogger("relight.agent")
+
+
+class HasTemplates(Protocol):
+    """Keeps templates."""
+
+    def prepare(self, spec: WorkerSpec) -> None:
+        """Have one ready before a worker of it is wanted."""
+
+    def forget(self, version: str) -> None:
+        """Those of a version are of no use any more."""
+
+    async def close(self) -> None:
+        """End them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +52,10 @@ class Identity:
 class Node:
     """Serves its link until told to leave."""
 
-    def __init__(self, identity: Identity, workers: Workers, outbox: Outbox) -> None:
+    def __init__(self, identity: Identity, workers: Workers, templates: HasTemplates, outbox: Outbox) -> None:
         self._identity = identity
         self._workers = workers
+        self._templates = templates
         self._outbox = outbox
 
     # -- what the link asks
@@ -72,6 +87,10 @@ class Node:
         self._outbox.lines_kept(orders.logs_kept)
         for start in orders.start:
             self._workers.start(start)
+        for spec in orders.prepare:
+            self._templates.prepare(spec)
+        for version in orders.forget:
+            self._templates.forget(version)
         self._workers.run(orders.run)
         for grant in orders.grant:
             self._outbox.taken((grant.call, grant.token), grant.taken)
@@ -95,6 +114,7 @@ class Node:
             await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
             _log.info("node leaves", extra={"node": self._identity.node})
             await self._workers.drain(DRAIN_SECONDS if leaving.done() else 0.0)
+            await self._templates.close()
             if link.is_up:
                 await self._tell_last()
             serving.cancel()

@@ -57,13 +57,23 @@ class Doors:
         folder.mkdir(mode=0o700, parents=True)
         self._folder = folder
         self._link = link
-        self._doors: dict[str, _Door] = {}
+        self._doors: dict[str, Door] = {}
 
     async def open(self, worker: str) -> Path:
         """The socket of a worker, which listens.  Raises OSError when there can be none."""
-        door = self._doors[worker] = _Door(worker, self._folder / worker / _NAME, self._link)
-        await door.open()
-        return door.path
+        door = self._doors[worker] = Door(worker, self._link)
+        return await door.open(self._folder / worker / _NAME)
+
+    async def adopt(self, listening: socket.socket) -> Door:
+        """A socket that listens in a shell, for a worker that is still to be: `name` says which."""
+        door = Door("", self._link)
+        await door.serve(listening)
+        return door
+
+    def name(self, worker: str, door: Door) -> None:
+        """Who comes through it from now on."""
+        door.worker = worker
+        self._doors[worker] = door
 
     def close(self, worker: str) -> None:
         """A worker is gone, and its connections with it; nothing happens when it had no socket."""
@@ -72,37 +82,47 @@ class Doors:
             door.close()
 
 
-class _Door:
+class Door:
     """One worker's socket."""
 
-    def __init__(self, worker: str, path: Path, link: Links) -> None:
-        self.path = path
-        self._worker = worker
+    def __init__(self, worker: str, link: Links) -> None:
+        self.worker = worker
+        self._path: Path | None = None
         self._link = link
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        self.path.parent.mkdir(mode=0o700)
-        with socket.socket(socket.AF_UNIX) as unbound, short_path(str(self.path)) as name:
+    async def open(self, path: Path) -> Path:
+        """Listen at a path of this machine, which a sandbox can be shown.  Raises OSError when that cannot be."""
+        self._path = path
+        path.parent.mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX) as unbound, short_path(str(path)) as name:
             unbound.bind(name)
             os.chmod(name, 0o666)  # the sandbox's user is nobody to this machine; the folder keeps all others out
             listening = unbound.dup()
+        await self.serve(listening)
+        return path
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Take what comes through a socket that is bound."""
+        listening.setblocking(False)
         self._server = await asyncio.start_unix_server(self._accept, sock=listening)
 
     def close(self) -> None:
+        """Listen no more, and hang up."""
         if self._server is not None:
             self._server.close()
         for task in self._connections:
             task.cancel()
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        if self._path is not None:
+            shutil.rmtree(self._path.parent, ignore_errors=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            _log.warning("connection of a worker refused", extra={"worker": self._worker, "open": MAX_CONNECTIONS})
+            _log.warning("connection of a worker refused", extra={"worker": self.worker, "open": MAX_CONNECTIONS})
             writer.close()
             return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name=f"{self._worker}.{SERVICE}")
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer), name=f"{self.worker}.{SERVICE}")
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
@@ -111,9 +131,9 @@ class _Door:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._link.connected()
-            await _carry(reader, writer, connection.open(SERVICE, self._worker))
+            await _carry(reader, writer, connection.open(SERVICE, self.worker))
         except (TimeoutError, OSError, RelightError) as error:
-            _log.debug("connection of a worker ended", extra={"worker": self._worker, "why": str(error)})
+            _log.debug("connection of a worker ended", extra={"worker": self.worker, "why": str(error)})
         finally:
             writer.close()
 

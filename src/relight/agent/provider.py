@@ -40,13 +40,17 @@ class Provider:
         """Whether nothing has to be fetched for this worker."""
         return self._from.code.find(spec.code) is not None
 
-    async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
+    async def fetch(self, spec: WorkerSpec) -> None:
+        """Bring what has to be fetched.  Raises RelightError when it cannot be had."""
+        await self._from.code.get(spec.code)
+
+    async def layout(self, worker: str, spec: WorkerSpec, *, is_template: bool = False) -> Layout:
         """The sandbox of a worker, all of whose parts are in place.  Raises RelightError when one cannot be had."""
         image = await asyncio.to_thread(self._from.image_mounts, spec.function.image)
         library = await self._from.library.get(spec.function.image)
         code = await self._from.code.get(spec.code)
         _make_places(code, spec, image)
-        platform = await self._from.doors.open(worker)
+        platform = None if is_template else await self._from.doors.open(worker)
         provision = Provision(code=code, library=library, platform=platform, image=image)
         return lay_out(worker, spec, provision, self._from.isolation())
 

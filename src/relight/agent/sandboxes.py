@@ -21,6 +21,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import relight
@@ -53,10 +54,18 @@ _PROGRAM = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Descriptors: the namespaces of a shell, that of processes first, and the doors of its groups."""
+
+    namespaces: tuple[int, ...] = ()
+    doors: tuple[int, ...] = ()
+
+
 class Sandbox:
     """One that was started.  `pid` is its first process's, as this machine sees it.
 
-    Of a shell that is its init; `take_pidfd` and `take_doors` are what a template needs to put a process into it.
+    Of a shell that is its init; `entrance` is what a template needs to put a process into it.
     """
 
     def __init__(self, started: Started, descriptors: Sequence[int], send: Callable[[object], None]) -> None:
@@ -65,7 +74,9 @@ class Sandbox:
         self.isolation = started.isolation
         self._pidfd = descriptors[0]
         self._listening = descriptors[1] if len(descriptors) > 1 else -1
-        self._doors = tuple(descriptors[2:])
+        self._entrance = Entrance(
+            tuple(descriptors[2 : 2 + started.namespaces]), tuple(descriptors[2 + started.namespaces :])
+        )
         self._send = send
         self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
 
@@ -96,20 +107,20 @@ class Sandbox:
         return self._pidfd
 
     @property
-    def doors(self) -> tuple[int, ...]:
-        """By these a process joins the groups of a shell; closed when it has ended, or by `close_doors`."""
-        return self._doors
+    def entrance(self) -> Entrance:
+        """The way into a shell; closed when it has ended, or by `close_entrance`."""
+        return self._entrance
 
     def take_listening(self) -> socket.socket:
         """The socket that listens inside a shell; the caller's from now on."""
         listening, self._listening = self._listening, -1
         return socket.socket(fileno=listening)
 
-    def close_doors(self) -> None:
+    def close_entrance(self) -> None:
         """Nobody else is to come in."""
-        doors, self._doors = self._doors, ()
-        for door in doors:
-            os.close(door)
+        entrance, self._entrance = self._entrance, Entrance()
+        for descriptor in (*entrance.namespaces, *entrance.doors):
+            os.close(descriptor)
 
     def when_gone(self, then: Callable[[], None]) -> None:
         """Call `then` when its first process is gone, by whatever cause."""
@@ -126,7 +137,7 @@ class Sandbox:
         if not self._ended.done():
             self._ended.set_result(how)
             os.close(self._pidfd)
-            self.close_doors()
+            self.close_entrance()
             if self._listening >= 0:
                 os.close(self._listening)
 

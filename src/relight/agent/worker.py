@@ -39,18 +39,19 @@ from relight.agent.attempts import (
 )
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
-from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.outbox import Held, Outbox
+from relight.agent.starter import Begun, Sandbox
+from relight.agent.template import Ends, failure_in, load_of
 from relight.agent.turns import Turns
 from relight.agent.values import check_value
 from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Ended, Grant, Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import Ended, Grant, Interrupt, Item, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
 from relight.protocol.workers import STATES, WorkerExit, WorkerState
-from relight.sandbox.spec import SandboxExit, SandboxSpec
+from relight.sandbox.spec import SandboxExit
 
 CREDIT = 128
 """How many calls may be with a worker at once, one of which runs."""
@@ -68,24 +69,11 @@ _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
 
 
-class Sandbox(Protocol):
-    """A process tree that runs."""
+class StartsProcesses(Protocol):
+    """Where workers' processes come from."""
 
-    async def wait(self) -> SandboxExit:
-        """How its first process ended; nothing of it is left."""
-
-    def signal(self, number: int) -> None:
-        """Send a signal to its first process."""
-
-    async def kill(self) -> object:
-        """End every process of it; returns when none is left."""
-
-
-class StartsSandboxes(Protocol):
-    """Where sandboxes come from."""
-
-    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
-        """Start one.  Raises StartFailed."""
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]) -> Begun:
+        """Start one.  Raises RelightError."""
 
 
 class Provides(Protocol):
@@ -94,8 +82,8 @@ class Provides(Protocol):
     def has(self, spec: WorkerSpec) -> bool:
         """Whether nothing of it has to be fetched."""
 
-    async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
-        """Its sandbox, all of whose parts are in place.  Raises RelightError."""
+    async def fetch(self, spec: WorkerSpec) -> None:
+        """Bring what is not here.  Raises RelightError."""
 
     def release(self, worker: str) -> None:
         """Take away what was for that worker alone."""
@@ -116,7 +104,7 @@ Later = Callable[[float, Callable[[], None]], Cancels]
 class Surroundings:
     """What the workers of a node share."""
 
-    sandboxes: StartsSandboxes
+    starter: StartsProcesses
     provider: Provides
     values: MovesValues
     outbox: Outbox
@@ -140,6 +128,7 @@ class Worker:
         self._turns = Turns()
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
+        self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
         self._output: Output | None = None
@@ -225,6 +214,11 @@ class Worker:
             self._send(Stop())
             self._limit_leaving()
 
+    @property
+    def sandbox(self) -> str:
+        """The name of its control groups, "" before there are any."""
+        return self._sandbox.id if self._sandbox is not None else ""
+
     def held(self) -> Iterable[Held]:
         """The attempts it has."""
         return [attempt.held for attempt in self._attempts.values()]
@@ -242,53 +236,60 @@ class Worker:
         try:
             if not self._around.provider.has(self.spec):
                 self._enter(WorkerState.PULLING)
-            layout = await self._around.provider.layout(self.id, self.spec)
+                await self._around.provider.fetch(self.spec)
             if self.state is WorkerState.GONE:
                 return  # it was stopped meanwhile
             self._enter(WorkerState.STARTING)
-            sandbox = await self._start(layout)
+            sandbox = await self._start()
         except (RelightError, OSError) as error:
-            failure = error if isinstance(error, RelightError) else StartFailed(f"cannot start a worker: {error}")
-            self._leave(WorkerExit(reason=self._verdict or "start_failed"), failure_of(failure))
+            self._leave(WorkerExit(reason=self._verdict or "start_failed"), self._failure or self._failure_of(error))
             return
         self._wind_up(await sandbox.wait())
 
-    async def _start(self, layout: Layout) -> Sandbox:
+    async def _start(self) -> Sandbox:
         ours, theirs = socket.socketpair()
         mark = secrets.token_hex(16)
         self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
-        self._output = Output(mark, Owners(self._attempts.__contains__, self._turns.running_call), self._tell_lines)
+        output = self._output = Output(
+            mark, Owners(self._attempts.__contains__, self._turns.running_call), self._tell_lines
+        )
+        self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
+        ends = Ends(channel=theirs, stdout=output.stdout.writer, stderr=output.stderr.writer)
         try:
-            self._sandbox = await self._around.sandboxes.start(
-                layout.sandbox,
-                channel=theirs,
-                stdout=self._output.stdout.writer,
-                stderr=self._output.stderr.writer,
-            )
+            begun = await self._begin_process(ends)
         finally:
             theirs.close()
-            self._output.close_writers()
-        self.isolation = layout.sandbox.isolation.value if layout.sandbox.isolation else ""
+            output.close_writers()
+        self._sandbox = begun.sandbox
+        self.isolation = begun.isolation
         if self._verdict:  # stopped before there was anything to kill
             self._end_sandbox()
-            return self._sandbox
-        function = self.spec.function
-        self._later(function.startup_timeout_seconds, self._give_up_start)
-        self._send(
-            Load(
-                module=function.module,
-                qualname=function.qualname,
-                is_class=function.is_class,
-                paths=layout.module_paths,
-                mark=mark,
-                serialized=function.serialized,
-                parameters=self.spec.parameters,
-                app=self.spec.app,
-                environment=self.spec.environment,
-                platform=layout.platform,
-            )
+        else:
+            self._send(load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform))
+        return begun.sandbox
+
+    async def _begin_process(self, ends: Ends) -> Begun:
+        """Start its process.  Raises Unavailable when it was told to leave while it waited for that."""
+        starting = self._starting = asyncio.ensure_future(
+            self._around.starter.start(self.id, self.spec, ends, self._tell_lines)
         )
-        return self._sandbox
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            if not self._verdict:
+                raise
+            raise Unavailable(f"cannot start worker {self.id}: it was stopped; another takes its place") from None
+        finally:
+            self._starting = None
+
+    def _failure_of(self, error: RelightError | OSError) -> Failure:
+        """Why it could not be started; what the user's code raised is shown as Python would."""
+        if not isinstance(error, RelightError):
+            return failure_of(StartFailed(f"cannot start a worker: {error}"))
+        failure = failure_in(error)
+        if failure.traceback:
+            self._tell_lines("stderr", [Line(text) for text in failure.traceback.rstrip().split("\n")])
+        return failure
 
     def _wind_up(self, ended: SandboxExit) -> None:
         """The sandbox is empty: hear its last words, then say how it ended."""
@@ -543,6 +544,7 @@ class Worker:
             at=self.since,
             credit=CREDIT,
             isolation=self.isolation,
+            sandbox=self.sandbox,
             detail=detail,
             failure=failure,
             exit=ending,
@@ -554,6 +556,8 @@ class Worker:
         self._end_sandbox()
 
     def _end_sandbox(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
         if self._sandbox is not None and self.state is not WorkerState.GONE:
             self._around.tasks.create_task(self._sandbox.kill(), name=f"{self.id}.kill")
 

@@ -54,6 +54,10 @@ class Workers:
         for worker in given.values():
             worker.feed()
 
+    def codes(self) -> set[str]:
+        """The digests of the code that workers use."""
+        return {worker.spec.code.digest for worker in self._workers.values()}
+
     def grant(self, order: GrantItems) -> None:
         """Let a generator go on; without effect when it has ended."""
         any(worker.grant(order) for worker in self._workers.values())
@@ -84,6 +88,7 @@ class Workers:
                 since=worker.since,
                 credit=CREDIT,
                 isolation=worker.isolation,
+                sandbox=worker.sandbox,
                 calls=tuple((held.call, held.token, held.attempt) for held in calls.get(worker.id, ())),
             )
             for worker in self._workers.values()

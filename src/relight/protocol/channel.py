@@ -130,5 +130,58 @@ class Ended:
     failure: Failure | None = None
 
 
+# -- agent ⇄ template: a worker's first words (Load, LoadFailed), then these, each a packet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Fork a worker that may use `cpu` cores (None: all).
+
+    With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
+    of the shell's groups.
+    """
+
+    worker: str
+    namespaces: int
+    cpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may).
+
+    `memory_bytes` is what it holds for itself.
+    """
+
+    python: str
+    import_seconds: float
+    snap_seconds: float = 0.0
+    freeze_seconds: float = 0.0
+    memory_bytes: int = 0
+    unsafe: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked:
+    """The worker is a process; with it comes its pidfd."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """A forked worker's process has ended, by a code or by a signal; the most memory it held."""
+
+    worker: str
+    code: int | None = None
+    signal: int | None = None
+    peak_memory_bytes: int = 0
+
+
+PACKET_BYTES = 128 * 1024
+"""No packet between an agent and a template is longer."""
+
+TO_TEMPLATE = Kinds(Load, Fork)
+FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
 TO_AGENT = Kinds(Ready, LoadFailed, Item, Recalled, Ended)

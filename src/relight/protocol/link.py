@@ -120,6 +120,7 @@ class WorkerChange:
     """A worker entered `state` at `at` (seconds since 1970, the node's clock).
 
     `credit` is how many calls may be with it, one of which runs; `failure` says why a start failed; `detail` is for people.
+    `sandbox` is the name of its control groups on the node.
     """
 
     worker: str
@@ -127,6 +128,7 @@ class WorkerChange:
     at: float
     credit: int = 1
     isolation: str = ""
+    sandbox: str = ""
     detail: str = ""
     failure: Failure | None = None
     exit: WorkerExit | None = None
@@ -165,6 +167,7 @@ class HeldWorker:
     since: float
     credit: int = 1
     isolation: str = ""
+    sandbox: str = ""
     calls: tuple[tuple[str, Token, int], ...] = ()
 
 
@@ -217,9 +220,12 @@ class Welcome:
 class Orders:
     """What a node shall do.  `acknowledged` names (call, token) whose ends are kept and need not be told again.
 
-    `logs_kept` is the last batch of lines that is kept.
+    `logs_kept` is the last batch of lines that is kept.  `prepare` are workers whose templates are soon needed, `forget`
+    versions whose templates are not any more.
     """
 
+    prepare: tuple[WorkerSpec, ...] = ()
+    forget: tuple[str, ...] = ()
     start: tuple[StartWorker, ...] = ()
     stop: tuple[StopWorker, ...] = ()
     run: tuple[RunCall, ...] = ()

@@ -94,7 +94,7 @@ class WorkerExit:
 class WorkerView:
     """What is known of a worker.  `since` is when its state began, in seconds since 1970.
 
-    `binding` says which calls of its function it takes (`manifest.Binding`).
+    `binding` says which calls of its function it takes (`manifest.Binding`).  `sandbox` names its control groups on the node.
     """
 
     id: str
@@ -109,6 +109,7 @@ class WorkerView:
     since: float = 0.0
     calls: tuple[str, ...] = ()
     isolation: str = ""
+    sandbox: str = ""
     exit: WorkerExit | None = None
 
 

@@ -75,7 +75,7 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     # A worker that has been reaped has no number any more, and the launcher is still to look it up.
     handles.status.recv(len(GO))
     if plan.is_template:
-        keep(worker, handles.status, bell)
+        keep(worker, handles.status, bell, plan.covered)
         return
     ended = _reap(worker, handles.status, bell)
     if plan.isolation is Isolation.PROCESS:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -21,10 +22,14 @@ from relight.sandbox import syscalls
 from relight.sandbox.messages import GO, PACKET_BYTES, TO_KEEPER, InitFailed, InitHere, InitStarted, NewShell
 from relight.sandbox.operations import Operation, Trees
 from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell
-from relight.sandbox.plan import PLATFORM_DOOR, shell
+from relight.sandbox.plan import DOOR, shell
+from relight.sandbox.spec import Mount
+
+SPACES = ("pid", "mnt", "ipc", "cgroup", "net")
+"""The namespaces of a shell that a worker joins, by their names in /proc, the first before it is forked."""
 
 
-def keep(template: int, status: socket.socket, bell: Bell) -> None:
+def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
     """Make shells, and wait for everybody, until the template and all shells are gone, or the launcher is."""
     shells: set[int] = set()
     is_alive = True
@@ -42,13 +47,13 @@ def keep(template: int, status: socket.socket, bell: Bell) -> None:
                 is_alive = False
                 tell(status, ended)
         if status.fileno() in ready:
-            shell_pid = _obey(status)
+            shell_pid = _obey(status, covered)
             if shell_pid is None:
                 return
             shells.add(shell_pid)
 
 
-def _obey(status: socket.socket) -> int | None:
+def _obey(status: socket.socket, covered: tuple[Mount, ...]) -> int | None:
     """Make the shell that is asked for, and return its init; None: the launcher is gone."""
     try:
         data, descriptors, _, _ = socket.recv_fds(status, PACKET_BYTES, 1)
@@ -57,19 +62,20 @@ def _obey(status: socket.socket) -> int | None:
         return None
     if not isinstance(order, NewShell):
         return None
-    namespaces, operations = shell(order.network, order.ephemeral_disk_mib)
+    namespaces, operations = shell(order.network, order.ephemeral_disk_mib, covered)
     pid, pidfd = syscalls.clone3(namespaces)
     if pid == 0:
-        _live_in_shell(socket.socket(fileno=descriptors[0]), operations)
+        names = SPACES if order.network == "none" else SPACES[:-1]
+        _live_in_shell(socket.socket(fileno=descriptors[0]), operations, names)
     os.close(pidfd)
     os.close(descriptors[0])
     return pid
 
 
-def _live_in_shell(status: socket.socket, operations: tuple[Operation, ...]) -> NoReturn:
+def _live_in_shell(status: socket.socket, operations: tuple[Operation, ...], names: Sequence[str]) -> NoReturn:
     """Be the init of a shell.  Never returns into the keeper, whose copy this process is."""
     try:
-        _make_shell(status, operations)
+        _make_shell(status, operations, names)
     except StepFailed as failure:
         tell(status, InitFailed(reason=str(failure)))
     except BaseException as error:  # noqa: BLE001 - a process's outermost frame: what is not told here is told nowhere
@@ -78,7 +84,7 @@ def _live_in_shell(status: socket.socket, operations: tuple[Operation, ...]) -> 
         os._exit(0)
 
 
-def _make_shell(status: socket.socket, operations: tuple[Operation, ...]) -> None:
+def _make_shell(status: socket.socket, operations: tuple[Operation, ...], names: Sequence[str]) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -90,10 +96,13 @@ def _make_shell(status: socket.socket, operations: tuple[Operation, ...]) -> Non
         return
     trees: Trees = {}
     execute(operations, trees)
-    listening = trees.pop(PLATFORM_DOOR)
+    listening = trees.pop(DOOR)
     bell = Bell()
-    tell(status, InitStarted(), listening)
-    os.close(listening)
+    # By descriptor, and not by our pidfd: to join by that one must be allowed to look into us.
+    spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names]
+    tell(status, InitStarted(), listening, *spaces)
+    for descriptor in (listening, *spaces):
+        os.close(descriptor)
     _wait_for_orphans(status, bell)
 
 

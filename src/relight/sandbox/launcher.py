@@ -52,6 +52,7 @@ from relight.sandbox.spec import Isolation, SandboxExit, ShellSpec
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
+_DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell, and its namespaces
 
 
 @dataclass(slots=True, kw_only=True)
@@ -288,7 +289,7 @@ class Launcher:
     def _read_status(self, sandbox: _Sandbox) -> None:
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(sandbox.status, PACKET_BYTES, 1)
+                data, descriptors, _, _ = socket.recv_fds(sandbox.status, PACKET_BYTES, _DESCRIPTORS)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -303,27 +304,28 @@ class Launcher:
             if isinstance(message, InitHere):
                 self._adopt_shell(sandbox, descriptors[0])
             elif isinstance(message, InitStarted):
-                self._tell_started(sandbox, descriptors[0])
+                self._tell_started(sandbox, descriptors)
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
                 sandbox.ended = message
 
-    def _tell_started(self, sandbox: _Sandbox, descriptor: int) -> None:
+    def _tell_started(self, sandbox: _Sandbox, descriptors: Sequence[int]) -> None:
         sandbox.is_started = True
         doors: tuple[int, ...] = ()
         try:
             if sandbox.template:
                 doors = sandbox.group.open_doors()
-                started = Started(id=sandbox.id, pid=sandbox.pid, isolation=sandbox.plan.isolation)
-                _send(self._agent, started, sandbox.pidfd, descriptor, *doors)
+                spaces = len(descriptors) - 1
+                started = Started(id=sandbox.id, pid=sandbox.pid, isolation=sandbox.plan.isolation, namespaces=spaces)
+                _send(self._agent, started, sandbox.pidfd, *descriptors, *doors)
                 return
-            started = Started(id=sandbox.id, pid=_pid_of(descriptor), isolation=sandbox.plan.isolation)
-            _send(self._agent, started, descriptor)
+            started = Started(id=sandbox.id, pid=_pid_of(descriptors[0]), isolation=sandbox.plan.isolation)
+            _send(self._agent, started, descriptors[0])
             with suppress(OSError):
                 sandbox.status.send(GO)
         finally:
-            for one in (descriptor, *doors):
+            for one in (*descriptors, *doors):
                 os.close(one)
 
     def _finish(self, sandbox: _Sandbox) -> None:

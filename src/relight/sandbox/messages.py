@@ -51,13 +51,14 @@ class LauncherReady:
 class Started:
     """The first process has executed its program; `pid` as this machine sees it.  With it comes its pidfd.
 
-    Of a shell the pidfd is that of its init, and these come too: a socket that listens inside, at `plan.PLATFORM_DOOR`,
-    and for each of its groups a descriptor by which a process that writes `0` joins it.
+    Of a shell the pidfd is that of its init, and these come too: a socket that listens inside, at `plan.DOOR`;
+    its `namespaces`, that of processes first; and for each of its groups a door: a process that writes `0` to it is in.
     """
 
     id: str
     pid: int
     isolation: Isolation
+    namespaces: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class InitHere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitStarted:
-    """The worker process runs; with it comes its pidfd.  Or, a shell is ready; with it comes what listens inside."""
+    """The worker process runs; with it comes its pidfd.  Or, a shell is ready; with it come what listens inside, and its namespaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

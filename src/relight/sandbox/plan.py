@@ -48,12 +48,13 @@ INNER_ID = 1000
 """The uid and gid of the worker as it sees itself."""
 
 HOME = "/home/worker"
-PLATFORM_DOOR = "/.scratch/platform.sock"
-"""Where a shell listens for what is said to the server."""
+DOOR = "/.scratch/door.sock"
+"""Where a shell listens; `SandboxSpec.door` leads there."""
 
 _NEW_ROOT = "/tmp"  # any folder that every machine has: the new root is mounted over it, in the new namespace only
 _SCRATCH = "/.scratch"
 _RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRATCH)
+_OWN_FOLDERS = ("/tmp/", "/dev/shm/", f"{HOME}/")
 _FORKING = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT)  # what a template's children need to enter a shell
 _TEMPLATE_END = (EnterInnerUsers(INNER_ID, INNER_ID), DieWithParent(), ForbidUserNamespaces(), SetNoNewPrivileges())
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -86,6 +87,8 @@ class Plan:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     is_template: bool = False
+    covered: tuple[Mount, ...] = ()
+    """Of a template: what is mounted below folders of which each shell has its own."""
 
 
 def plan(spec: SandboxSpec, ground: Ground) -> Plan:
@@ -113,6 +116,7 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
             *_devices(ground.facts),
             *_etc(spec, ground.facts),
             *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
+            *((MakeLink(spec.door, DOOR),) if spec.door else ()),
             SealRoot(),
             SetHostname(spec.hostname),
             *((RaiseLoopback(),) if spec.network == "none" else ()),
@@ -128,19 +132,22 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
         argv=spec.argv,
         env=_environment(spec, HOME, "/tmp"),
         is_template=spec.is_template,
+        covered=tuple(mount for mount in _outermost_first(spec.mounts) if mount.target.startswith(_OWN_FOLDERS)),
     )
 
 
-def shell(network: str, ephemeral_disk_mib: int) -> tuple[int, tuple[Operation, ...]]:
+def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell, and what its init does in them: over the template's mounts, which it has a copy of."""
     namespaces = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC
     return namespaces | (syscalls.CLONE_NEWNET if network == "none" else 0), (
         DieWithParent(),
         LeaveGroupView(),
         MountNew("proc", "/proc"),
+        *(TakeTree(mount.target, mount.target, mount.writable) for mount in covered),
         *_scratch(ephemeral_disk_mib),
+        *(PlaceTree(mount.target) for mount in covered),
         MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
-        Listen(PLATFORM_DOOR),
+        Listen(DOOR),
         *((RaiseLoopback(),) if network == "none" else ()),
         LockPrivileges(),
     )

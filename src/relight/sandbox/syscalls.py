@@ -104,9 +104,9 @@ def unshare(namespaces: int) -> None:
     _check(_libc.unshare(namespaces))
 
 
-def setns(pidfd: int, namespaces: int) -> None:
-    """Join these namespaces of a process (`CLONE_NEWPID`: for the children to come)."""
-    _check(_libc.setns(pidfd, namespaces))
+def setns(namespace: int) -> None:
+    """Join a namespace, a descriptor of a file in /proc/PID/ns (one of processes: for the children to come)."""
+    _check(_libc.setns(namespace, 0))
 
 
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:

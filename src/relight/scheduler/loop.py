@@ -302,6 +302,7 @@ class Scheduler:
             since=now,
             since_unix=held.since,
             isolation=held.isolation,
+            sandbox=held.sandbox,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
         worker.calls = {
@@ -364,6 +365,7 @@ class Scheduler:
         if worker is None or worker.node != node_id:
             return
         worker.credit, worker.isolation = change.credit, change.isolation or worker.isolation
+        worker.sandbox = change.sandbox or worker.sandbox
         worker.exit = change.exit
         function = self._functions[worker.key]
         if change.state is WorkerState.GONE:

@@ -39,6 +39,7 @@ class Worker:
     since_unix: float
     credit: int = 1
     isolation: str = ""
+    sandbox: str = ""
     calls: set[str] = field(default_factory=set)
     is_leaving: bool = False
     exit: WorkerExit | None = None
@@ -83,6 +84,7 @@ class Worker:
             since=self.since_unix,
             calls=tuple(sorted(self.calls)),
             isolation=self.isolation,
+            sandbox=self.sandbox,
             exit=self.exit,
         )
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from relight.agent.layout import Layout
 from relight.agent.outbox import Outbox
+from relight.agent.starter import Begun
+from relight.agent.template import Ends, TellLines
 from relight.agent.worker import Surroundings, Worker
 from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
@@ -23,6 +24,7 @@ from relight.protocol.codec import pack
 from relight.protocol.link import CallEnd, CallItem, LogLines, RunCall, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
+from relight.protocol.starts import StartLevel
 from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
 
 _LENGTH = struct.Struct("!I")
@@ -102,6 +104,10 @@ class FakeSandbox:
             self._channel.close()
             self._channel = None
 
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
     def end(self, how: SandboxExit) -> None:
         """Everything in it is over."""
         if not self._exit.done():
@@ -128,11 +134,36 @@ class FakeSandboxes:
     started: list[FakeSandbox] = field(default_factory=list)
     refusal: Exception | None = None
 
-    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> FakeSandbox:
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines) -> Begun:
         if self.refusal is not None:
             raise self.refusal
-        self.started.append(FakeSandbox(spec, channel, stdout, stderr))
-        return self.started[-1]
+        sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
+        self.started.append(FakeSandbox(sandbox, ends.channel, ends.stdout, ends.stderr))
+        return Begun(
+            sandbox=self.started[-1],
+            module_paths=("/app",),
+            platform="/run/relight/platform.sock",
+            isolation="namespaces",
+            level=StartLevel.FORK,
+        )
+
+
+@dataclass
+class FakeTemplates:
+    """Hears what is asked of templates."""
+
+    prepared: list[WorkerSpec] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    is_closed: bool = False
+
+    def prepare(self, spec: WorkerSpec) -> None:
+        self.prepared.append(spec)
+
+    def forget(self, version: str) -> None:
+        self.forgotten.append(version)
+
+    async def close(self) -> None:
+        self.is_closed = True
 
 
 @dataclass
@@ -147,13 +178,10 @@ class FakeProvider:
     def has(self, spec: WorkerSpec) -> bool:
         return self.is_here
 
-    async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
-        if not self.is_here:
-            await self.gate.wait()
+    async def fetch(self, spec: WorkerSpec) -> None:
+        await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
-        sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
-        return Layout(sandbox=sandbox, module_paths=("/app",), platform="/run/relight/platform.sock")
 
     def release(self, worker: str) -> None:
         self.released.append(worker)
@@ -204,14 +232,14 @@ class Bench:
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self.sandboxes, self.provider, self.values = FakeSandboxes(), FakeProvider(), FakeValues()
-        self.clock, self.outbox = Clock(), Outbox()
+        self.clock, self.outbox, self.templates = Clock(), Outbox(), FakeTemplates()
         self.timers: list[Timer] = []
         self.items: list[CallItem] = []
         self.ends: list[CallEnd] = []
         self.changes: list[Any] = []
         self.logs: list[Any] = []
         self.around = Surroundings(
-            sandboxes=self.sandboxes,
+            starter=self.sandboxes,
             provider=self.provider,
             values=self.values,
             outbox=self.outbox,

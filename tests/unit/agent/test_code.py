@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from relight.agent.code import CodeCache, unpack
+from relight.agent.code import Bound, CodeCache, unpack
 from relight.protocol.errors import NotFound, StartFailed
 from relight.protocol.manifest import CodeBundle
 
@@ -106,3 +106,68 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path: Path, member: tupl
 def test_what_is_no_archive_is_refused(tmp_path: Path):
     with pytest.raises(StartFailed, match="cannot unpack"):
         unpack(io.BytesIO(b"nonsense" * 200), tmp_path)
+
+
+class Shelf:
+    """A cache that holds two bundles of 100 KiB, and what is in use of it."""
+
+    def __init__(self, folder: Path, tasks: asyncio.TaskGroup) -> None:
+        self.folder = folder
+        self.used: set[str] = set()
+        bound = Bound(most_bytes=250 * 1024, in_use=lambda: self.used)
+        self.cache = CodeCache(folder, Source(archive(("app.py", b"#" * 100 * 1024))), tasks, bound)
+
+    async def get(self, letter: str, at: float) -> None:
+        """Ask for a bundle at a time of its own, as clocks may be coarse."""
+        os.utime(await self.cache.get(bundle(letter * 64)), (at, at))
+
+    @property
+    def here(self) -> str:
+        return "".join(sorted(name[0] for name in os.listdir(self.folder)))
+
+
+async def test_bundles_that_were_not_asked_for_longest_leave_when_there_are_too_many(tmp_path: Path):
+    async with asyncio.TaskGroup() as tasks:
+        shelf = Shelf(tmp_path, tasks)
+        for at, letter in enumerate("abacd"):
+            await shelf.get(letter, at)
+
+    assert shelf.here == "cd"
+
+
+async def test_a_bundle_that_is_asked_for_again_stays(tmp_path: Path):
+    async with asyncio.TaskGroup() as tasks:
+        shelf = Shelf(tmp_path, tasks)
+        for at, letter in enumerate("abac"):
+            await shelf.get(letter, at)
+
+    assert shelf.here == "ac"
+
+
+async def test_a_bundle_that_a_worker_uses_stays_however_old_it_is(tmp_path: Path):
+    async with asyncio.TaskGroup() as tasks:
+        shelf = Shelf(tmp_path, tasks)
+        shelf.used |= {"a" * 64, "b" * 64}
+        for at, letter in enumerate("abcd"):
+            await shelf.get(letter, at)
+
+    assert shelf.here == "abd"
+
+
+async def test_a_bundle_larger_than_all_that_may_be_kept_is_there_for_who_asked_for_it(tmp_path: Path):
+    source = Source(archive(("app.py", b"#" * 100 * 1024)))
+    async with asyncio.TaskGroup() as tasks:
+        cache = CodeCache(tmp_path, source, tasks, Bound(most_bytes=1, in_use=set))
+
+        folder = await cache.get(bundle())
+
+    assert (folder / "app.py").exists()
+
+
+async def test_what_an_agent_before_did_not_come_to_remove_goes(tmp_path: Path):
+    (tmp_path / f".leaving-{'e' * 64}" / "package").mkdir(parents=True)
+    async with asyncio.TaskGroup() as tasks:
+        shelf = Shelf(tmp_path, tasks)
+        await shelf.get("a", 1.0)
+
+    assert shelf.here == "a"

@@ -276,7 +276,7 @@ async def test_a_node_obeys_grants(bench):
     sandbox.say(item(1))
     await bench.settle()
 
-    Node(IDENTITY, bench.workers, bench.outbox).obey(Orders(grant=(grant(3, taken=1),)))
+    Node(IDENTITY, bench.workers, bench.templates, bench.outbox).obey(Orders(grant=(grant(3, taken=1),)))
     bench.outbox.rewind()
 
     assert sandbox.hear()[0] == Grant(call="call-1", items=3)

@@ -41,7 +41,7 @@ class Running:
         self.link = Link(LinkOptions(path=path, heartbeat_seconds=30.0), bench.outbox, bench.clock)
         self.leave = asyncio.Event()
         self.task = bench.around.tasks.create_task(
-            Node(IDENTITY, bench.workers, bench.outbox).serve(self.link, self.leave.wait)
+            Node(IDENTITY, bench.workers, bench.templates, bench.outbox).serve(self.link, self.leave.wait)
         )
 
 
@@ -156,7 +156,7 @@ async def test_a_node_that_leaves_with_its_server_does_so_once_that_is_gone_for_
     link = Link(options, bench.outbox, bench.clock)
     began = bench.clock.monotonic()
 
-    await asyncio.wait_for(link.run(Node(IDENTITY, bench.workers, bench.outbox)), 10)
+    await asyncio.wait_for(link.run(Node(IDENTITY, bench.workers, bench.templates, bench.outbox)), 10)
 
     assert LEAVE_SECONDS <= bench.clock.monotonic() - began < LEAVE_SECONDS + 2
 

@@ -1,0 +1,94 @@
+"""How a worker's process comes about: forked from its function's template, or else a fresh sandbox of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.agent.layout import Layout
+from relight.agent.logs import Line
+from relight.agent.template import Ends, MakesSandboxes
+from relight.agent.templates import Forked, NoTemplate
+from relight.protocol.link import WorkerSpec
+from relight.protocol.starts import StartLevel
+from relight.sandbox.spec import Isolation, SandboxExit
+
+
+class Sandbox(Protocol):
+    """A process tree that runs."""
+
+    @property
+    def id(self) -> str:
+        """Its name, which is that of its control groups."""
+
+    async def wait(self) -> SandboxExit:
+        """How its first process ended; nothing of it is left."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process."""
+
+    async def kill(self) -> object:
+        """End every process of it; returns when none is left."""
+
+
+class LaysOut(Protocol):
+    """Makes ready what a sandbox needs."""
+
+    async def layout(self, worker: str, spec: WorkerSpec) -> Layout:
+        """Its sandbox, all of whose parts are in place.  Raises RelightError."""
+
+
+class Forks(Protocol):
+    """Has templates."""
+
+    async def fork(
+        self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]
+    ) -> Forked | NoTemplate:
+        """Fork a worker, once its template is there.  Raises RelightError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A process that waits for its first order.  `level` and `why` are those of `protocol.starts.StartReport`."""
+
+    sandbox: Sandbox
+    module_paths: tuple[str, ...]
+    platform: str
+    isolation: str
+    level: StartLevel
+    why: str = ""
+
+
+class Starter:
+    """Starts the processes of a node's workers."""
+
+    def __init__(self, templates: Forks, provider: LaysOut, sandboxes: MakesSandboxes) -> None:
+        self._templates = templates
+        self._provider = provider
+        self._sandboxes = sandboxes
+
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]) -> Begun:
+        """Start one; what its template writes meanwhile is told by `tell`.  Raises RelightError."""
+        forked = await self._templates.fork(worker, spec, ends, tell)
+        if isinstance(forked, Forked):
+            return Begun(
+                sandbox=forked.sandbox,
+                module_paths=forked.module_paths,
+                platform=forked.platform,
+                isolation=Isolation.NAMESPACES.value,
+                level=StartLevel.BOOT if forked.waited_for else StartLevel.FORK,
+                why=forked.waited_for,
+            )
+        layout = await self._provider.layout(worker, spec)
+        sandbox = await self._sandboxes.start(
+            layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr
+        )
+        return Begun(
+            sandbox=sandbox,
+            module_paths=layout.module_paths,
+            platform=layout.platform,
+            isolation=layout.sandbox.isolation.value if layout.sandbox.isolation else "",
+            level=StartLevel.BOOT,
+            why=forked.why,
+        )

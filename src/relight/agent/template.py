@@ -1,0 +1,372 @@
+"""One template: a sandboxed process that has loaded the user's modules, and the shells that wait for its children.
+
+    build ▶ ready ▶ fork …  ▶ leave
+      └ refused: it cannot be loaded, or not be forked safely (`Frozen.unsafe`)
+
+A worker is one message: the template is handed a shell and the worker's channel, and its child is on the other end. How
+that child ended is said by the template, its parent; that nothing of it is left is said by the launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.agent.layout import Layout
+from relight.agent.logs import Line, Output, Owners
+from relight.agent.platform import Door
+from relight.agent.sandboxes import Sandbox
+from relight.protocol.channel import FROM_TEMPLATE, PACKET_BYTES, Exited, Fork, Forked, Frozen, Load, LoadFailed
+from relight.protocol.codec import pack
+from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, failure_of
+from relight.protocol.ids import new_id
+from relight.protocol.link import WorkerSpec
+from relight.sandbox.spec import Limits, SandboxExit, SandboxSpec, ShellSpec
+
+TOLD_SECONDS = 1.0
+"""How long an end that is seen waits for the template to say how it was."""
+
+KEPT_LINES = 1000
+"""So many lines that were written while nobody waited for the template are kept for the first worker."""
+
+_log = logging.getLogger("relight.agent")
+
+TellLines = Callable[[str, list[Line]], None]
+
+
+class MakesSandboxes(Protocol):
+    """Where sandboxes and shells come from."""
+
+    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
+        """Start one.  Raises StartFailed."""
+
+    async def start_shell(self, spec: ShellSpec) -> Sandbox:
+        """Make a shell.  Raises StartFailed."""
+
+
+class AdoptsDoors(Protocol):
+    """Serves the sockets that lead from workers to the server."""
+
+    async def adopt(self, listening: socket.socket) -> Door:
+        """Serve one that listens in a shell."""
+
+    def name(self, worker: str, door: Door) -> None:
+        """Say whose it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """A worker's ends of its descriptors; they are copied."""
+
+    channel: socket.socket
+    stdout: int
+    stderr: int
+
+
+@dataclass(slots=True)
+class _Shell:
+    sandbox: Sandbox
+    door: Door
+
+
+class ForkedWorker:
+    """A worker's sandbox: its shell, and the process in it."""
+
+    def __init__(self, shell: Sandbox) -> None:
+        self.id = shell.id
+        self._shell = shell
+        self._pidfd = -1
+        self._unsent: list[int] = []
+        self._told: asyncio.Future[Exited | None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> SandboxExit:
+        """How it ended; nothing of it is left."""
+        gone = asyncio.ensure_future(self._shell.wait())
+        await asyncio.wait((self._told, gone), return_when=asyncio.FIRST_COMPLETED)
+        how = await self._shell.kill()
+        if not self._told.done():  # killed with all its shell: its parent is about to see that
+            await asyncio.wait((self._told,), timeout=TOLD_SECONDS)
+        self._close()
+        told = self._told.result() if self._told.done() else None
+        if told is None:
+            return SandboxExit(
+                signal=signal.SIGKILL, out_of_memory=how.out_of_memory, peak_memory_bytes=how.peak_memory_bytes
+            )
+        return SandboxExit(
+            code=told.code,
+            signal=told.signal,
+            out_of_memory=how.out_of_memory and told.code != 0,
+            peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
+        )
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process, as soon as that is there."""
+        if self._told.done():
+            return
+        if self._pidfd < 0:
+            self._unsent.append(number)
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    async def kill(self) -> object:
+        """End every process of it; returns when none is left."""
+        return await self._shell.kill()
+
+    def begun(self, pidfd: int) -> None:
+        """Its process is there."""
+        self._pidfd = pidfd
+        for number in self._unsent:
+            self.signal(number)
+
+    def end(self, told: Exited | None) -> None:
+        """Its parent says how it ended; None when that is gone."""
+        if not self._told.done():
+            self._told.set_result(told)
+
+    def _close(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+class Template:
+    """One that is being made, or is ready, or is gone.  Its methods are called on the event loop."""
+
+    def __init__(self, name: str, spec: WorkerSpec, sandboxes: MakesSandboxes, doors: AdoptsDoors) -> None:
+        self.id = name
+        self.spec = spec
+        self.frozen: Frozen | None = None
+        self.workers: dict[str, ForkedWorker] = {}
+        self._sandboxes = sandboxes
+        self._doors = doors
+        self.layout: Layout | None = None
+        self._shells: dict[Limits, deque[_Shell]] = {}
+        self._control: socket.socket | None = None
+        self._sandbox: Sandbox | None = None
+        self._told: asyncio.Future[Frozen] = asyncio.get_running_loop().create_future()
+        self._tells: list[TellLines] = []
+        self._early: deque[tuple[str, Line]] = deque(maxlen=KEPT_LINES)
+        self._output: Output | None = None
+        self.is_gone = False
+
+    # -- making it
+
+    async def build(self, layout: Layout) -> Frozen:
+        """Start it and have it load; returns once it can fork, or says why it cannot.  Raises RelightError."""
+        self.layout = layout
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        mark = secrets.token_hex(16)
+        self._output = Output(mark, Owners(lambda call: False, lambda: ""), self._hear_lines)
+        try:
+            stdout, stderr = self._output.stdout.writer, self._output.stderr.writer
+            self._sandbox = await self._sandboxes.start(layout.sandbox, channel=theirs, stdout=stdout, stderr=stderr)
+        finally:
+            theirs.close()
+            self._output.close_writers()
+        asyncio.get_running_loop().add_reader(self._control, self._hear)
+        self._send(load_of(self.spec, layout.module_paths, mark=mark))
+        try:
+            async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
+                self.frozen = await self._told
+        except TimeoutError:
+            seconds = self.spec.function.startup_timeout_seconds
+            raise StartFailed(
+                f"cannot start {self.spec.function.name}: loading it took more than {seconds:g} s; "
+                "raise startup_timeout=, or load less"
+            ) from None
+        return self.frozen
+
+    def listen(self, tell: TellLines) -> None:
+        """A worker waits for it: what it writes is shown as that worker's; what it wrote unheard comes first."""
+        early, self._early = self._early, deque(maxlen=KEPT_LINES)
+        for source, line in early:
+            tell(source, [line])
+        self._tells.append(tell)
+
+    def unlisten(self, tell: TellLines) -> None:
+        """That worker waits no more."""
+        with suppress(ValueError):
+            self._tells.remove(tell)
+
+    # -- workers
+
+    async def fork(self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends) -> ForkedWorker:
+        """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
+        shell = await self._take_shell(limits)
+        if self._control is None:
+            await shell.sandbox.kill()
+            raise StartFailed(f"cannot fork {worker}: its template is gone; it is started afresh next time")
+        forked = self.workers[worker] = ForkedWorker(shell.sandbox)
+        self._doors.name(worker, shell.door)
+        entrance = shell.sandbox.entrance
+        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
+        own = (ends.channel.fileno(), ends.stdout, ends.stderr)
+        self._send(order, (*own, *entrance.namespaces, *entrance.doors))
+        shell.sandbox.close_entrance()
+        return forked
+
+    async def make_shell(self, limits: Limits) -> None:
+        """Have one more shell waiting."""
+        shells = self._shells.setdefault(limits, deque())
+        shells.append(await self._new_shell(limits))
+
+    def waiting_shells(self, limits: Limits) -> int:
+        """How many shells wait for a worker."""
+        return len(self._shells.get(limits, ()))
+
+    async def _take_shell(self, limits: Limits) -> _Shell:
+        shells = self._shells.get(limits)
+        while shells:
+            shell = shells.popleft()
+            if not shell.sandbox.has_ended:
+                return shell
+            shell.door.close()
+        return await self._new_shell(limits)
+
+    async def _new_shell(self, limits: Limits) -> _Shell:
+        sandbox = await self._sandboxes.start_shell(ShellSpec(id=new_id("shell", 0), template=self.id, limits=limits))
+        return _Shell(sandbox, await self._doors.adopt(sandbox.take_listening()))
+
+    # -- its end
+
+    async def close(self) -> None:
+        """End it; the workers it made live on.  Its sandbox is empty when they have ended, too."""
+        self._disconnect()
+        if self._sandbox is not None:
+            self._sandbox.signal(signal.SIGKILL)
+        for shells in self._shells.values():
+            for shell in shells:
+                shell.door.close()
+                await shell.sandbox.kill()
+        self._shells.clear()
+
+    def _disconnect(self) -> None:
+        if self.is_gone:
+            return
+        self.is_gone = True
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        if self._output is not None:
+            self._output.close()
+        for forked in self.workers.values():
+            forked.end(None)
+        if self.frozen is not None:
+            _log.info("template ended", extra={"template": self.id, "last_lines": self._last_lines})
+        if not self._told.done():
+            last = f"; its last words: {self._last_lines[-1][:200]}" if self._last_lines else ""
+            self._told.set_exception(
+                StartFailed(f"cannot start {self.spec.function.name}: its process was killed while loading it{last}")
+            )
+
+    @property
+    def _last_lines(self) -> tuple[str, ...]:
+        return self._output.last_lines if self._output is not None else ()
+
+    # -- it speaks
+
+    def _hear(self) -> None:
+        while self._control is not None:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 4)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._disconnect()
+                return
+            try:
+                self._take(FROM_TEMPLATE.unpack(data), descriptors)
+            except ProtocolError as error:
+                _log.warning("template killed", extra={"template": self.id, "why": str(error)})
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._disconnect()
+                if self._sandbox is not None:
+                    self._sandbox.signal(signal.SIGKILL)
+
+    def _take(self, message: object, descriptors: Sequence[int]) -> None:
+        if isinstance(message, Frozen):
+            self._drain()
+            self._settle(message)
+        elif isinstance(message, LoadFailed):
+            self._drain()
+            self._fail(message.failure)
+        elif isinstance(message, Forked):
+            forked = self.workers.get(message.worker)
+            if forked is None or len(descriptors) != 1:
+                raise ProtocolError(f"cannot believe a fork of {message.worker[:40]!r}")
+            forked.begun(descriptors[0])
+        elif isinstance(message, Exited):
+            forked = self.workers.pop(message.worker, None)
+            if forked is None:
+                raise ProtocolError(f"cannot believe an end of {message.worker[:40]!r}")
+            forked.end(message)
+
+    def _settle(self, frozen: Frozen) -> None:
+        if self._told.done():
+            raise ProtocolError("cannot believe a template that is ready twice")
+        self._told.set_result(frozen)
+
+    def _fail(self, failure: Failure) -> None:
+        if self._told.done():
+            raise ProtocolError("cannot believe a template that was ready and says that it cannot load")
+        self._told.set_exception(LoadingFailed(failure))
+
+    def _drain(self) -> None:
+        if self._output is not None:
+            self._output.end_call()
+
+    def _hear_lines(self, source: str, lines: list[Line]) -> None:
+        if not self._tells:
+            self._early.extend((source, line) for line in lines)
+        for tell in self._tells[:1]:
+            tell(source, lines)
+
+    def _send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        if self._control is not None:
+            with suppress(OSError):  # it is gone: the reader finds that out
+                socket.send_fds(self._control, [pack(message)], list(descriptors))
+
+
+class LoadingFailed(StartFailed):
+    """The user's code raised while it was loaded; `failure` has its traceback."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def failure_in(error: RelightError) -> Failure:
+    """What is told of a start that failed so."""
+    return error.failure if isinstance(error, LoadingFailed) else failure_of(error)
+
+
+def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platform: str = "") -> Load:
+    """What a worker, or a template, is to become."""
+    function = spec.function
+    return Load(
+        module=function.module,
+        qualname=function.qualname,
+        is_class=function.is_class,
+        paths=module_paths,
+        mark=mark,
+        serialized=function.serialized,
+        parameters=spec.parameters,
+        app=spec.app,
+        environment=spec.environment,
+        platform=platform,
+    )

@@ -1,0 +1,289 @@
+"""All templates of a node: which function's starts are forks, which templates are kept, and why a start is none.
+
+A template is made when its version is deployed, or when the first worker of it is wanted: that one waits for it, and so
+do all that come meanwhile.  What is remembered of them on the disk brings them back after the agent was restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from relight.agent.keeping import Keeping
+from relight.agent.layout import Layout, limits_of
+from relight.agent.logs import Line
+from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template
+from relight.clock import Clock
+from relight.protocol.codec import Kinds, pack
+from relight.protocol.errors import ProtocolError, RelightError, StartFailed
+from relight.protocol.ids import new_id
+from relight.protocol.link import WorkerSpec
+from relight.sandbox.spec import Isolation, Limits
+
+BUILDS = 2
+"""So many templates that nobody waits for yet are made at once."""
+
+FEWEST_SHELLS = 2
+MOST_SHELLS = 16
+"""Shells that wait for the next fork: more where one found none."""
+
+REMEMBERED = 1000
+"""So many keys of templates that were given up are known, to say why a start had to wait."""
+
+_log = logging.getLogger("relight.agent")
+
+TellLines = Callable[[str, list[Line]], None]
+
+
+class LaysOut(Protocol):
+    """Makes ready what a template's sandbox needs."""
+
+    async def layout(self, worker: str, spec: WorkerSpec, *, is_template: bool = False) -> Layout:
+        """Its sandbox, all of whose parts are in place.  Raises RelightError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forge:
+    """What templates are made with.  `isolation` is asked for each: it is known once the machine has been looked at."""
+
+    sandboxes: MakesSandboxes
+    provider: LaysOut
+    doors: AdoptsDoors
+    clock: Clock
+    tasks: asyncio.TaskGroup
+    isolation: Callable[[], Isolation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What is written down: a worker's spec for each template, the dearest first."""
+
+    specs: tuple[WorkerSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A worker that was forked.  `waited_for` says why its template was not ready ("" when it was)."""
+
+    sandbox: ForkedWorker
+    module_paths: tuple[str, ...]
+    platform: str
+    waited_for: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoTemplate:
+    """This start is none: it has to be a fresh process."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A template, or the attempt to make one; `is_settled` is set once it is known which."""
+
+    template: Template
+    why: str
+    is_settled: asyncio.Event
+    error: RelightError | None = None
+    shells: dict[Limits, int] | None = None
+
+
+class Templates:
+    """`budget` bytes of memory are theirs, `memory` is the file in which they are remembered."""
+
+    def __init__(self, forge: Forge, budget: int, memory: Path) -> None:
+        self._forge = forge
+        self._keeping = Keeping(budget)
+        self._memory = memory
+        self._entries: dict[str, _Entry] = {}
+        self._unsafe: dict[str, str] = {}
+        self._given_up: deque[str] = deque(maxlen=REMEMBERED)
+        self._builds = asyncio.Semaphore(BUILDS)
+        self._is_closing = False
+
+    # -- what a worker asks
+
+    async def fork(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines) -> Forked | NoTemplate:
+        """Fork a worker of `spec`, once its template is there.  Raises RelightError when that cannot be made."""
+        if refusal := self._refusal(spec):
+            return NoTemplate(refusal)
+        key = key_of(spec)
+        entry = self._entry(key, spec)
+        waited_for = "" if entry.is_settled.is_set() else entry.why
+        template = entry.template
+        template.listen(tell)
+        try:
+            await entry.is_settled.wait()
+        finally:
+            template.unlisten(tell)
+        if entry.error is not None:
+            raise entry.error
+        if key in self._unsafe:
+            return NoTemplate(self._unsafe[key])
+        limits = limits_of(spec)
+        had_shell = template.waiting_shells(limits) > 0
+        self._keeping.use(key)
+        forked = await template.fork(worker, spec, limits, ends)
+        self._refill(entry, limits, had_shell=had_shell)
+        assert template.layout is not None, "what can fork was laid out"
+        return Forked(forked, template.layout.module_paths, template.layout.platform, waited_for)
+
+    # -- what the server, or this node's past, asks
+
+    def prepare(self, spec: WorkerSpec) -> None:
+        """Have a template of this worker ready before anybody waits for it."""
+        if not self._refusal(spec) and key_of(spec) not in self._entries and key_of(spec) not in self._unsafe:
+            self._entry(key_of(spec), spec, is_wanted=False)
+
+    def forget(self, version: str) -> None:
+        """A version is not served any more."""
+        for key, entry in tuple(self._entries.items()):
+            if entry.template.spec.version == version and entry.is_settled.is_set():
+                self._drop(key)
+        self._remember()
+
+    def restore(self) -> None:
+        """Make again what was there when the agent before this one ended."""
+        try:
+            remembered = _FILE.unpack(self._memory.read_bytes())
+        except (OSError, ProtocolError):
+            return
+        for spec in remembered.specs if isinstance(remembered, Remembered) else ():
+            self.prepare(spec)
+
+    async def close(self) -> None:
+        """End them all; what is remembered stays."""
+        self._is_closing = True
+        for entry in tuple(self._entries.values()):
+            await entry.template.close()
+
+    # -- inside
+
+    def _refusal(self, spec: WorkerSpec) -> str:
+        """Why a worker of this spec is never forked; "" when it may be."""
+        if self._is_closing:
+            return "closing: the agent is leaving"
+        if self._forge.isolation() is Isolation.PROCESS:
+            return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
+        if spec.gpus:
+            return "gpu: a worker with a GPU is started by itself"
+        if not spec.function.uses_template:
+            return "asked: the function has template=False"
+        return ""
+
+    def _entry(self, key: str, spec: WorkerSpec, *, is_wanted: bool = True) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is not None and not entry.template.is_gone:
+            return entry
+        if entry is not None:
+            self._drop(key)
+        name = new_id("template", int(self._forge.clock.now() * 1000))
+        template = Template(name, spec, self._forge.sandboxes, self._forge.doors)
+        entry = self._entries[key] = _Entry(
+            template, self._why_none(key, spec, was_lost=entry is not None), asyncio.Event()
+        )
+        self._forge.tasks.create_task(self._build(key, entry, is_wanted=is_wanted), name=f"{name}.build")
+        return entry
+
+    def _why_none(self, key: str, spec: WorkerSpec, *, was_lost: bool) -> str:
+        if was_lost:
+            return "lost: its template's process had ended"
+        if key in self._given_up:
+            return "evicted: its template was given up for others that are dearer to make or asked for more"
+        others = (entry.template.spec for entry in self._entries.values())
+        place = (spec.workspace, spec.app, spec.environment, spec.function.name)
+        if any((other.workspace, other.app, other.environment, other.function.name) == place for other in others):
+            return "new_version: the first start of this version on this node"
+        return "first: the first start of this function on this node"
+
+    async def _build(self, key: str, entry: _Entry, *, is_wanted: bool) -> None:
+        try:
+            if is_wanted:
+                await self._make(key, entry)
+            else:
+                async with self._builds:
+                    await self._make(key, entry)
+        except RelightError as error:
+            entry.error = error
+        except OSError as error:
+            entry.error = StartFailed(f"cannot make a template of {entry.template.spec.function.name}: {error}")
+        finally:
+            entry.is_settled.set()
+            if entry.error is not None or key in self._unsafe:
+                await entry.template.close()
+                if self._entries.get(key) is entry:
+                    del self._entries[key]
+
+    async def _make(self, key: str, entry: _Entry) -> None:
+        template = entry.template
+        layout = await self._forge.provider.layout(template.id, template.spec, is_template=True)
+        began = self._forge.clock.monotonic()
+        frozen = await template.build(layout)
+        if frozen.unsafe:
+            self._unsafe[key] = f"unsafe: {frozen.unsafe}"
+            _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
+            return
+        self._keeping.add(key, frozen.memory_bytes, self._forge.clock.monotonic() - began)
+        self._give_up()
+        self._remember()
+
+    def _give_up(self) -> None:
+        """Make room: by those that are worth least, and have no workers."""
+        spared = [
+            key for key, entry in self._entries.items() if entry.template.workers or not entry.is_settled.is_set()
+        ]
+        for key in self._keeping.give_up(spared):
+            self._given_up.append(key)
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        entry = self._entries.pop(key)
+        self._keeping.remove(key)
+        self._forge.tasks.create_task(entry.template.close(), name=f"{entry.template.id}.close")
+
+    def _refill(self, entry: _Entry, limits: Limits, *, had_shell: bool) -> None:
+        """Have shells wait for the next forks."""
+        wanted = entry.shells = entry.shells or {}
+        if not had_shell:
+            wanted[limits] = min(MOST_SHELLS, 2 * wanted.get(limits, FEWEST_SHELLS // 2))
+        missing = wanted.get(limits, FEWEST_SHELLS) - entry.template.waiting_shells(limits)
+        for _ in range(missing):
+            self._forge.tasks.create_task(self._add_shell(entry.template, limits), name=f"{entry.template.id}.shell")
+
+    async def _add_shell(self, template: Template, limits: Limits) -> None:
+        with suppress(RelightError, OSError):  # the next fork makes its own, and tells what is wrong
+            await template.make_shell(limits)
+
+    def _remember(self) -> None:
+        specs = tuple(self._entries[key].template.spec for key in self._keeping.by_worth() if key in self._entries)
+        making = self._memory.with_suffix(".new")
+        try:
+            making.write_bytes(pack(Remembered(specs=specs)))
+            making.replace(self._memory)
+        except OSError as error:
+            _log.warning("templates not written down", extra={"why": str(error)})
+
+
+_FILE = Kinds(Remembered)
+
+
+def key_of(spec: WorkerSpec) -> str:
+    """What two workers must have in common to be forked from one template.
+
+    The version says which code; functions of one module share it, unless their objects are made before the fork.
+    """
+    function = spec.function
+    own = (function.name, spec.parameters) if function.has_snap or function.serialized else ()
+    parts = (
+        *(spec.workspace, spec.app, spec.environment, spec.version, spec.code.digest, function.image),
+        *(function.env, function.network, function.module, own),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,226 @@
+"""A template: a process that has loaded the user's modules and only forks from then on, each time a worker.
+
+    Load ▶ Frozen ▶ ( Fork ▶ Forked  …  Exited )*
+       └ fails ▶ LoadFailed ▶ leave
+
+It holds two capabilities in a user namespace of its own, by which a child enters the shell that was made for it; the
+child gives them up before it runs a line of the user's.  What the walls are made of is outside (`sandbox/keeper.py`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from relight.protocol.channel import (
+    CHANNEL_FD,
+    PACKET_BYTES,
+    TO_TEMPLATE,
+    Exited,
+    Fork,
+    Forked,
+    Frozen,
+    Load,
+    LoadFailed,
+)
+from relight.protocol.codec import pack
+from relight.protocol.errors import ProtocolError
+from relight.protocol.inside import inside
+from relight.runtime.channel import Channel
+from relight.runtime.freezing import freeze, prepare
+from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
+from relight.runtime.output import Output
+from relight.runtime.thawing import thaw
+from relight.runtime.worker import LOAD_FAILED, Worker
+from relight.sandbox import syscalls
+
+_OWN = 3  # of a worker's descriptors: channel, stdout, stderr; the way into its shell follows
+_MOST_DESCRIPTORS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A worker that was forked here."""
+
+    worker: str
+    pid: int
+    pidfd: int
+
+
+class Template:
+    """Lives as long as its agent wants it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._poll = select.poll()
+        self._children: dict[int, _Child] = {}
+        self._loaded: Loaded | None = None
+        self._folder = os.getcwd()
+
+    def run(self) -> int:
+        """Live; the exit code: this process's, or in a child the worker's."""
+        inside.is_worker = True
+        order, _ = self._receive()
+        if order is None:
+            return 0
+        if not isinstance(order, Load):
+            raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
+        output = Output(order.mark)
+        prepare()
+        try:
+            self._loaded = preload(order, _run_awaitable)
+        except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
+            output.flush()
+            self._send(LoadFailed(failure=load_failure(order, error)))
+            return LOAD_FAILED
+        output.flush()
+        frozen = freeze()
+        self._send(
+            Frozen(
+                python=platform.python_version(),
+                import_seconds=self._loaded.import_seconds,
+                snap_seconds=self._loaded.snap_seconds,
+                freeze_seconds=frozen.seconds,
+                memory_bytes=frozen.memory_bytes,
+                unsafe=frozen.unsafe,
+            )
+        )
+        return self._serve()
+
+    def _serve(self) -> int:
+        """Fork workers until the agent is gone."""
+        self._poll.register(self._control, select.POLLIN)
+        while True:
+            for descriptor, _ in self._poll.poll():
+                child = self._children.get(descriptor)
+                if child is not None:
+                    self._reap(child)
+                    continue
+                order, descriptors = self._receive()
+                if not isinstance(order, Fork):
+                    return 0
+                pid = self._fork(order, descriptors)
+                if pid == 0:
+                    return self._work(order, descriptors)
+
+    def _fork(self, order: Fork, descriptors: Sequence[int]) -> int:
+        if order.namespaces < 1 or len(descriptors) < _OWN + order.namespaces:
+            raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
+        syscalls.setns(descriptors[_OWN])
+        pid = os.fork()
+        if pid == 0:
+            return 0
+        for descriptor in descriptors:
+            os.close(descriptor)
+        child = _Child(order.worker, pid, os.pidfd_open(pid))
+        self._children[child.pidfd] = child
+        self._poll.register(child.pidfd, select.POLLIN)
+        self._send(Forked(worker=order.worker), child.pidfd)
+        return pid
+
+    def _reap(self, child: _Child) -> None:
+        _, status, usage = os.wait4(child.pid, 0)
+        self._poll.unregister(child.pidfd)
+        del self._children[child.pidfd]
+        os.close(child.pidfd)
+        is_killed = os.WIFSIGNALED(status)
+        self._send(
+            Exited(
+                worker=child.worker,
+                code=None if is_killed else os.WEXITSTATUS(status),
+                signal=os.WTERMSIG(status) if is_killed else None,
+                peak_memory_bytes=usage.ru_maxrss * 1024,
+            )
+        )
+
+    # -- the child
+
+    def _work(self, order: Fork, descriptors: Sequence[int]) -> int:
+        """Be a worker: in the shell, without capabilities, unlike every sibling."""
+        entrance = descriptors[_OWN:]
+        self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
+        self._take_over(descriptors)
+        os.environ["RELIGHT_WORKER"] = order.worker
+        thaw(order.cpu)
+        end = socket.socket(fileno=CHANNEL_FD)
+        code = Worker(Channel(end), self._load).run()
+        _leave(code)
+        return code
+
+    def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int]) -> None:
+        for door in doors:
+            os.write(door, b"0")
+        for namespace in namespaces:
+            syscalls.setns(namespace)
+        syscalls.clear_capabilities()
+        os.setsid()
+        os.chdir(self._folder)
+
+    def _take_over(self, descriptors: Sequence[int]) -> None:
+        """Have this worker's descriptors where it looks for them, and none that is the template's."""
+        channel, stdout, stderr = descriptors[:_OWN]
+        for child in self._children.values():
+            os.close(child.pidfd)
+        self._control.detach()
+        for target, source in ((1, stdout), (2, stderr), (CHANNEL_FD, channel)):
+            os.dup2(source, target, inheritable=target != CHANNEL_FD)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _load(self, order: Load, run_awaitable: RunAwaitable) -> Loaded:
+        """What the worker was asked to load, most of which is there."""
+        loaded = self._loaded
+        if loaded is None or not loaded.has_instance:
+            return load(order, run_awaitable)
+        loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
+        loaded.enter(run_awaitable)
+        return loaded
+
+    # -- the agent
+
+    def _receive(self) -> tuple[object, list[int]]:
+        """The next packet; None for its message when the agent is gone."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, _MOST_DESCRIPTORS)
+        return (TO_TEMPLATE.unpack(data) if data else None), descriptors
+
+    def _send(self, message: object, *descriptors: int) -> None:
+        socket.send_fds(self._control, [pack(message)], list(descriptors))
+
+
+def _run_awaitable(value: Any) -> Any:
+    """Await what an `async def` hook made, on a loop that does not outlive it: none survives a fork."""
+    import inspect
+
+    if not inspect.iscoroutine(value):
+        return value
+    import asyncio
+
+    return asyncio.run(value)
+
+
+def _leave(code: int) -> None:
+    """End as the interpreter would, without taking the template's thousand modules apart."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # the user may have put anything there
+            stream.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    """Be a template on the socket that this process inherited."""
+    control = socket.socket(fileno=CHANNEL_FD)
+    control.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(Template(control).run())
