@@ -147,11 +147,13 @@ class HttpConnection(asyncio.Protocol):
         self._is_lost = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self.resume_writing()
         if self._ask is None:
             self._room.discard(self)
         else:
             self._ask.hang_up()
+        self._reader.close()
 
     def pause_writing(self) -> None:
         if self._writable is None:

@@ -74,6 +74,13 @@ class Reader:
             if self._head_bytes > HEAD_BYTES:
                 self._refuse()
 
+    def close(self) -> None:
+        """Let go of whoever is told: a connection that has ended is then freed at once, for nothing leads round to it."""
+        self.is_over = True
+        self._body = Body()
+        self._on_wait = _ignore
+        del self._parser
+
     def _refuse(self) -> None:
         if self.is_over:
             return
@@ -151,3 +158,7 @@ class Reader:
     def _wait(self) -> None:
         is_invited, self._is_invited = self._is_invited, True
         self._on_wait(not is_invited)
+
+
+def _ignore(_is_held_back: bool) -> None:
+    """Nobody is there any more."""

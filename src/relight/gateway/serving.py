@@ -26,10 +26,9 @@ class HttpServer:
 
     def __init__(self, gateway: Gateway, serving: Serving) -> None:
         self._stop_seconds = serving.stop_seconds
-        self._callers = Connections(gateway.answer, gateway.limits, serving.max_connections)
-        self._workers = Connections(
-            gateway.answer, gateway.limits, serving.max_connections
-        )  # they keep nobody else out
+        limit = serving.max_connections
+        self._callers = Connections(gateway.answer, gateway.limits, limit)
+        self._workers = Connections(gateway.answer, gateway.limits, limit)  # apart: they keep nobody else out
         self._servers: list[asyncio.Server] = []
         self._is_stopping = asyncio.Event()
 
@@ -45,8 +44,8 @@ class HttpServer:
                 server.close()
             for one in sockets:
                 one.close()
-            for connections in (self._callers, self._workers):
-                await connections.wait_closed(self._stop_seconds)
+            rooms = (self._callers, self._workers)
+            await asyncio.gather(*(room.wait_closed(self._stop_seconds) for room in rooms))
 
     async def serve_stream(self, stream: ByteStream, principal: Principal) -> None:
         """Serve a connection that comes as a stream, to `principal`; returns when it has ended."""

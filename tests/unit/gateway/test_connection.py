@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -351,6 +353,24 @@ async def test_an_answer_that_takes_long_is_waited_for(api: Api, monkeypatch: py
 
     assert (await line.answer())[0] == 200
     line.writer.close()
+
+
+async def test_nothing_of_a_connection_is_left_when_it_has_ended(api: Api) -> None:
+    line = Line(*await api.open())
+    line.write(SUBMIT)
+    await line.answer()
+    [one] = api.server._callers._open
+    left = weakref.ref(one)
+    gc.disable()
+    try:
+        del one
+        line.writer.close()
+        await line.writer.wait_closed()
+        assert (await api.ask("GET", "/v1/health")).status == 200
+
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_stream_shorter_than_it_said_breaks_the_connection(api: Api, line: Line) -> None:
