@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from relight.protocol.calls import TRANSITIONS, AttemptView, CallEvent, CallRequest, CallState, CallView, Token
@@ -314,11 +315,17 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "parent": request.parent,
         "is_awaited": int(request.is_awaited),
         "binding": request.binding,
-        "accept": json.dumps(request.accept),
+        "accept": _in_json(request.accept),
         "submitted_at": row.at,
         "payload_blob": request.payload.blob,
         "payload": pack(request.payload),
     }
+
+
+@lru_cache(maxsize=64)
+def _in_json(accept: tuple[str, ...]) -> str:
+    """Nearly every call accepts the same."""
+    return json.dumps(accept)
 
 
 def _claim(row: Claim) -> dict[str, object]:
