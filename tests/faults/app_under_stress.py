@@ -5,6 +5,7 @@ It tells by datagrams to the machine's own loopback, so that what is known of a 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import signal
 import socket
@@ -33,6 +34,16 @@ def work(n: int, manner: str, seconds: float, witness: int) -> int:
 def work_ahead(n: int, manner: str, seconds: float, witness: int) -> int:
     """The same, for calls most of which are short: they are given to workers ahead."""
     return _work(n, manner, seconds, witness)
+
+
+@app.function(max_workers=2, grace=1.0, network="host")
+async def await_ahead(n: int, manner: str, seconds: float, witness: int) -> int:
+    """The same, on an event loop."""
+    if manner != "waits":
+        return _work(n, manner, seconds, witness)
+    with _told(witness):
+        await asyncio.sleep(seconds)
+        return 3 * n
 
 
 @app.function(max_workers=3, grace=1.0, network="host", retries=relight.Retries(count=2, delay_seconds=0.01))

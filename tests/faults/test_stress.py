@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import relight
-from faults.app_under_stress import Broken, app, count, count_again, work, work_again, work_ahead
+from faults.app_under_stress import Broken, app, await_ahead, count, count_again, work, work_again, work_ahead
 from faults.witness import Asked, Kept, Witness, check_call, witness
 from relight.agent.worker import RECALL_SECONDS, STALL_SECONDS
 from servers import Server, wait_until, workers_of
@@ -282,17 +282,17 @@ def test_whatever_is_cancelled_and_killed_each_call_has_one_end_and_runs_as_ofte
     assert complaints(server) == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_no_call_waits_behind_a_long_one_while_another_worker_is_free(server: Server, seed: int) -> None:
-    chance = random.Random(seed)
+@pytest.mark.parametrize("function", [work_ahead, await_ahead], ids=["plain", "on an event loop"])
+def test_no_call_waits_behind_a_long_one_while_another_worker_is_free(server: Server, function: Any) -> None:
+    chance = random.Random(1)
     with witness() as heard:
-        stress = Stress(seed, heard)
+        stress = Stress(1, heard)
         for _ in range(ROUNDS):
-            list(stress.ask_many(work_ahead, [("waits", 0.0)] * 20).results())  # short ones: others are given ahead
+            list(stress.ask_many(function, [("waits", 0.0)] * 20).results())  # short ones: others are given ahead
             errands = [("waits", 0.0)] * 120
             at = chance.randrange(60)
             errands[at] = (chance.choice(["waits", "computes", "holds"]), 60.0)
-            group = stress.ask_many(work_ahead, errands)
+            group = stress.ask_many(function, errands)
             short = [call for n, call in enumerate(group[:]) if n != at]
 
             results = relight.Call.gather(*short)
@@ -306,6 +306,26 @@ def test_no_call_waits_behind_a_long_one_while_another_worker_is_free(server: Se
 
     assert wrong == []
     assert held, "nothing was given ahead behind a long call: this shows nothing"
+    assert max(held) < STALL_SECONDS + RECALL_SECONDS + LATE_SECONDS
+
+
+def test_no_generator_waits_behind_one_whose_reader_does_not_go_on(server: Server) -> None:
+    with witness() as heard, ThreadPoolExecutor(16) as readers:
+
+        def read(size: int) -> list[int]:
+            return list(count.remote(size, 0.0, heard.port))
+
+        for _ in range(ROUNDS):
+            list(map(read, repeat(2, 20)))  # short ones: others are given ahead
+            with contextlib.closing(count.remote(1000, 0.0, heard.port)) as left:
+                others = readers.map(read, repeat(3, 60))
+                assert next(left) == 1
+                assert list(others) == [[1, 2, 3]] * 60
+                assert next(left) == 2
+        calls = server.get("/v1/calls?app=under_stress&limit=1000")["calls"]
+        held = [seconds for call in calls for seconds in given_back(server, call["id"])]
+
+    assert held, "nothing was given ahead behind a generator that waits: this shows nothing"
     assert max(held) < STALL_SECONDS + RECALL_SECONDS + LATE_SECONDS
 
 
