@@ -48,10 +48,14 @@ GC_THRESHOLD = (20_000, 20, 50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """A server that lives for one client: it says so on `ready_fd` and leaves when `parent_fd` comes to its end."""
+    """A server that lives for one client: it says so on `ready_fd` and leaves when `parent_fd` comes to its end.
+
+    What it prepares for workers, and the next one needs too, is kept in `library_folder`.
+    """
 
     ready_fd: int
     parent_fd: int
+    library_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +187,8 @@ class _Serving:
             data_folder=self._settings.data_dir / "agent",
             declare_gpu=self._settings.declare_gpu,
             leaves_with_server=self._embedded is not None,
+            library_folder=self._embedded.library_folder if self._embedded is not None else None,
+            code_cache_mib=self._settings.code_cache_mib,
         )
 
     def _agent_died(self, why: str) -> None:

@@ -88,6 +88,13 @@ class Settings:
     max_frame_mib: int = field(default=64, metadata=_rule("the largest message of the SDK", between=(1, 1024)))
     max_json_mib: int = field(default=16, metadata=_rule("the largest JSON body", between=(1, 256)))
     max_blob_mib: int = field(default=16 * 1024, metadata=_rule("the largest blob", between=(1, 1024 * 1024)))
+    code_cache_mib: int = field(
+        default=4096,
+        metadata=_rule(
+            "how much unpacked code of apps an agent keeps; what its workers use stays in any case",
+            between=(1, 1024 * 1024),
+        ),
+    )
     max_connections: int = field(
         default=4096, metadata=_rule("how many connections are open at once", between=(16, 100_000))
     )

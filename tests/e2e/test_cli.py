@@ -87,6 +87,34 @@ def test_run_shows_what_workers_write_as_they_leave(cli: Cli, alone: Cli, beside
     assert (found.returncode, found.stdout.splitlines()) == (0, said), found.stderr
 
 
+def libraries(alone: Cli) -> tuple[list[str], list[str]]:
+    """What is prepared for workers in the folder that runs share, and in those of their own."""
+    shared = [path.name for path in (alone.data / "library").iterdir()]
+    return shared, [path.parent.parent.parent.name for path in (alone.data / "runs").glob("*/agent/library/*")]
+
+
+def test_what_is_prepared_for_workers_is_there_for_the_next_run(alone: Cli) -> None:
+    first = alone("run", "shop.py::square", "--x", "2")
+    (made,) = libraries(alone)[0]
+    when = (alone.data / "library" / made).stat().st_ctime_ns
+    second = alone("run", "shop.py::square", "--x", "3")
+
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert libraries(alone) == ([made], [])
+    assert (alone.data / "library" / made).stat().st_ctime_ns == when
+
+
+def test_a_folder_that_others_may_write_is_not_shared(alone: Cli) -> None:
+    (alone.data / "library").mkdir(mode=0o777, parents=True)
+    (alone.data / "library").chmod(0o777)
+
+    found = alone("run", "shop.py::square", "--x", "2")
+
+    assert (found.returncode, found.stdout) == (0, "squaring 2\n4\n"), found.stderr
+    shared, own = libraries(alone)
+    assert (shared, len(own)) == ([], 1)
+
+
 def test_run_local_needs_neither_server_nor_workers(alone: Cli) -> None:
     found = alone("run", "--local", "shop.py::square", "--x", "7")
     script = alone("run", "--local", "script.py", "you")

@@ -2,14 +2,20 @@
 
 A bundle is what a user sent, so unpacking trusts nothing: folders and plain files only, inside the folder only, and
 not without bound.
+
+All bundles together are bounded too: those that were not asked for longest leave, but never one that is in use here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -20,6 +26,9 @@ MAX_FILES = 20_000
 MAX_BYTES = 1024 * 1024 * 1024
 """No bundle unpacks to more."""
 
+_LEAVING = ".leaving-"
+_BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
+
 
 class Fetches(Protocol):
     """Where bundles come from."""
@@ -28,19 +37,36 @@ class Fetches(Protocol):
         """Write the bytes with this SHA-256 to `file`."""
 
 
-class CodeCache:
-    """`folder/DIGEST/` is the unpacked bundle; it appears there whole or not at all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """How much is kept, and `in_use()`, the digests of what must be, whatever its size."""
 
-    def __init__(self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup) -> None:
+    most_bytes: int
+    in_use: Callable[[], Collection[str]]
+
+
+class CodeCache:
+    """`folder/DIGEST/` is the unpacked bundle; it appears there whole or not at all, and so it leaves.
+
+    Without a `bound` nothing leaves: whoever shares the folder with others cannot know what they use.
+    """
+
+    def __init__(self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup, bound: Bound | None = None) -> None:
         self._folder = folder
         self._source = source
         self._tasks = tasks
+        self._bound = bound
+        self._sizes: dict[str, int] = {}
         self._under_way: dict[str, asyncio.Task[RelightError | None]] = {}
 
     def find(self, bundle: CodeBundle) -> Path | None:
         """The folder of a bundle that is here."""
         folder = self._folder / bundle.digest
-        return folder if folder.is_dir() else None
+        if not folder.is_dir():
+            return None
+        with suppress(OSError):
+            os.utime(folder)  # so that those that nobody asks for are known by it
+        return folder
 
     async def get(self, bundle: CodeBundle) -> Path:
         """The folder of a bundle, fetched if need be.  Raises RelightError when it cannot be had or is not sound."""
@@ -62,6 +88,9 @@ class CodeCache:
                 await self._source.fetch_into(archive, bundle.digest)
                 archive.seek(0)
                 await asyncio.to_thread(self._unpack, archive, bundle.digest)
+            if self._bound is not None:
+                with suppress(OSError):  # whoever comes next tries again
+                    await self._trim(self._bound, bundle.digest)
         except RelightError as error:
             return error
         except OSError as error:
@@ -69,6 +98,35 @@ class CodeCache:
         finally:
             del self._under_way[bundle.digest]
         return None
+
+    async def _trim(self, bound: Bound, newest: str) -> None:
+        """Let bundles leave until the others are within bound."""
+        oldest_first = await asyncio.to_thread(self._look)
+        total = sum(self._sizes[digest] for digest in oldest_first)
+        kept = {newest, *self._under_way}
+        leaving: list[Path] = []
+        for digest in oldest_first:
+            if total <= bound.most_bytes:
+                break
+            if digest in kept or digest in bound.in_use():
+                continue
+            total -= self._sizes.pop(digest)
+            leaving.append(self._folder / f"{_LEAVING}{digest}")
+            (self._folder / digest).rename(leaving[-1])  # in this turn of the loop: nobody finds it any more
+        for folder in leaving:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _look(self) -> list[str]:
+        """The bundles that are here, the one asked for longest ago first; their sizes are known then."""
+        found: dict[str, float] = {}
+        for folder in self._folder.iterdir():
+            if folder.name.startswith(_LEAVING):  # an agent before this one did not come to it
+                shutil.rmtree(folder, ignore_errors=True)
+            elif _is_digest(folder.name):
+                found[folder.name] = folder.stat().st_mtime
+                if folder.name not in self._sizes:
+                    self._sizes[folder.name] = sum(_space_of(file) for file in folder.rglob("*"))
+        return sorted(found, key=lambda digest: found[digest])
 
     def _unpack(self, archive: IO[bytes], digest: str) -> None:
         target = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=self._folder))
@@ -119,6 +177,16 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> 
     path.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
+def _space_of(path: Path) -> int:
+    with suppress(OSError):
+        return path.lstat().st_blocks * _BLOCK_BYTES
+    return 0
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) == 64 and set(name) <= set("0123456789abcdef")
+
+
 def _check_digest(digest: str) -> None:
-    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+    if not _is_digest(digest):
         raise StartFailed(f"cannot fetch code bundle {digest!r}: this is not a SHA-256; deploy the app again")

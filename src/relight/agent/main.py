@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import fcntl
 import gc
+import logging
 import os
 import platform
 import signal
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 import relight
-from relight.agent.code import CodeCache
+from relight.agent.code import Bound, CodeCache
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.node import Identity, Node
@@ -43,6 +45,11 @@ from relight.protocol.manifest import HostImage
 TEMPLATE_SHARE = 4
 """Templates may use this part of a node's memory, unless told otherwise: a quarter."""
 
+CODE_CACHE_MIB = 4096
+"""So much code is kept, unless told otherwise."""
+
+_log = logging.getLogger("relight.agent")
+
 GC_THRESHOLD = (20_000, 20, 50)
 """As in `server.py`: calls make no rings of objects to look for."""
 
@@ -54,6 +61,8 @@ class Options:
     socket: str
     data_dir: Path
     cache_dir: Path
+    library_dir: Path
+    code_cache_bytes: int | None
     node: str
     declare_gpu: tuple[str, ...]
     heartbeat_seconds: float
@@ -81,7 +90,7 @@ async def _serve(options: Options) -> None:
     has_left = False
     try:
         async with asyncio.TaskGroup() as tasks:
-            library = Library(_folder(options.cache_dir / "library"), Path(relight.__file__).parent)
+            library = Library(_library_folder(options), Path(relight.__file__).parent)
             tasks.create_task(_warm(library), name="agent.warm")
             node, link = _build(options, sandboxes, library, tasks)
             leave = asyncio.Event()
@@ -117,11 +126,15 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     )
     link = Link(link_options, outbox, clock)
     values = Values(link, _folder(options.data_dir / "values"), clock)
-    forbidden = (str(options.data_dir.parent), str(options.cache_dir))
+    forbidden = (str(options.data_dir.parent), str(options.cache_dir), str(options.library_dir))
+    users: list[Callable[[], set[str]]] = []
+    bound: Bound | None = None
+    if options.code_cache_bytes is not None:
+        bound = Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
     doors = Doors(options.data_dir / "platform", link)
     provider = Provider(
         Sources(
-            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks),
+            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, bound),
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
@@ -148,6 +161,8 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,
     )
+    workers = Workers(surroundings)
+    users += [workers.codes, templates.codes]
     identity = Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
@@ -157,14 +172,20 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
     )
-    return Node(identity, Workers(surroundings), templates, outbox), link
+    return Node(identity, workers, templates, outbox), link
 
 
 def _read_options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m relight.agent", description="Run relight's agent on this machine.")
     parser.add_argument("--socket", required=True, help="where the server listens for nodes")
     parser.add_argument("--data-dir", required=True, type=Path, help="this agent's own folder")
-    parser.add_argument("--cache-dir", type=Path, help="where code and our own library are kept; agents may share it")
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        help="where code and our own library are kept; agents may share it, and nothing leaves it",
+    )
+    parser.add_argument("--library-dir", type=Path, help="where our own library is kept; agents may share it")
+    parser.add_argument("--code-cache", type=int, default=CODE_CACHE_MIB, metavar="MIB", help="how much code is kept")
     parser.add_argument("--node", required=True, help="the node's name")
     parser.add_argument(
         "--declare-gpu", action="append", default=[], metavar="KIND:COUNT", help="declare simulated GPUs"
@@ -179,12 +200,25 @@ def _read_options() -> Options:
         socket=given.socket,
         data_dir=given.data_dir,
         cache_dir=given.cache_dir or given.data_dir,
+        library_dir=given.library_dir or (given.cache_dir or given.data_dir) / "library",
+        code_cache_bytes=None if given.cache_dir else given.code_cache << 20,
         node=given.node,
         declare_gpu=tuple(given.declare_gpu),
         heartbeat_seconds=given.heartbeat,
         leaves_with_server=given.leave_with_server,
         template_memory_mib=given.template_memory,
     )
+
+
+def _library_folder(options: Options) -> Path:
+    """Where the library is kept: what is written there runs in every worker, so it is nobody else's to write."""
+    shared = options.library_dir
+    with suppress(OSError):
+        facts = _folder(shared).lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and not facts.st_mode & 0o022:
+            return shared
+    _log.warning("library not shared", extra={"folder": str(shared), "why": "it is not this user's own"})
+    return _folder(options.data_dir / "library")
 
 
 def _folder(path: Path) -> Path:

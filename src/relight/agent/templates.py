@@ -150,6 +150,10 @@ class Templates:
                 self._drop(key)
         self._remember()
 
+    def codes(self) -> set[str]:
+        """The digests of the code that templates use."""
+        return {entry.template.spec.code.digest for entry in self._entries.values()}
+
     def restore(self) -> None:
         """Make again what was there when the agent before this one ended."""
         try:

@@ -6,11 +6,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from relight.protocol.errors import RelightError, Unavailable
 from relight.settings import read_settings
+
+if TYPE_CHECKING:
+    from relight.server import Embedded
 
 OLDEST_PYTHON = (3, 11)
 
@@ -26,7 +30,16 @@ OLDEST_PYTHON = (3, 11)
 @click.option("--embedded", is_flag=True, hidden=True)
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--parent-fd", type=int, hidden=True)
-def up(*, no_agent: bool, embedded: bool, ready_fd: int | None, parent_fd: int | None, **options: object) -> None:
+@click.option("--library-dir", type=click.Path(path_type=Path), hidden=True)
+def up(
+    *,
+    no_agent: bool,
+    embedded: bool,
+    ready_fd: int | None,
+    parent_fd: int | None,
+    library_dir: Path | None,
+    **options: object,
+) -> None:
     """Start a server on this machine, and an agent that runs its calls.
 
     It listens on a socket in its data folder and on 127.0.0.1, and prints its URL and token.  Ctrl-C stops it; calls
@@ -40,25 +53,27 @@ def up(*, no_agent: bool, embedded: bool, ready_fd: int | None, parent_fd: int |
     _check_python()
     if embedded and (ready_fd is None or parent_fd is None):
         raise click.UsageError("--embedded needs --ready-fd and --parent-fd")
+    alone: Embedded | None = None
     try:
-        _serve({**options, "with_agent": False if no_agent else None}, ready_fd, parent_fd)
+        if ready_fd is not None and parent_fd is not None:
+            from relight.server import Embedded
+
+            alone = Embedded(ready_fd=ready_fd, parent_fd=parent_fd, library_folder=library_dir)
+        _serve({**options, "with_agent": False if no_agent else None}, alone)
     except (RelightError, OSError) as error:
         if ready_fd is not None:
             os.write(ready_fd, json.dumps({"error": str(error)}).encode() + b"\n")
         raise
 
 
-def _serve(options: dict[str, object], ready_fd: int | None, parent_fd: int | None) -> None:
-    from relight.server import Address, Embedded, run_server
+def _serve(options: dict[str, object], embedded: Embedded | None) -> None:
+    from relight.server import Address, run_server
 
     def say_ready(address: Address) -> None:
         if address.url:
             click.echo(f"relight is up at {address.url}\n  token   {address.token}\n  socket  {address.socket}")
 
-    if ready_fd is None or parent_fd is None:
-        run_server(read_settings(options), on_ready=say_ready)
-    else:
-        run_server(read_settings(options), embedded=Embedded(ready_fd=ready_fd, parent_fd=parent_fd))
+    run_server(read_settings(options), embedded=embedded, on_ready=say_ready)
 
 
 def check_linux(what: str) -> None:

@@ -26,13 +26,15 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """How the agent is started.  `run_folder` holds the link's socket and the agent's pid."""
+    """How the agent is started.  `run_folder` holds the link's socket and the agent's pid; others may use `library_folder`."""
 
     node: str
     run_folder: Path
     data_folder: Path
     declare_gpu: str = ""
     leaves_with_server: bool = False
+    library_folder: Path | None = None
+    code_cache_mib: int | None = None
 
 
 class LocalAgent:
@@ -91,6 +93,10 @@ class LocalAgent:
         ]
         if options.declare_gpu:
             command += ["--declare-gpu", options.declare_gpu]
+        if options.library_folder is not None:
+            command += ["--library-dir", str(options.library_folder)]
+        if options.code_cache_mib is not None:
+            command += ["--code-cache", str(options.code_cache_mib)]
         if options.leaves_with_server:
             command.append("--leave-with-server")
         options.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -88,6 +88,7 @@ def _launch(folder: Path, *options: str) -> Embedded:
                 [
                     *(sys.executable, "-m", "relight", "up", "--embedded", "--data-dir", str(folder)),
                     *("--ready-fd", str(ready_child), "--parent-fd", str(parent)),
+                    *("--library-dir", str(folder.parent.parent / "library")),  # the next run needs it as it is
                     *options,
                 ],
                 pass_fds=(ready_child, parent),
