@@ -36,8 +36,16 @@ def pss_mib(pid: int) -> dict[str, float]:
         with suppress(OSError):  # it has ended meanwhile
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
             kib = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            sizes[f"{_kind(one)} {one}"] = kib / 1024
+            sizes[f"{kind(one)} {one}"] = kib / 1024
     return sizes
+
+
+def own_mib(pid: int) -> float:
+    """Memory that no other process has mapped too, in MiB; 0 for one that has ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return 0.0
 
 
 def _nanoseconds(pid: int) -> int:
@@ -47,7 +55,8 @@ def _nanoseconds(pid: int) -> int:
     return 0
 
 
-def _kind(pid: int) -> str:
+def kind(pid: int) -> str:
+    """What a process of relight's is: `agent`, `launcher`, `server` or `other`."""
     command = Path(f"/proc/{pid}/cmdline").read_text()
     kinds = {"relight.agent": "agent", "relight.sandbox": "launcher", "relight\0up\0": "server"}
     return next((kind for part, kind in kinds.items() if part in command), "other")

@@ -1,0 +1,37 @@
+"""Nothing is imported and nothing is done: what a start itself costs."""
+
+from __future__ import annotations
+
+import relight
+
+app = relight.App("cold-bare")
+
+
+@app.function(scaledown_window=0)
+def answer(x: int) -> int:
+    """Give back what came."""
+    return x
+
+
+@app.cls(scaledown_window=0)
+class Apart:
+    """Each `number` gets a worker of its own, from the same template."""
+
+    number: int = relight.parameter()
+
+    @relight.method()
+    def answer(self, x: int) -> int:
+        """Give back what came."""
+        return x
+
+
+@app.cls(scaledown_window=600)
+class Kept:
+    """As `Apart`, and its workers stay."""
+
+    number: int = relight.parameter()
+
+    @relight.method()
+    def answer(self, x: int) -> int:
+        """Give back what came."""
+        return x

@@ -1,0 +1,17 @@
+"""numpy and pandas are imported, and a small table is summed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+import relight
+
+app = relight.App("cold-frames")
+
+
+@app.function(scaledown_window=0)
+def answer(x: int) -> int:
+    """Give back what came, by way of a group in a table."""
+    table = pd.DataFrame({"kind": ["a", "b", "a"], "value": np.array([x, 1, 0])})
+    return int(table.groupby("kind")["value"].sum()["a"])

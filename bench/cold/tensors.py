@@ -1,0 +1,46 @@
+"""torch is imported, and a small network is asked."""
+
+from __future__ import annotations
+
+import torch
+
+import relight
+
+app = relight.App("cold-tensors")
+
+
+def ask(x: int) -> int:
+    """Give back what came, by way of a network's layer."""
+    with torch.inference_mode():
+        layer = torch.nn.functional.linear(torch.ones(1, 256), torch.ones(256, 256))
+        return int(torch.relu(layer).sum().item()) - 256 * 256 + x
+
+
+@app.function(scaledown_window=0)
+def answer(x: int) -> int:
+    """Give back what came."""
+    return ask(x)
+
+
+@app.cls(scaledown_window=0)
+class Apart:
+    """Each `number` gets a worker of its own, from the same template."""
+
+    number: int = relight.parameter()
+
+    @relight.method()
+    def answer(self, x: int) -> int:
+        """Give back what came."""
+        return ask(x)
+
+
+@app.cls(scaledown_window=600)
+class Kept:
+    """As `Apart`, and its workers stay."""
+
+    number: int = relight.parameter()
+
+    @relight.method()
+    def answer(self, x: int) -> int:
+        """Give back what came."""
+        return ask(x)

@@ -1,0 +1,146 @@
+"""What the starts come to: medians and tails, the promises, tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from coldrates import Burst, Rate, Weight
+from coldsubjects import BARE, FORK, FOUR_GB, TENSORS, Subject
+from harness import Target, columns, quantile
+
+P50_LIMITS_MS = {BARE.name: 5.0, TENSORS.name: 8.0, FOUR_GB.name: 10.0}
+P99_LIMIT_MS = 25.0
+NEW_VERSION_LIMIT_MS = 60.0
+ABOVE_FORK_MS = 4.0
+TIMES_FORK = 3.0
+TIMES_FASTER = 100.0
+PER_SECOND = {BARE.name: 150.0, TENSORS.name: 80.0}
+IDLE_MIB = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start."""
+
+    subject: str
+    round: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All starts of one subject."""
+
+    subject: str
+    case: str
+    level: str
+    way: str
+    starts: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """All that was measured."""
+
+    figures: tuple[Figures, ...]
+    rates: tuple[Rate, ...]
+    bursts: tuple[Burst, ...]
+    weights: tuple[Weight, ...]
+
+
+def figures_of(subjects: Sequence[Subject], starts: Sequence[Start]) -> list[Figures]:
+    """The quantiles of each."""
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    for one in starts:
+        taken[one.subject].append(one.ms)
+    return [
+        Figures(
+            subject=subject.name,
+            case=subject.case,
+            level=subject.level,
+            way=subject.way,
+            starts=len(taken[subject.name]),
+            p50_ms=statistics.median(taken[subject.name]),
+            p90_ms=quantile(taken[subject.name], 0.9),
+            p99_ms=quantile(taken[subject.name], 0.99),
+        )
+        for subject in subjects
+    ]
+
+
+def targets_of(seen: Seen) -> list[Target]:
+    """What relight promises, as far as it was measured."""
+    return [*_start_targets(seen), *_other_targets(seen)]
+
+
+def _start_targets(seen: Seen) -> Iterator[Target]:
+    medians = {one.subject: one.p50_ms for one in seen.figures}
+    for one in seen.figures:
+        if one.case == "new version":
+            yield Target(what=f"{one.subject}, p50", seen=one.p50_ms, limit=NEW_VERSION_LIMIT_MS, unit="ms")
+        if one.level != FORK:
+            continue
+        if one.case in P50_LIMITS_MS:
+            yield Target(what=f"{one.subject}, p50", seen=one.p50_ms, limit=P50_LIMITS_MS[one.case], unit="ms")
+        yield Target(what=f"{one.subject}, p99", seen=one.p99_ms, limit=P99_LIMIT_MS, unit="ms")
+        fork = medians.get(f"{one.case}, raw fork")
+        process = medians.get(f"{one.case}, fresh process")
+        if one.case == BARE.name and fork:
+            what = f"{one.subject}, above the raw fork"
+            yield Target(what=what, seen=one.p50_ms - fork, limit=ABOVE_FORK_MS, unit="ms")
+        if one.case == TENSORS.name and fork:
+            yield Target(what=f"{one.subject}, raw forks", seen=one.p50_ms / fork, limit=TIMES_FORK, unit="x")
+        if one.case == TENSORS.name and process:
+            what = f"{one.subject}, faster than a fresh process"
+            yield Target(what=what, seen=process / one.p50_ms, limit=TIMES_FASTER, unit="x", is_most=False)
+
+
+def _other_targets(seen: Seen) -> Iterator[Target]:
+    for rate in seen.rates:
+        what = f"{rate.case}, starts a second for {rate.seconds:.0f} s"
+        yield Target(what=what, seen=rate.per_second, limit=PER_SECOND[rate.case], unit="/s", is_most=False)
+    for weight in seen.weights:
+        if weight.case == BARE.name:
+            yield Target(what="bare, memory of an idle worker", seen=weight.own_mib, limit=IDLE_MIB, unit="MiB")
+
+
+def table(seen: Seen) -> str:
+    """The figures for people."""
+    rows = [("", "p50 ms", "p90 ms", "p99 ms", "starts")]
+    rows += [
+        (one.subject, f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.p99_ms:.2f}", str(one.starts))
+        for one in seen.figures
+    ]
+    parts = [columns(rows)]
+    if seen.rates:
+        head = ("sustained", "starts/s", "p50 ms", "p99 ms", "starts")
+        lines = [
+            (one.case, f"{one.per_second:.1f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.starts))
+            for one in seen.rates
+        ]
+        parts.append(columns([head, *lines]))
+    if seen.bursts:
+        head = ("a burst", "calls", "first ms", "half ms", "all ms")
+        lines = [
+            (one.case, str(one.calls), f"{one.first_ms:.1f}", f"{one.half_ms:.1f}", f"{one.all_ms:.1f}")
+            for one in seen.bursts
+        ]
+        parts.append(columns([head, *lines]))
+    if seen.weights:
+        head = ("an idle worker", "own MiB", "group MiB", "processes", "workers")
+        lines = [
+            (one.case, f"{one.own_mib:.2f}", _number(one.group_mib), str(one.processes), str(one.workers))
+            for one in seen.weights
+        ]
+        parts.append(columns([head, *lines]))
+    return "\n\n".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,174 @@
+"""Cold starts: from zero workers to the caller's result, beside processes, containers, actors and bare forks.
+
+    python bench/coldstart.py                      # some minutes
+    python bench/coldstart.py --quick              # 20 rounds, 10 s of starts
+    python bench/coldstart.py --cases bare,torch --without ray,crun
+    python bench/coldstart.py --soak 600           # only this: at the full rate, is anything left over?
+
+Each start is waited for alone: before it, every worker of its function is gone.  Rounds go through all that is started
+in turn.  JSON lines go to the standard output as they are measured, the tables to the standard error at the end.
+`--check` ends with status 1 when a promise does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import coldsoak
+from coldfigures import Seen, Start, figures_of, table, targets_of
+from coldrates import Crowd
+from coldsubjects import BARE, CASES, COLD, TENSORS, Case, Field, Subject, deploy, weights_of
+from harness import Tell, tell_to, turns, verdicts
+from served import Server, server_on
+
+SETTINGS = {"RELIGHT_SWEEP_SECONDS": "0.05"}
+"""A worker that is to be gone at once is seen by the sweep; the default of 0.25 s makes a run three times as long."""
+
+BURST_CALLS = 50
+BURSTS = 3
+WARM_ROUNDS = 2
+CROWDED = (BARE, TENSORS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What could not be measured here, and why."""
+
+    what: str
+    why: str
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what the command line says; the exit status."""
+    options = parse(words)
+    tell = tell_to(_write_line)
+    with (
+        tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name,
+        server_on(Path(name) / "data", SETTINGS) as server,
+    ):
+        if options.soak:
+            return soak(server, Path(name), options, tell)
+        seen = measure(server, Path(name), options, tell)
+    targets = targets_of(seen)
+    for target in targets:
+        tell("target", target)
+    sys.stderr.write(f"\n{table(seen)}\n\n{verdicts(targets)}\n")
+    return 1 if options.check and not all(one.holds for one in targets) else 0
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200, help="how many starts of each (200)")
+    parser.add_argument("--rare", type=int, default=10, help="what takes a second is started every so many rounds (10)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long starts are to be sustained (60; 0: not)")
+    parser.add_argument("--soak", type=float, default=0.0, help="only this: so many seconds at the full rate")
+    parser.add_argument("--quick", action="store_true", help="20 rounds, 10 s of starts")
+    parser.add_argument("--cases", default="", help=f"some of: {', '.join(case.name for case in CASES)}")
+    parser.add_argument("--without", default="", help="some of: fork, process, crun, ray, version, http")
+    parser.add_argument("--folder", type=Path, help="where state and weights are kept (the system's temporary folder)")
+    parser.add_argument("--check", action="store_true", help="end with status 1 when a promise does not hold")
+    options = parser.parse_args(words)
+    if options.quick:
+        options.rounds, options.seconds = 20, 10.0
+    options.without = frozenset(filter(None, options.without.split(",")))
+    names = {case.name: case for case in CASES}
+    chosen = options.cases.split(",") if options.cases else list(names)
+    if unknown := [name for name in chosen if name not in names]:
+        parser.error(f"there is no case {unknown[0]!r}; there are {', '.join(names)}")
+    options.cases = [names[name] for name in chosen]
+    return options
+
+
+def measure(server: Server, folder: Path, options: argparse.Namespace, tell: Tell) -> Seen:
+    """Rounds, then rates and weights."""
+
+    def skip(what: str, why: str) -> None:
+        tell("missing", Missing(what=what, why=why))
+
+    with Field(server, folder, options.rare, skip) as field, weights(options.cases, folder) as files:
+        subjects = list(choose(field, options, files))
+        starts = run_rounds(subjects, options.rounds, tell)
+    rates, bursts, weighed = [], [], []
+    crowds = [Crowd(server, case.name, f"cold-{case.app}") for case in options.cases if case in CROWDED]
+    for crowd in crowds:
+        if options.seconds:
+            rates.append(crowd.sustain(options.seconds))
+            tell("rate", rates[-1])
+        bursts += [crowd.burst(BURST_CALLS) for _ in range(BURSTS)]
+        for burst in bursts[-BURSTS:]:
+            tell("burst", burst)
+    for crowd in crowds:
+        weighed.append(crowd.weigh())
+        tell("weight", weighed[-1])
+    figures = figures_of(subjects, starts)
+    for one in figures:
+        tell("figures", one)
+    return Seen(figures=tuple(figures), rates=tuple(rates), bursts=tuple(bursts), weights=tuple(weighed))
+
+
+@contextmanager
+def weights(cases: Sequence[Case], folder: Path) -> Iterator[dict[int, Path]]:
+    """The files of weights that the cases need."""
+    with ExitStack() as stack:
+        sizes = sorted({case.weights_gib for case in cases} - {0})
+        yield {gib: stack.enter_context(weights_of(gib, folder)) for gib in sizes}
+
+
+def choose(field: Field, options: argparse.Namespace, files: dict[int, Path]) -> Iterator[Subject]:
+    """What the command line asks for."""
+    for case in options.cases:
+        yield from (
+            one for one in field.functions(case) if one.way not in ("HTTP" if "http" in options.without else "",)
+        )
+        if "fork" not in options.without:
+            yield from field.forks(case, files.get(case.weights_gib))
+        if case.weights_gib:
+            continue
+        if "process" not in options.without:
+            yield from field.processes(case, with_container="crun" not in options.without)
+        if "ray" not in options.without and case in CROWDED:
+            yield from field.actors(case)
+    if "version" not in options.without:
+        yield field.new_versions()
+
+
+def run_rounds(subjects: Sequence[Subject], rounds: int, tell: Tell) -> list[Start]:
+    """Start everything once a round, in another order each; the first rounds warm up and are not told."""
+    starts: list[Start] = []
+    for number in range(-WARM_ROUNDS, rounds):
+        for subject in turns(subjects, number):
+            if number >= 0 and number % subject.every:
+                continue
+            ms = subject.once() * 1000
+            if number >= 0:
+                starts.append(Start(subject=subject.name, round=number, ms=ms))
+                tell("start", starts[-1])
+    return starts
+
+
+def soak(server: Server, folder: Path, options: argparse.Namespace, tell: Tell) -> int:
+    """Ten minutes, or what was asked for."""
+    deploy(COLD / f"{BARE.app}.py", folder)
+    soaked = coldsoak.Soak(server, Crowd(server, BARE.name, f"cold-{BARE.app}"), tell).run(options.soak)
+    tell("soaked", soaked)
+    targets = coldsoak.targets_of(soaked)
+    for target in targets:
+        tell("target", target)
+    sys.stderr.write(f"\n{verdicts(targets)}\n")
+    return 1 if options.check and not all(one.holds for one in targets) else 0
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
