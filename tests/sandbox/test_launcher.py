@@ -123,7 +123,7 @@ async def test_what_a_killed_agent_and_launcher_left_is_swept_at_the_next_start(
     stray = await asyncio.create_subprocess_exec("/bin/sleep", "600")
     running = await bench.start("/bin/sleep", "600")
     for parent in parents:
-        (parent / "left").mkdir()
+        (parent / "left").mkdir(parents=True)
         (parent / "left" / "cgroup.procs").write_text(str(stray.pid))
 
     os.kill(bench.sandboxes.launcher_pid, signal.SIGKILL)

@@ -107,9 +107,9 @@ class Groups:
             return error.strerror or type(error).__name__
         return ""
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """A group for one sandbox.  Raises OSError."""
-        group = Group(self._folders(name))
+    def create(self, name: str, limits: Limits, *, is_to_kill: bool = True) -> Group:
+        """A group for one sandbox; not `is_to_kill`: its processes end with their namespace.  Raises OSError."""
+        group = Group(self._folders(name, is_to_kill=is_to_kill))
         try:
             for folder in group.folders:
                 folder.mkdir(parents=True)
@@ -147,8 +147,11 @@ class Groups:
         bases = [folder for _, folder in self.layout.trees] + ([self.layout.unified] if self.layout.unified else [])
         return tuple(Path(base) / self._name for base in bases)
 
-    def _folders(self, name: str) -> tuple[Path, ...]:
-        return tuple(parent / name for parent in self._parents())
+    def _folders(self, name: str, *, is_to_kill: bool) -> tuple[Path, ...]:
+        needs_unified = is_to_kill or bool(self.layout.v2_controllers)
+        return tuple(
+            parent / name for parent in self._parents() if needs_unified or str(parent.parent) != self.layout.unified
+        )
 
     def _limit(self, group: Group, limits: Limits) -> None:
         v1 = {name: Path(folder) / self._name / group.name for name, folder in self.layout.trees}
@@ -172,14 +175,15 @@ class Group:
         """The sandbox's id; empty where no group could be made."""
         return self.folders[0].name if self.folders else ""
 
-    def add(self, pid: int) -> None:
-        """Move a process in.  Raises OSError."""
-        for folder in self.folders:
-            (folder / "cgroup.procs").write_text(str(pid))
-
     def open_doors(self) -> tuple[int, ...]:
-        """Descriptors by which a process joins it, one for each folder: it writes `0`.  Raises OSError."""
-        return tuple(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders)
+        """Descriptors by which a process of one thread joins it, one for each folder: it writes `0`.  Raises OSError.
+
+        A v1 tree has `tasks`, by which a thread moves itself at once.  For `cgroup.procs` the kernel stops all forks and
+        exits first, and that takes a grace period of RCU, up to 20 ms, unless the tree is mounted with `favordynmods`.
+        """
+        names = ("tasks", "cgroup.procs")
+        files = (next((folder / name for name in names if (folder / name).exists()), folder) for folder in self.folders)
+        return tuple(os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in files)
 
     def kill(self) -> None:
         """Kill every process in it, and those they start meanwhile."""

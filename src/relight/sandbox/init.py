@@ -25,7 +25,7 @@ from relight.sandbox import syscalls
 from relight.sandbox.keeper import keep
 from relight.sandbox.messages import GO, InitEnded, InitFailed, InitStarted
 from relight.sandbox.operations import Trees
-from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell
+from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell, wait_go
 from relight.sandbox.plan import Plan
 from relight.sandbox.spec import Isolation
 
@@ -59,7 +59,7 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # the launcher's would end its talk with the agent
     close_strangers({handles.status.fileno(), handles.channel, handles.stdout, handles.stderr, *trees.values()})
-    if handles.status.recv(len(GO)) != GO:
+    if not wait_go(handles.status):
         return  # the launcher is gone
     execute(plan.inside, trees)
     if not _is_open(handles.status):

@@ -19,9 +19,9 @@ from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
 from relight.sandbox import syscalls
-from relight.sandbox.messages import GO, PACKET_BYTES, TO_KEEPER, InitFailed, InitHere, InitStarted, NewShell
+from relight.sandbox.messages import PACKET_BYTES, TO_KEEPER, InitFailed, InitHere, InitStarted, NewShell
 from relight.sandbox.operations import Operation, Trees
-from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell
+from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell, wait_go
 from relight.sandbox.plan import DOOR, shell
 from relight.sandbox.spec import Mount
 
@@ -92,7 +92,7 @@ def _make_shell(status: socket.socket, operations: tuple[Operation, ...], names:
     pidfd = os.pidfd_open(os.getpid())
     tell(status, InitHere(), pidfd)
     os.close(pidfd)
-    if status.recv(len(GO)) != GO:
+    if not wait_go(status):
         return
     trees: Trees = {}
     execute(operations, trees)

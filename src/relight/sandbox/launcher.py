@@ -186,7 +186,8 @@ class Launcher:
         group = Group(())
         try:
             execute(made.outside, trees)
-            group = self._groups.create(start.spec.id, start.spec.limits)
+            is_to_kill = made.isolation is Isolation.PROCESS  # a process namespace ends with its first process
+            group = self._groups.create(start.spec.id, start.spec.limits, is_to_kill=is_to_kill)
             handles = init.Handles(status=theirs, channel=descriptors[0], stdout=descriptors[1], stderr=descriptors[2])
             pid, pidfd = _clone(made)
             if pid == 0:
@@ -224,7 +225,7 @@ class Launcher:
                 or spec.id in self._sandboxes
             ):
                 raise StartFailed(f"cannot start shell {spec.id}: {spec.template} is no template, or the id is in use")
-            group = self._groups.create(spec.id, spec.limits)
+            group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             order = NewShell(network=template.network, ephemeral_disk_mib=spec.limits.ephemeral_disk_mib)
             ours.setblocking(False)
             socket.send_fds(template.status, [pack(order)], [theirs.fileno()])
@@ -262,19 +263,27 @@ class Launcher:
             if sandbox.plan.isolation is Isolation.NAMESPACES and not sandbox.template:
                 uids, gids = (INNER_ID, sandbox.plan.outer_uid), (INNER_ID, sandbox.plan.outer_gid)
                 write_maps(sandbox.pid, uids, gids, deny_setgroups=not self._facts.is_privileged)
-            sandbox.group.add(sandbox.pid)
-            sandbox.status.send(GO)
+            doors = sandbox.group.open_doors()
+            try:
+                socket.send_fds(sandbox.status, [GO], doors)
+            finally:
+                for door in doors:
+                    os.close(door)
         except OSError as error:
             sandbox.failure = f"{error.strerror} ({error.filename})"
             self._kill(sandbox)
 
     def _kill(self, sandbox: _Sandbox) -> None:
-        if sandbox.group.folders:
+        if sandbox.plan.isolation is Isolation.NAMESPACES:
+            if sandbox.pidfd >= 0:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+        elif sandbox.group.folders:
             sandbox.group.kill()
-        if sandbox.plan.isolation is Isolation.NAMESPACES and sandbox.pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
-        elif not sandbox.group.folders:
+            if not sandbox.is_started:  # its init may not have joined yet
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+        else:
             sandbox.status.shutdown(socket.SHUT_WR)  # its init sees the end of us, and ends its descendants
 
     # -- an init speaks, or ends

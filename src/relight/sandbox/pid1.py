@@ -10,8 +10,10 @@ from contextlib import suppress
 
 from relight.protocol.codec import pack
 from relight.sandbox import syscalls
-from relight.sandbox.messages import InitEnded
+from relight.sandbox.messages import GO, InitEnded
 from relight.sandbox.operations import Operation, Trees
+
+_DOORS = 8  # the most groups that a sandbox is in
 
 
 class StepFailed(Exception):
@@ -28,6 +30,23 @@ def execute(operations: Sequence[Operation], trees: Trees) -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StepFailed(f"cannot {doing}: {error.strerror}{where}") from error
+
+
+def wait_go(status: socket.socket) -> bool:
+    """Wait for the launcher's word, and join the groups whose doors come with it; false when the launcher is gone.
+
+    Raises StepFailed.
+    """
+    word, doors, _, _ = socket.recv_fds(status, len(GO), _DOORS)
+    try:
+        for door in doors:
+            os.write(door, b"0")
+    except OSError as error:
+        raise StepFailed(f"cannot join a control group: {error.strerror}") from error
+    finally:
+        for door in doors:
+            os.close(door)
+    return word == GO
 
 
 def close_strangers(kept: Collection[int]) -> None:
