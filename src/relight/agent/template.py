@@ -158,6 +158,8 @@ class Template:
         self._early: deque[tuple[str, Line]] = deque(maxlen=KEPT_LINES)
         self._output: Output | None = None
         self.is_gone = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     # -- making it
 
@@ -207,6 +209,7 @@ class Template:
         if self._control is None:
             await shell.sandbox.kill()
             raise StartFailed(f"cannot fork {worker}: its template is gone; it is started afresh next time")
+        self._is_idle.clear()
         forked = self.workers[worker] = ForkedWorker(shell.sandbox)
         self._doors.name(worker, shell.door)
         entrance = shell.sandbox.entrance
@@ -240,6 +243,11 @@ class Template:
 
     # -- its end
 
+    async def retire(self) -> None:
+        """End it once the workers it made have ended; nobody is to ask it for more."""
+        await self._is_idle.wait()
+        await self.close()
+
     async def close(self) -> None:
         """End it; the workers it made live on.  Its sandbox is empty when they have ended, too."""
         self._disconnect()
@@ -263,6 +271,7 @@ class Template:
             self._output.close()
         for forked in self.workers.values():
             forked.end(None)
+        self._is_idle.set()
         if self.frozen is not None:
             _log.info("template ended", extra={"template": self.id, "last_lines": self._last_lines})
         if not self._told.done():
@@ -315,6 +324,8 @@ class Template:
             if forked is None:
                 raise ProtocolError(f"cannot believe an end of {message.worker[:40]!r}")
             forked.end(message)
+            if not self.workers:
+                self._is_idle.set()
 
     def _settle(self, frozen: Frozen) -> None:
         if self._told.done():

@@ -19,6 +19,7 @@ from typing import Protocol
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
+from relight.agent.starts import BeginPhase
 from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template
 from relight.clock import Clock
 from relight.protocol.codec import Kinds, pack
@@ -111,7 +112,9 @@ class Templates:
 
     # -- what a worker asks
 
-    async def fork(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines) -> Forked | NoTemplate:
+    async def fork(
+        self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase
+    ) -> Forked | NoTemplate:
         """Fork a worker of `spec`, once its template is there.  Raises RelightError when that cannot be made."""
         if refusal := self._refusal(spec):
             return NoTemplate(refusal)
@@ -121,6 +124,8 @@ class Templates:
         template = entry.template
         template.listen(tell)
         try:
+            if waited_for:
+                begin("template")
             await entry.is_settled.wait()
         finally:
             template.unlisten(tell)
@@ -128,6 +133,7 @@ class Templates:
             raise entry.error
         if key in self._unsafe:
             return NoTemplate(self._unsafe[key])
+        begin("fork")
         limits = limits_of(spec)
         had_shell = template.waiting_shells(limits) > 0
         self._keeping.use(key)
@@ -251,7 +257,7 @@ class Templates:
     def _drop(self, key: str) -> None:
         entry = self._entries.pop(key)
         self._keeping.remove(key)
-        self._forge.tasks.create_task(entry.template.close(), name=f"{entry.template.id}.close")
+        self._forge.tasks.create_task(entry.template.retire(), name=f"{entry.template.id}.retire")
 
     def _refill(self, entry: _Entry, limits: Limits, *, had_shell: bool) -> None:
         """Have shells wait for the next forks."""

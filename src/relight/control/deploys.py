@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock, now_ms
-from relight.control.bindings import check_parameters
+from relight.control.bindings import Bound, check_parameters
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog, Version, key_of
 from relight.control.limits import check_limits
@@ -63,6 +63,7 @@ class Deploys:
         )
         replaced = await self._store.versions.deploy(row)
         self._activate(version)
+        self._scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound() if _can_be_made(bound))
         if replaced:
             self._scheduler.supersede_version(replaced)
         return Deployed(version=version.id, app=version.app, environment=version.environment, replaced=replaced)
@@ -136,6 +137,11 @@ class Deploys:
                 f"upload it first with PUT /v1/blobs/{manifest.code.digest}"
             )
         _check_functions(manifest)
+
+
+def _can_be_made(bound: Bound) -> bool:
+    """Whether a template can be made already: one that holds an object needs its parameters."""
+    return not (bound.function.has_snap and any(one.required for one in bound.function.parameters))
 
 
 def _check_functions(manifest: Manifest) -> None:

@@ -97,6 +97,13 @@ class Scheduler:
             self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded)
             self._scale(self._functions[key])
 
+    def prepare(self, specs: Iterable[WorkerSpec]) -> None:
+        """Have every node make templates of these workers, before a call needs one."""
+        for spec in specs:
+            for node in self._nodes.values():
+                if node.is_connected:
+                    self._orders.prepare(node.id, spec)
+
     def check_room(self, key: FunctionKey) -> None:
         """Raise LimitExceeded when so many bindings are in use that no other can be taken."""
         if key.binding and sum(bool(one.binding) for one in self._functions) >= MAX_BINDINGS:
@@ -118,6 +125,8 @@ class Scheduler:
                 waiting += function.queue.take_all()
                 for worker in list(function.workers.values()):
                     self._let_go(worker, now=now)
+        for node in self._nodes.values():
+            self._orders.forget(node.id, version)
         return waiting
 
     def supersede_version(self, version: str) -> None:

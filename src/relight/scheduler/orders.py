@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relight.protocol.calls import Token
-from relight.protocol.link import CancelCall, GrantItems, Orders, RunCall, StartWorker, StopWorker
+from relight.protocol.link import CancelCall, GrantItems, Orders, RunCall, StartWorker, StopWorker, WorkerSpec
 
 Send = Callable[[str, Orders], None]
 """Gives a node its orders; does nothing when it is away."""
@@ -23,6 +23,8 @@ ACKNOWLEDGE_SECONDS = 0.01
 
 @dataclass(slots=True)
 class _Pending:
+    prepare: list[WorkerSpec] = field(default_factory=list)
+    forget: list[str] = field(default_factory=list)
     start: list[StartWorker] = field(default_factory=list)
     stop: list[StopWorker] = field(default_factory=list)
     run: list[RunCall] = field(default_factory=list)
@@ -44,6 +46,14 @@ class OrderBook:
         self._nodes: dict[str, _Pending] = {}
         self._leaves_soon = False
         self._leaves_later = False
+
+    def prepare(self, node: str, spec: WorkerSpec) -> None:
+        """Have a template of this worker ready."""
+        self._of(node).prepare.append(spec)
+
+    def forget(self, node: str, version: str) -> None:
+        """A version is not served any more."""
+        self._of(node).forget.append(version)
 
     def start(self, node: str, order: StartWorker) -> None:
         """Start a worker."""
@@ -85,6 +95,8 @@ class OrderBook:
             self._send(
                 node,
                 Orders(
+                    prepare=tuple(pending.prepare),
+                    forget=tuple(pending.forget),
                     start=tuple(pending.start),
                     stop=tuple(pending.stop),
                     run=tuple(pending.run),
