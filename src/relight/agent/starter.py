@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.layout import Layout
-from relight.agent.logs import Line
-from relight.agent.template import Ends, MakesSandboxes
+from relight.agent.starts import BeginPhase
+from relight.agent.template import Ends, MakesSandboxes, TellLines
 from relight.agent.templates import Forked, NoTemplate
 from relight.protocol.link import WorkerSpec
 from relight.protocol.starts import StartLevel
@@ -43,7 +42,7 @@ class Forks(Protocol):
     """Has templates."""
 
     async def fork(
-        self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]
+        self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase
     ) -> Forked | NoTemplate:
         """Fork a worker, once its template is there.  Raises RelightError."""
 
@@ -68,9 +67,9 @@ class Starter:
         self._provider = provider
         self._sandboxes = sandboxes
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]) -> Begun:
-        """Start one; what its template writes meanwhile is told by `tell`.  Raises RelightError."""
-        forked = await self._templates.fork(worker, spec, ends, tell)
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
+        """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
+        forked = await self._templates.fork(worker, spec, ends, tell, begin)
         if isinstance(forked, Forked):
             return Begun(
                 sandbox=forked.sandbox,
@@ -80,7 +79,9 @@ class Starter:
                 level=StartLevel.BOOT if forked.waited_for else StartLevel.FORK,
                 why=forked.waited_for,
             )
+        begin("layout")
         layout = await self._provider.layout(worker, spec)
+        begin("sandbox")
         sandbox = await self._sandboxes.start(
             layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr
         )

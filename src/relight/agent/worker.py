@@ -42,7 +42,8 @@ from relight.agent.deliveries import Deliveries, KeepsValues
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.outbox import Held, Outbox
 from relight.agent.starter import Begun, Sandbox
-from relight.agent.template import Ends, failure_in, load_of
+from relight.agent.starts import BeginPhase, Start
+from relight.agent.template import Ends, TellLines, failure_in, load_of
 from relight.agent.turns import Turns
 from relight.agent.values import check_value
 from relight.clock import Clock
@@ -50,6 +51,7 @@ from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import Ended, Grant, Interrupt, Item, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
+from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerExit, WorkerState
 from relight.sandbox.spec import SandboxExit
 
@@ -72,8 +74,8 @@ _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
 class StartsProcesses(Protocol):
     """Where workers' processes come from."""
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: Callable[[str, list[Line]], None]) -> Begun:
-        """Start one.  Raises RelightError."""
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
+        """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
 
 
 class Provides(Protocol):
@@ -128,6 +130,7 @@ class Worker:
         self._turns = Turns()
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
+        self._start_seen = Start(around.clock.monotonic)
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
@@ -136,6 +139,7 @@ class Worker:
         self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
         self._failure: Failure | None = None
         self._is_leaving = False
+        self._has_been_ready = False
 
     # -- orders
 
@@ -235,6 +239,7 @@ class Worker:
     async def _live(self) -> None:
         try:
             if not self._around.provider.has(self.spec):
+                self._start_seen.fetch()
                 self._enter(WorkerState.PULLING)
                 await self._around.provider.fetch(self.spec)
             if self.state is WorkerState.GONE:
@@ -262,6 +267,7 @@ class Worker:
             output.close_writers()
         self._sandbox = begun.sandbox
         self.isolation = begun.isolation
+        self._start_seen.begun(begun.level, begun.why)
         if self._verdict:  # stopped before there was anything to kill
             self._end_sandbox()
         else:
@@ -271,7 +277,7 @@ class Worker:
     async def _begin_process(self, ends: Ends) -> Begun:
         """Start its process.  Raises Unavailable when it was told to leave while it waited for that."""
         starting = self._starting = asyncio.ensure_future(
-            self._around.starter.start(self.id, self.spec, ends, self._tell_lines)
+            self._around.starter.start(self.id, self.spec, ends, self._tell_lines, self._start_seen.begin)
         )
         try:
             return await starting
@@ -322,7 +328,8 @@ class Worker:
             self._channel.close()
         if self._output is not None:
             self._output.close()
-        self._enter(WorkerState.GONE, failure=failure, ending=ending)
+        start = None if self._has_been_ready or ending.reason == "stopped" else self._start_seen.failed()
+        self._enter(WorkerState.GONE, failure=failure, ending=ending, start=start)
 
     # -- one call
 
@@ -505,8 +512,10 @@ class Worker:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._has_been_ready = True
         self._enter(
             WorkerState.READY,
+            start=self._start_seen.ready(ready.import_seconds, ready.enter_seconds),
             detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
         )
 
@@ -531,7 +540,13 @@ class Worker:
     # -- small things
 
     def _enter(
-        self, state: WorkerState, *, detail: str = "", failure: Failure | None = None, ending: WorkerExit | None = None
+        self,
+        state: WorkerState,
+        *,
+        detail: str = "",
+        failure: Failure | None = None,
+        ending: WorkerExit | None = None,
+        start: StartReport | None = None,
     ) -> None:
         assert state in STATES[self.state].may_become, f"a worker cannot become {state} from {self.state}"
         self.since = max(self._around.clock.now(), self.since)
@@ -548,6 +563,7 @@ class Worker:
             detail=detail,
             failure=failure,
             exit=ending,
+            start=start,
         )
         self._around.outbox.change(change)
 

@@ -13,6 +13,7 @@ from relight.protocol.codec import Kinds
 from relight.protocol.errors import Failure
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
+from relight.protocol.starts import StartReport
 from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
@@ -120,7 +121,8 @@ class WorkerChange:
     """A worker entered `state` at `at` (seconds since 1970, the node's clock).
 
     `credit` is how many calls may be with it, one of which runs; `failure` says why a start failed; `detail` is for people.
-    `sandbox` is the name of its control groups on the node.
+    `sandbox` is the name of its control groups on the node.  `start` tells how it was started: once it is ready, or as
+    far as it came where it is gone without having been.
     """
 
     worker: str
@@ -132,6 +134,7 @@ class WorkerChange:
     detail: str = ""
     failure: Failure | None = None
     exit: WorkerExit | None = None
+    start: StartReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,13 +34,27 @@ NUMBERS = {
 """The rungs as people number them."""
 
 
+PHASES = {
+    "place": "the node has the order, and comes to it",
+    "fetch": "the code, or the image, is brought to the node",
+    "template": "a template is made, as there is none yet: its sandbox, Python, imports and `@enter(snap=True)`",
+    "fork": "the template is forked, and the fork moves into its sandbox",
+    "layout": "what a sandbox of its own will show is put together",
+    "sandbox": "that sandbox is made",
+    "python": "the interpreter starts in it",
+    "import": "the worker imports the function's module (in a fork: what the template could not)",
+    "enter": "the class's `@enter` methods run",
+    "load": "python, import and enter, where the start failed and nobody can say how far it came",
+}
+"""Each phase of a start, in the order in which they are passed, and what happens in it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartReport:
     """One start.  `why` says why it was not on a quicker rung, `code: sentence` ("" for level 1 and parked ones).
 
     `phases` are (name, seconds) in the order in which they were passed, without gap: their sum is the time from the
-    agent's order to `ready`.  Names: `place`, `fetch`, `layout`, `template` (waiting for one that is being built),
-    `sandbox`, `fork`, `python`, `import`, `enter`.
+    agent's order to `ready`.  `PHASES` has their names.
     """
 
     level: StartLevel

@@ -15,6 +15,7 @@ import pytest
 
 from relight.agent.outbox import Outbox
 from relight.agent.starter import Begun
+from relight.agent.starts import BeginPhase
 from relight.agent.template import Ends, TellLines
 from relight.agent.worker import Surroundings, Worker
 from relight.agent.workers import Workers
@@ -134,7 +135,8 @@ class FakeSandboxes:
     started: list[FakeSandbox] = field(default_factory=list)
     refusal: Exception | None = None
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines) -> Begun:
+    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
+        begin("fork")
         if self.refusal is not None:
             raise self.refusal
         sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
