@@ -1,4 +1,4 @@
-"""Calls of all lengths, given ahead, cancelled at any moment, while workers and the agent are killed.
+"""Calls of all lengths, given ahead, cancelled at any moment, while workers, the agent and the server are killed.
 
 A seed decides what is asked, cancelled and killed; what meets what is up to the machine.
 """
@@ -193,14 +193,17 @@ class Stress:
     # -- what is done to processes
 
     def kill(self, server: Server) -> None:
-        """Kill workers, and the agent once."""
+        """Kill workers, and once each the agent and the server."""
         chance = self.chance("kill")
-        agent_at = chance.randrange(2, KILLS - 1)
-        for n in range(KILLS):
+        victims = ["worker"] * KILLS + ["agent", "server"]
+        for victim in chance.sample(victims, len(victims)):
             if self._is_over.wait(chance.uniform(0.3, 1.5)):
                 return
             with contextlib.suppress(ProcessLookupError):
-                if n == agent_at:
+                if victim == "server":
+                    server.kill()
+                    server.start()
+                elif victim == "agent":
                     server.kill_agent()
                 elif found := workers_of(server):
                     os.kill(chance.choice(found), signal.SIGKILL)
