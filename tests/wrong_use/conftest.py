@@ -40,6 +40,11 @@ def count(to: int):
 
 
 @app.function()
+def measure(page: relight.File) -> int:
+    return page.size
+
+
+@app.function()
 def resize(width: Annotated[int, relight.Input(ge=1, le=100)], mode: Literal["fit", "fill"] = "fit") -> str:
     return f"{mode} {width}"
 

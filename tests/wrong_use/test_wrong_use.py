@@ -18,7 +18,7 @@ import click
 import pytest
 
 from servers import Server
-from wrong_use import arguments, commands, decorators, failures, places, web, workers
+from wrong_use import arguments, commands, decorators, failures, places, values, web, workers
 from wrong_use.harness import OWN, Case, Place, told
 
 pytestmark = pytest.mark.slow
@@ -32,6 +32,7 @@ ALL: dict[str, Case] = {
     **places.CASES,
     **commands.CASES,
     **web.CASES,
+    **values.CASES,
 }
 _PYTHONS = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 OLD_PYTHON = next(map(str, _PYTHONS.glob("3.10.*/bin/python")), shutil.which("python3.10") or "")

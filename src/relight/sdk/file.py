@@ -33,8 +33,15 @@ class File:
     __slots__ = ("__weakref__", "_data", "_path", "media_type", "name")
 
     def __init__(self, path: str | os.PathLike[str], *, name: str = "", media_type: str = "") -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InvalidRequest(
+                f"cannot make a file of a {type(path).__name__}: it is not a path; give it one, or use "
+                "File.from_bytes(data)"
+            )
         self._path: Path | None = Path(path)
         self._data: bytes | None = None
+        if self._path.is_dir():
+            raise InvalidRequest(f"cannot make a file of {str(path)!r}: it is a folder; name one file in it")
         if not self._path.is_file():
             raise NotFound(f"cannot find the file {str(path)!r}: there is none from here; check the path")
         self.name = name or self._path.name
@@ -55,13 +62,13 @@ class File:
 
     @classmethod
     def from_url(cls, url: str, *, name: str = "") -> File:
-        """The file at a `data:` or an `https:` URL, fetched now.  Raises ValueError when it cannot be had."""
-        if url.startswith("data:"):
-            said = dataurl.parse(url)
-            return cls.from_bytes(said.data, name=name or said.name, media_type=said.media_type)
-        if not url.startswith("https://"):
-            raise ValueError(f"{url[:60]!r} is neither a data: nor an https: URL")
-        return _fetched(url, name)
+        """The file at a `data:` or an `https:` URL, fetched now.  Raises InvalidRequest when it cannot be had."""
+        try:
+            return _at(url, name)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"cannot make a file of what is at a URL: {error}; use File(path) for a file that is here"
+            ) from error
 
     @property
     def path(self) -> Path:
@@ -87,7 +94,13 @@ class File:
         if self._data is not None:
             return self._data
         assert self._path is not None, "a file has bytes or a path"
-        return self._path.read_bytes()
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            raise NotFound(
+                f"cannot read the file {str(self._path)!r}: it was there when the File was made, and has gone since; "
+                "keep it until it is sent"
+            ) from None
 
     def open(self) -> BinaryIO:
         """A stream of its bytes, to be closed by whoever opened it."""
@@ -101,7 +114,7 @@ class File:
     def __relight_from_json__(cls, said: object) -> File:
         """What JSON says of a file."""
         url, name = dataurl.url_of(said)
-        return cls.from_url(url, name=name)
+        return _at(url, name)
 
     def __relight_to_json__(self) -> Json:
         """What JSON says of it."""
@@ -143,6 +156,16 @@ def _folder_of_call() -> str | None:
     if not inside.folder:
         inside.folder = tempfile.mkdtemp(prefix="call-")
     return inside.folder
+
+
+def _at(url: str, name: str) -> File:
+    """The file at a URL.  Raises ValueError when it cannot be had."""
+    if url.startswith("data:"):
+        said = dataurl.parse(url)
+        return File.from_bytes(said.data, name=name or said.name, media_type=said.media_type)
+    if not url.startswith("https://"):
+        raise ValueError(f"{url[:60]!r} is neither a data: nor an https: URL")
+    return _fetched(url, name)
 
 
 def _fetched(url: str, name: str) -> File:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import pickle
 from pathlib import Path
 
@@ -47,7 +48,21 @@ def test_a_file_of_a_path_says_what_it_is_and_reads_when_asked(picture: Path) ->
 
 def test_a_path_that_names_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="cannot find the file"):
+        File(tmp_path / "nowhere.txt")
+    with pytest.raises(InvalidRequest, match="it is a folder; name one file in it"):
         File(tmp_path)
+    with pytest.raises(InvalidRequest, match="cannot make a file of a BytesIO: it is not a path"):
+        File(io.BytesIO(b"x"))  # type: ignore[arg-type]  # that is what is tested
+
+
+def test_a_file_that_has_gone_before_it_was_read_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a")
+    file = File(path)
+    path.unlink()
+
+    with pytest.raises(NotFound, match="it was there when the File was made, and has gone since; keep it"):
+        file.read()
 
 
 def test_a_file_of_bytes_has_a_path_while_it_lives() -> None:
@@ -105,8 +120,10 @@ def test_in_a_worker_files_lie_in_the_folder_of_the_call(picture: Path) -> None:
     ],
 )
 def test_a_url_that_cannot_be_had_says_why(url: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(InvalidRequest, match=rf"^cannot make a file of what is at a URL: .*{says}.*; use File\(path\)"):
         File.from_url(url)
+    with pytest.raises(ValueError, match=says):
+        File.__relight_from_json__(url)
 
 
 def test_a_url_keeps_its_type_and_name() -> None:
