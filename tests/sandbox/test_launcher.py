@@ -13,6 +13,7 @@ import pytest
 
 from relight.agent.sandboxes import Sandboxes
 from relight.protocol.errors import Unavailable
+from sandbox.conftest import SYSTEM_PYTHON
 
 AGENT = """
 import asyncio, json, os, socket, sys
@@ -132,3 +133,47 @@ async def test_what_a_killed_agent_and_launcher_left_is_swept_at_the_next_start(
 
     assert await stray.wait() == -signal.SIGKILL
     assert bench.groups() == []
+
+
+REAL_TIME = """
+import asyncio, json, os, socket, sys
+from pathlib import Path
+from relight.agent.sandboxes import Sandboxes
+from relight.sandbox.spec import Isolation, SandboxSpec
+
+async def main(state, isolation, python):
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    sandboxes = Sandboxes(Path(state), isolation=Isolation(isolation))
+    await sandboxes.open()
+    _, theirs = socket.socketpair()
+    tell = "import os; print(os.sched_getscheduler(0), flush=True)"
+    spec = SandboxSpec(id="a", argv=(python, "-I", "-S", "-c", tell))
+    ended = await (await sandboxes.start(spec, channel=theirs, stdout=1, stderr=2)).wait()
+    await sandboxes.close()
+    sys.exit(ended.code)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("isolation", ["namespaces", "process"])
+def test_an_agent_of_a_real_time_policy_has_ordinary_sandboxes(tmp_path: Path, isolation: str) -> None:
+    if not may_be_real_time():
+        pytest.skip("this machine gives no process a real-time policy")
+
+    done = subprocess.run(
+        [sys.executable, "-c", REAL_TIME, str(tmp_path / "state"), isolation, SYSTEM_PYTHON],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, f"{os.SCHED_OTHER}\n"), done.stderr
+
+
+def may_be_real_time() -> bool:
+    """Whether a process may have such a policy here."""
+    attempt = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))"
+    return subprocess.run([sys.executable, "-c", attempt], capture_output=True, timeout=30, check=False).returncode == 0

@@ -270,7 +270,8 @@ class Launcher:
                 for door in doors:
                     os.close(door)
         except OSError as error:
-            sandbox.failure = f"{error.strerror} ({error.filename})"
+            where = f" ({error.filename})" if error.filename else ""
+            sandbox.failure = f"cannot give it its users and groups: {error.strerror}{where}"
             self._kill(sandbox)
 
     def _kill(self, sandbox: _Sandbox) -> None:
@@ -372,6 +373,7 @@ def main(descriptor: int, state: str, key: str) -> None:
     """Be the launcher: `descriptor` is its end of the agent's socket."""
     syscalls.set_parent_death_signal(signal.SIGTERM)
     syscalls.set_child_subreaper()
+    _leave_real_time()
     agent = socket.socket(fileno=descriptor)
     agent.set_inheritable(False)
     # A signal ends the conversation as a dead agent would, and the loop does the rest.
@@ -379,6 +381,15 @@ def main(descriptor: int, state: str, key: str) -> None:
         signal.signal(number, lambda *_: agent.shutdown(socket.SHUT_RD))
     Path(state).mkdir(mode=0o700, parents=True, exist_ok=True)
     Launcher(agent, Path(state), gather(), key).run()
+
+
+def _leave_real_time() -> None:
+    """Give up a real-time policy: sandboxes would inherit it, could starve the machine, and join no group for the CPU.
+
+    The kernel (with RT_GROUP_SCHED) refuses a process of such a policy in a group that has no share of real time: EINVAL.
+    """
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _clone(made: Plan) -> tuple[int, int]:
