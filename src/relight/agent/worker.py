@@ -247,7 +247,10 @@ class Worker:
             self._enter(WorkerState.STARTING)
             sandbox = await self._start()
         except (RelightError, OSError) as error:
-            self._leave(WorkerExit(reason=self._verdict or "start_failed"), self._failure or self._failure_of(error))
+            ending = WorkerExit(reason=self._verdict or "start_failed")
+            failure = self._failure or self._failure_of(error)
+            self._tell_ending(ending)
+            self._leave(ending, failure)
             return
         self._wind_up(await sandbox.wait())
 
@@ -311,9 +314,12 @@ class Worker:
             how, advice = in_words(ending)
             why = f"cannot start {self.spec.function.name}: its worker {how} while loading it{words}"
             self._failure = failure_of(StartFailed(f"{why}; {advice}"))
+        self._tell_ending(ending)
+        self._leave(ending, self._failure)
+
+    def _tell_ending(self, ending: WorkerExit) -> None:
         if ending.reason != "stopped":
             self._tell_system(f"the worker ended: {ending.reason}")
-        self._leave(ending, self._failure)
 
     def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
         is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
