@@ -1,38 +1,208 @@
-"""Making a process safe to fork."""
+"""Making a process safe to fork, or saying why it is not.
+
+    prepare ▶ the user's imports, `@enter(snap=True)` ▶ freeze ▶ ( fork ▶ thaw )*
+
+What a fork takes along is memory; what it does not are threads, and what was agreed with somebody outside: a device,
+a peer, the kernel's event queues.  So C libraries are told to end their threads, which they start anew on need, and
+whatever is left is a reason not to fork.  Two things are the same in every fork, since they are laid down with the
+memory: Python's hash seed, and a `random.Random` or a seeded generator that the user's module keeps (`thawing.py`).
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import stat
+import sys
 import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+from relight.runtime import native, threads
+from relight.runtime.maps import dense_ranges, libraries, private_memory_bytes, read_maps
+
+_COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
+_END_SECONDS = 0.25  # for threads that were told to end
+_ESTABLISHED = "01"  # of /proc/net/tcp
+
+
+class BitGenerator(Protocol):
+    """What numpy's generators draw from."""
+
+    state: object
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadCount:
+    """How many threads a library uses: what it does by itself, and the way to tell it."""
+
+    now: int
+    set: Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """What became of it."""
+    """A process that only forks from here on, and what `thaw` needs in each fork."""
 
     unsafe: str = ""
+    """Why it must not be forked; "" when it may."""
     threads: int = 1
     seconds: float = 0.0
     memory_bytes: int = 0
+    counts: tuple[ThreadCount, ...] = ()
+    """Of the libraries whose count the user left open."""
+    generators: tuple[BitGenerator, ...] = ()
+    """numpy's that the user's modules made without a seed."""
 
 
-def prepare() -> None:
-    """Before any import of the user's."""
+def count_cpus(cpu: float | None) -> int:
+    """The threads that fit a request for `cpu`: all that this process may use where there is none."""
+    if cpu is not None:
+        return max(1, ceil(cpu))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def freeze() -> Frozen:
-    """After them."""
+def prepare(cpu: float | None = None) -> dict[str, str]:
+    """Before any import of the user's: where the user did not, say how many threads libraries are to use.
+
+    Returns the variables that were set, for `freeze` to undo.  With the forks' own `cpu` (OpenMP, OpenBLAS, torch and
+    numexpr go by this variable) a fork has little to tell them: they start their threads on the first need.
+    """
+    values = {"OMP_NUM_THREADS": str(count_cpus(cpu)), "TOKENIZERS_PARALLELISM": "false"}
+    if "MKL_NUM_THREADS" in os.environ:
+        del values["OMP_NUM_THREADS"]  # torch would heed it less
+    preset = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(preset)
+    return preset
+
+
+def freeze(preset: Mapping[str, str]) -> Frozen:
+    """After the user's imports: end what threads can be ended, find what forbids a fork, and settle memory for many."""
     began = time.perf_counter()
     gc.collect()
-    gc.freeze()
-    threads = len(os.listdir("/proc/self/task"))
-    with open("/proc/self/statm", encoding="utf-8") as file:
-        resident, shared = map(int, file.read().split()[1:3])
+    generators = tuple(_unseeded_generators())
+    gc.freeze()  # a collection in a fork would write to, and so copy, every page that holds an object
+    pools = native.find_pools(libraries(read_maps()))
+    counts = tuple(_open_counts(preset, pools))
+    for pool in pools:
+        pool.stop()
+    for name, value in preset.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]  # what is loaded has read it, and a fork is to see what a fresh start would
+    others = threads.wait_harmless(_END_SECONDS)
+    unsafe = _why_unsafe(others)
+    if not unsafe:
+        # From 3.12 on: Python has counted the threads, too, and does not know which.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
+        native.trim()
+        _collapse()
     return Frozen(
-        unsafe=f"it has {threads} threads" if threads > 1 else "",
-        threads=threads,
+        unsafe=unsafe,
+        threads=1 + len(others),
         seconds=time.perf_counter() - began,
-        memory_bytes=(resident - shared) * os.sysconf("SC_PAGE_SIZE"),
+        memory_bytes=private_memory_bytes(),
+        counts=counts,
+        generators=generators,
     )
+
+
+def _unseeded_generators() -> Iterator[BitGenerator]:
+    """numpy's generators that took their seed, 128 bits of it, from the system: each fork is to have its own.
+
+    One with a seed of the user's keeps it: its numbers are meant to be the same every time.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    kind = getattr(numpy_random, "Generator", None)
+    for each in gc.get_objects() if kind is not None else ():
+        if type(each) is kind:
+            entropy = getattr(getattr(each.bit_generator, "seed_seq", None), "entropy", None)
+            if isinstance(entropy, int) and entropy.bit_length() > 96:  # less in one of 2**32
+                yield each.bit_generator
+
+
+def _open_counts(preset: Mapping[str, str], pools: list[native.ThreadPool]) -> Iterator[ThreadCount]:
+    """The counts that are still as `prepare` has set them: another one is the user's."""
+    value = preset.get("OMP_NUM_THREADS", "")
+    if not value or os.environ.get("OMP_NUM_THREADS") != value:
+        return
+    for pool in pools:
+        if pool.get() == int(value) and not any(name in os.environ for name in pool.variables):
+            yield ThreadCount(int(value), pool.set)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads") and torch.get_num_threads() == int(value):
+        # A thread that is yet to come asks the machine; OpenMP was told above, but for the thread that forks alone.
+        yield ThreadCount(count_cpus(None), torch.set_num_threads)
+    numexpr = sys.modules.get("numexpr")
+    if numexpr is not None and "NUMEXPR_NUM_THREADS" not in os.environ and numexpr.get_num_threads() == int(value):
+        most = int(numexpr.MAX_THREADS)
+        yield ThreadCount(int(value), lambda count: numexpr.set_num_threads(min(count, most)))
+
+
+def _why_unsafe(others: list[threads.Thread]) -> str:
+    harmful = [thread for thread in others if not thread.is_harmless]
+    if harmful:
+        return threads.describe(harmful)
+    return _numba() or _held_outside()
+
+
+def _numba() -> str:
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if getattr(parallel, "_is_initialized", False):
+        return "numba has run a parallel function, and dies in a fork; run it in @enter() or in the function instead"
+    return ""
+
+
+def _held_outside() -> str:
+    """What this process holds that its forks would all hold, and only one of them could use."""
+    torch_cuda = sys.modules.get("torch.cuda")
+    if torch_cuda is not None and torch_cuda.is_initialized():
+        return (
+            "torch has initialised CUDA, which no fork can use; move to the GPU in @enter() or in the function instead"
+        )
+    connected: dict[str, str] | None = None
+    for target in _descriptors():
+        if target.startswith("/dev/nvidia-uvm"):
+            return "CUDA is initialised, which no fork can use; use the GPU in @enter() or in the function instead"
+        if target == "anon_inode:[eventpoll]":
+            return (
+                "an event loop (or a selector) is open, which its forks would share; "
+                "close it, or make it in @enter() or in the function"
+            )
+        if target.startswith("socket:"):
+            connected = _connected() if connected is None else connected
+            peer = connected.get(target[len("socket:[") : -1])
+            if peer:
+                return f"a connection to {peer} is open, which its forks would share; close it, or open it in @enter()"
+    return ""
+
+
+def _descriptors() -> Iterator[str]:
+    """What this process has open."""
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if not stat.S_ISREG(os.stat(f"/proc/self/fd/{name}").st_mode):
+                    yield os.readlink(f"/proc/self/fd/{name}")
+
+
+def _connected() -> dict[str, str]:
+    """The peers of this network's TCP connections, by the number of the socket."""
+    found = {}
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError), open(f"/proc/self/net/{name}", encoding="ascii") as file:
+            for fields in map(str.split, file):
+                if len(fields) > 9 and fields[3] == _ESTABLISHED:
+                    found[fields[9]] = f"port {int(fields[2].rpartition(':')[2], 16)}"
+    return found
+
+
+def _collapse() -> None:
+    """Have what is used in huge pages: a fork copies a page table of 512 entries, or the one entry above it."""
+    until = time.perf_counter() + _COLLAPSE_SECONDS
+    for start, end in dense_ranges(read_maps()):
+        if time.perf_counter() > until or not native.collapse(start, end):
+            return

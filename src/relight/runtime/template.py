@@ -36,6 +36,7 @@ from relight.protocol.channel import (
 from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
+from relight.runtime import freezing
 from relight.runtime.channel import Channel
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
@@ -65,6 +66,7 @@ class Template:
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
         self._loaded: Loaded | None = None
+        self._frozen = freezing.Frozen()
         self._folder = os.getcwd()
 
     def run(self) -> int:
@@ -76,7 +78,7 @@ class Template:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         output = Output(order.mark)
-        prepare()
+        preset = prepare()
         try:
             self._loaded = preload(order, _run_awaitable)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
@@ -84,7 +86,7 @@ class Template:
             self._send(LoadFailed(failure=load_failure(order, error)))
             return LOAD_FAILED
         output.flush()
-        frozen = freeze()
+        self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
                 python=platform.python_version(),
@@ -151,7 +153,7 @@ class Template:
         self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
         os.environ["RELIGHT_WORKER"] = order.worker
-        thaw(order.cpu)
+        thaw(self._frozen, order.cpu)
         end = socket.socket(fileno=CHANNEL_FD)
         code = Worker(Channel(end), self._load).run()
         _leave(code)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import array
+import json
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,3 +167,61 @@ def data_of(payload: Payload | None) -> bytes:
     assert payload is not None
     assert payload.data is not None
     return payload.data
+
+
+TEMPLATE = """
+import json, os, select, sys
+from relight.runtime import freezing, native, threads
+from relight.runtime.freezing import Frozen, freeze, prepare
+from relight.runtime.maps import libraries, read_maps
+from relight.runtime.thawing import thaw
+
+def forks(count, function, frozen, cpu=None):
+    found = []
+    for _ in range(count):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                thaw(frozen, cpu)
+                os.write(writer, json.dumps(function()).encode())
+            finally:
+                os._exit(1)
+        os.close(writer)
+        ready, _, _ = select.select([reader], [], [], 20)
+        data = os.read(reader, 1 << 20) if ready else b'"hangs"'
+        if not ready:
+            os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(reader)
+        found.append(json.loads(data or '"died"'))
+    return found
+
+def report(value):
+    print(json.dumps(value))
+"""
+
+RunTemplate = Callable[..., Any]
+
+
+@pytest.fixture
+def run_template(tmp_path: Path) -> RunTemplate:
+    """Run a script in a process of its own, where it can freeze and fork; what it reports.
+
+    There, `forks(count, function, frozen, cpu)` lists what the function returns in so many forks: "hangs" for one that
+    takes 20 seconds, "died" for one that says nothing.
+    """
+
+    def run(source: str, *options: str, env: Mapping[str, str] | None = None) -> Any:
+        done = subprocess.run(
+            [sys.executable, *options, "-c", TEMPLATE + textwrap.dedent(source)],
+            capture_output=True,
+            text=True,
+            timeout=110,
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
