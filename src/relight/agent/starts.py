@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from relight.protocol.starts import StartLevel, StartReport
+from relight.protocol.starts import Phase, StartLevel, StartReport
 
 BeginPhase = Callable[[str], None]
 """Say that a phase of the start begins, and that the one before it is over."""
@@ -18,7 +18,7 @@ class Start:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._phases: list[tuple[str, float]] = []
+        self._phases: list[Phase] = []
         self._phase = "place"
         self._since = monotonic()
         self._level = StartLevel.BOOT
@@ -48,7 +48,7 @@ class Start:
         left = now - self._since
         enter = _bounded(enter_seconds, left)
         imported = _bounded(import_seconds, left - enter)
-        is_fresh = not any(phase == "fork" for phase, _ in self._phases)
+        is_fresh = not any(phase.name == "fork" for phase in self._phases)
         self._keep("python" if is_fresh else "fork", left - enter - imported)
         self._keep("import", imported)
         self._keep("enter", enter)
@@ -62,10 +62,10 @@ class Start:
         self._since = now
         return self._report()
 
-    def _keep(self, phase: str, seconds: float) -> None:
-        if self._phases and self._phases[-1][0] == phase:
-            seconds += self._phases.pop()[1]
-        self._phases.append((phase, seconds))
+    def _keep(self, name: str, seconds: float) -> None:
+        if self._phases and self._phases[-1].name == name:
+            seconds += self._phases.pop().seconds
+        self._phases.append(Phase(name=name, seconds=seconds))
 
     def _report(self) -> StartReport:
         if self._has_fetched:

@@ -124,6 +124,7 @@ class Worker:
         self.state = WorkerState.PLACING
         self.since = around.clock.now()
         self.isolation = ""
+        self.start: StartReport | None = None
         self._around = around
         self._deliveries = Deliveries(around.outbox, around.values, around.tasks, self._stop_undeliverable)
         self._attempts: dict[str, Attempt] = {}
@@ -139,7 +140,6 @@ class Worker:
         self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
         self._failure: Failure | None = None
         self._is_leaving = False
-        self._has_been_ready = False
 
     # -- orders
 
@@ -334,7 +334,7 @@ class Worker:
             self._channel.close()
         if self._output is not None:
             self._output.close()
-        start = None if self._has_been_ready or ending.reason == "stopped" else self._start_seen.failed()
+        start = None if self.start is not None or ending.reason == "stopped" else self._start_seen.failed()
         self._enter(WorkerState.GONE, failure=failure, ending=ending, start=start)
 
     # -- one call
@@ -518,10 +518,10 @@ class Worker:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._has_been_ready = True
+        self.start = self._start_seen.ready(ready.import_seconds, ready.enter_seconds)
         self._enter(
             WorkerState.READY,
-            start=self._start_seen.ready(ready.import_seconds, ready.enter_seconds),
+            start=self.start,
             detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
         )
 

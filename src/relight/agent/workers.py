@@ -89,6 +89,7 @@ class Workers:
                 credit=CREDIT,
                 isolation=worker.isolation,
                 sandbox=worker.sandbox,
+                start=worker.start,
                 calls=tuple((held.call, held.token, held.attempt) for held in calls.get(worker.id, ())),
             )
             for worker in self._workers.values()

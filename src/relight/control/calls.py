@@ -143,7 +143,9 @@ class Calls:
         view = await self._find(workspace, call_id)
         attempts = await self._store.calls.attempts(workspace, call_id)
         intervals = await self._intervals(workspace, view) if view.worker else ()
-        return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals))
+        worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
+        start = worker.start if worker is not None else None
+        return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals), start=start)
 
     async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
         since = view.started_at or view.submitted_at
@@ -317,7 +319,7 @@ class Calls:
         for end in ends:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
-            has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of its worker's pace
+            has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of that worker
             lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)

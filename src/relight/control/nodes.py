@@ -13,6 +13,7 @@ from relight.clock import Clock
 from relight.control.calls import Calls
 from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
+from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
@@ -41,6 +42,7 @@ class Nodes:
         self._logs = logs
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
+        self._starts = Starts(store)
         self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
         self._scheduler: Scheduler
         self._writers: Writers
@@ -76,6 +78,9 @@ class Nodes:
             self._take_lines(node, reports)
         for change in reports.workers:
             self._writers.note(change.worker)
+            worker = self._scheduler.worker(change.worker)
+            if change.start is not None and worker is not None and worker.node == node:
+                self._starts.note(worker, change)
             self._scheduler.worker_changed(node, change)
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)

@@ -16,6 +16,7 @@ from relight.control.nodes import Nodes
 from relight.control.retention import Keeping, Retention
 from relight.control.retries import Retries
 from relight.control.runs import Runs
+from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
@@ -35,6 +36,7 @@ class Control:
     runs: Runs
     logs: Logs
     nodes: Nodes
+    starts: Starts
     tokens: Tokens
     blobs: BlobStore
     scheduler: Scheduler
@@ -86,6 +88,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
         runs=runs,
         logs=logs,
         nodes=nodes,
+        starts=Starts(store),
         tokens=tokens,
         blobs=blobs,
         scheduler=scheduler,

@@ -1,4 +1,5 @@
-"""What is dropped when its time is over: ended calls with their results, the lines of workers, blobs that nothing names.
+"""What is dropped when its time is over: ended calls with their results, what was kept of starts, the lines of workers,
+blobs that nothing names.
 
 A caller may be told that a blob is here, and name it a moment later: so a blob goes only when nobody has put it or asked
 for it for a day.
@@ -37,6 +38,7 @@ class Dropped:
     calls: int
     lines: int
     blobs: int
+    starts: int = 0
 
 
 class Retention:
@@ -58,12 +60,18 @@ class Retention:
     async def sweep(self) -> Dropped:
         """Drop what is too old now.  Calls go before the blobs that they alone name."""
         calls = await self._drop_calls()
-        lines = await self._drop_lines()
-        return Dropped(calls=calls, lines=lines, blobs=await self._drop_blobs())
+        lines, starts = await self._drop_lines(), await self._drop_starts()
+        return Dropped(calls=calls, lines=lines, blobs=await self._drop_blobs(), starts=starts)
 
     async def _drop_calls(self) -> int:
         before, dropped = self._days_ago(self._keeping.result_days), 0
         while gone := await self._store.calls.forget(before, _CALLS_AT_ONCE):
+            dropped += gone
+        return dropped
+
+    async def _drop_starts(self) -> int:
+        before, dropped = self._days_ago(self._keeping.result_days), 0
+        while gone := await self._store.starts.forget(before, _CALLS_AT_ONCE):
             dropped += gone
         return dropped
 

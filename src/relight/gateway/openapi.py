@@ -15,18 +15,29 @@ from relight.protocol.api import MEDIA_TYPE, CallDetail
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.payload import Payload
+from relight.protocol.starts import StartSummary, StartView
 from relight.protocol.views import AppView, LogRecord, NodeView, TokenView
 from relight.protocol.workers import WorkerView
 
-_SHOWN = (CallView, CallDetail, AppView, WorkerView, NodeView, FunctionSpec, LogRecord, TokenView)
+_SHOWN = (
+    *(CallView, CallDetail, AppView, WorkerView, NodeView, FunctionSpec, LogRecord, TokenView),
+    *(StartView, StartSummary),
+)
 _LISTS = {
     "list_calls": CallView,
     "list_apps": AppView,
     "list_workers": WorkerView,
     "list_nodes": NodeView,
+    "list_starts": StartView,
     "list_tokens": TokenView,
 }
-_WHOLE = {"show_call": CallDetail, "cancel_call": CallView, "show_function": FunctionSpec, "revoke_token": TokenView}
+_WHOLE = {
+    "show_call": CallDetail,
+    "cancel_call": CallView,
+    "show_function": FunctionSpec,
+    "summarize_starts": StartSummary,
+    "revoke_token": TokenView,
+}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 

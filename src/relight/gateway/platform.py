@@ -8,6 +8,7 @@ from typing import Protocol
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
+from relight.protocol.starts import StartQuery, StartSummary, StartView
 from relight.protocol.views import (
     AppView,
     CallPlace,
@@ -111,6 +112,16 @@ class Nodes(Protocol):
         """Every node."""
 
 
+class Starts(Protocol):
+    """How workers were started."""
+
+    async def list(self, workspace: str, query: StartQuery, /) -> tuple[StartView, ...]:
+        """Starts, newest first."""
+
+    async def summary(self, workspace: str, query: StartQuery, /) -> StartSummary:
+        """What they come to."""
+
+
 class Tokens(Protocol):
     """Who asks."""
 
@@ -175,6 +186,10 @@ class Platform(Protocol):
     @property
     def nodes(self) -> Nodes:
         """Nodes."""
+
+    @property
+    def starts(self) -> Starts:
+        """Starts."""
 
     @property
     def tokens(self) -> Tokens:

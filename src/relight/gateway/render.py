@@ -57,6 +57,7 @@ def call_detail(detail: CallDetail) -> dict[str, Json]:
         "call": call_view(detail.call),
         "attempts": plain(detail.attempts),
         "worker_intervals": plain(detail.worker_intervals),
+        "start": plain(detail.start),
     }
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, schemas, tokens
+from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, schemas, starts, tokens
 from relight.gateway.routes import Route
 from relight.protocol.views import Scope
 
@@ -39,6 +39,13 @@ _LOG_QUERY = (
     ("limit", "how many, the oldest; 1000 when left out, 10000 at most"),
     ("tail", "how many, the newest; 10000 at most; with it `limit` means nothing"),
     ("follow", "1: go on with each line as it comes"),
+)
+_START_QUERY = (
+    ("app", "only workers of this app"),
+    ("environment", "only those of this environment, or run"),
+    ("function", "only those of this function"),
+    ("level", "only starts on this level: parked, fork, import, restore, boot or fetch; or its number"),
+    ("since", "seconds since 1970: only those that were over from then on"),
 )
 _FUNCTION = "/v1/apps/{app}/functions/{function}"
 
@@ -293,6 +300,32 @@ ROUTES: tuple[Route, ...] = (
         handler=nodes.workers,
         summary="Workers, and what each of them does",
         answer='{"workers": [Worker]}',
+    ),
+    Route(
+        method="GET",
+        path="/v1/starts",
+        name="list_starts",
+        scope=Scope.READ,
+        knows_apps=True,
+        handler=starts.list_starts,
+        summary="How workers were started, newest first: on which level, why on no quicker one, and what took how long",
+        answer='{"starts": [Start]}',
+        query=(
+            *_START_QUERY,
+            ("limit", "how many, newest first; 50 when left out, 1000 at most"),
+            ("before", "seconds since 1970: only those that were over before"),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/starts/summary",
+        name="summarize_starts",
+        scope=Scope.READ,
+        knows_apps=True,
+        handler=starts.summarize,
+        summary="The newest 20,000 of those starts by function and level: how many, how quick, and why not quicker",
+        answer='{"levels", "groups", "reasons", "bounds", "starts", "since", "is_whole"}',
+        query=_START_QUERY,
     ),
     Route(
         method="GET",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from relight.protocol.calls import AttemptView, CallRequest, CallView
 from relight.protocol.manifest import Manifest
 from relight.protocol.payload import Payload
+from relight.protocol.starts import StartReport
 from relight.protocol.workers import WorkerInterval
 
 MEDIA_TYPE = "application/x-relight"
@@ -86,11 +87,12 @@ class Items:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDetail:
-    """GET /v1/calls/{id}: a call, its tries, and the life of the worker that has it."""
+    """GET /v1/calls/{id}: a call, its tries, and the life of the worker that has it, with how that was started."""
 
     call: CallView
     attempts: tuple[AttemptView, ...] = ()
     worker_intervals: tuple[WorkerInterval, ...] = ()
+    start: StartReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,7 @@ class HeldWorker:
     isolation: str = ""
     sandbox: str = ""
     calls: tuple[tuple[str, Token, int], ...] = ()
+    start: StartReport | None = None
 
 
 # -- agent → server

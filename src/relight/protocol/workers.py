@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from relight.protocol.starts import StartReport
+
 
 class WorkerState(str, Enum):
     """Where a worker stands."""
@@ -95,6 +97,7 @@ class WorkerView:
     """What is known of a worker.  `since` is when its state began, in seconds since 1970.
 
     `binding` says which calls of its function it takes (`manifest.Binding`).  `sandbox` names its control groups on the node.
+    `start` tells how it was started, once it was.
     """
 
     id: str
@@ -111,6 +114,7 @@ class WorkerView:
     isolation: str = ""
     sandbox: str = ""
     exit: WorkerExit | None = None
+    start: StartReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

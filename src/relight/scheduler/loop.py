@@ -312,6 +312,7 @@ class Scheduler:
             since_unix=held.since,
             isolation=held.isolation,
             sandbox=held.sandbox,
+            start=held.start,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
         worker.calls = {
@@ -375,7 +376,7 @@ class Scheduler:
             return
         worker.credit, worker.isolation = change.credit, change.isolation or worker.isolation
         worker.sandbox = change.sandbox or worker.sandbox
-        worker.exit = change.exit
+        worker.exit, worker.start = change.exit, change.start or worker.start
         function = self._functions[worker.key]
         if change.state is WorkerState.GONE:
             self._on_gone(function, worker, change)

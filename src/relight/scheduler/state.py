@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from relight.protocol.errors import Failure
 from relight.protocol.link import Hello, WorkerSpec
+from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
@@ -43,6 +44,7 @@ class Worker:
     calls: set[str] = field(default_factory=set)
     is_leaving: bool = False
     exit: WorkerExit | None = None
+    start: StartReport | None = None
     moved_at: float = 0.0
     waiting: set[str] = field(default_factory=set)
 
@@ -86,6 +88,7 @@ class Worker:
             isolation=self.isolation,
             sandbox=self.sandbox,
             exit=self.exit,
+            start=self.start,
         )
 
 

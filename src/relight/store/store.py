@@ -10,6 +10,7 @@ from relight.store.database import Database
 from relight.store.faults import Faults
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
+from relight.store.starts import StartTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class Store:
     calls: CallTable
     versions: VersionTable
     workers: WorkerTable
+    starts: StartTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -41,6 +43,7 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         calls=CallTable(main, await main.read(last_sequence)),
         versions=VersionTable(main),
         workers=WorkerTable(main),
+        starts=StartTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,

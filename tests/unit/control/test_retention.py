@@ -13,6 +13,7 @@ from relight.blobs.store import BlobStore
 from relight.control.retention import DAY_SECONDS, FIRST_SWEEP_SECONDS, SWEEP_SECONDS, Dropped, Keeping, Retention
 from relight.protocol.calls import CallEvent, CallRequest
 from relight.protocol.payload import Payload
+from relight.protocol.starts import StartLevel, StartQuery, StartView
 from relight.protocol.views import CallQuery, LogQuery
 from relight.store.bodies import Origin, Written
 from relight.store.rows import EndQueued, NewCall
@@ -82,6 +83,11 @@ async def keep_call(store: Store, n: int, *, blob: str = "", ended_days_ago: flo
     return request.id
 
 
+def started(days_ago: float) -> StartView:
+    names = dict.fromkeys(("worker", "node", "app", "environment", "version", "function", "binding", "why"), "x")
+    return StartView(**names, level=StartLevel.FORK, phases=(), seconds=1.0, at=NOW - days_ago * DAY_SECONDS)
+
+
 async def test_ended_calls_are_kept_for_their_days_and_waiting_ones_for_ever(
     store: Store, retention: Retention
 ) -> None:
@@ -129,6 +135,16 @@ async def test_a_blob_that_nothing_names_yet_is_kept_for_a_day(blobs: BlobStore,
 
     assert dropped.blobs == 1
     assert (blobs.has(fresh), blobs.has(stale)) == (True, False)
+
+
+async def test_starts_are_kept_as_long_as_calls(store: Store, retention: Retention) -> None:
+    old, young = (started(days) for days in (7.1, 6.9))
+    await store.starts.add(WS, [old, young])
+
+    dropped = await retention.sweep()
+
+    assert dropped == Dropped(calls=0, lines=0, blobs=0, starts=1)
+    assert await store.starts.list(WS, StartQuery()) == (young,)
 
 
 async def test_lines_are_kept_for_their_days(store: Store, retention: Retention) -> None:

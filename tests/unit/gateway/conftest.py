@@ -25,6 +25,7 @@ from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
+from relight.protocol.starts import Phase, StartLevel, StartQuery, StartSummary, StartView
 from relight.protocol.views import (
     AppView,
     CallPlace,
@@ -224,6 +225,36 @@ class FakeNodes:
         )
 
 
+@dataclass
+class FakeStarts:
+    """One start."""
+
+    asked: list[StartQuery] = field(default_factory=list)
+
+    async def list(self, workspace: str, query: StartQuery, /) -> tuple[StartView, ...]:
+        self.asked.append(query)
+        return (
+            StartView(
+                worker="w",
+                node="n",
+                app="a",
+                environment="main",
+                version="v",
+                function="f",
+                binding="",
+                level=StartLevel.BOOT,
+                why="first: of all",
+                phases=(Phase(name="sandbox", seconds=0.25),),
+                seconds=0.25,
+                at=1.5,
+            ),
+        )
+
+    async def summary(self, workspace: str, query: StartQuery, /) -> StartSummary:
+        self.asked.append(query)
+        return StartSummary(starts=1, since=query.since, is_whole=True, bounds=(0.1,))
+
+
 def token_view(name: str, scope: Scope = Scope.READ, app: str = "") -> TokenView:
     """A token."""
     return TokenView(id=f"id-{name}", name=name, scope=scope, app=app, created_at=1.0)
@@ -301,6 +332,7 @@ class FakePlatform:
     runs: FakeRuns = field(default_factory=FakeRuns)
     logs: FakeLogs = field(default_factory=FakeLogs)
     nodes: FakeNodes = field(default_factory=FakeNodes)
+    starts: FakeStarts = field(default_factory=FakeStarts)
     tokens: FakeTokens = field(default_factory=FakeTokens)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
 
