@@ -41,6 +41,7 @@ from relight.runtime.channel import Channel
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
 from relight.runtime.output import Output
+from relight.runtime.rehearsal import Rehearsal
 from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, Worker
 from relight.sandbox import syscalls
@@ -66,6 +67,7 @@ class Template:
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
         self._loaded: Loaded | None = None
+        self._rehearsal: Rehearsal | None = None
         self._frozen = freezing.Frozen()
         self._folder = os.getcwd()
 
@@ -86,6 +88,7 @@ class Template:
             self._send(LoadFailed(failure=load_failure(order, error)))
             return LOAD_FAILED
         output.flush()
+        self._rehearsal = Rehearsal()
         self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
@@ -155,7 +158,8 @@ class Template:
         os.environ["RELIGHT_WORKER"] = order.worker
         thaw(self._frozen, order.cpu)
         end = socket.socket(fileno=CHANNEL_FD)
-        code = Worker(Channel(end), self._load).run()
+        assert self._rehearsal is not None, "it has loaded"
+        code = Worker(Channel(end), self._load, self._rehearsal.find_flush).run()
         _leave(code)
         return code
 

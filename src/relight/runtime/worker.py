@@ -34,14 +34,16 @@ PROTOCOL_FAILED = 71
 
 
 Loads = Callable[[Load, RunAwaitable], Loaded]
+FindsFlush = Callable[[], Callable[[], object] | None]
 
 
 class Worker:
-    """Lives as long as its channel; `load` makes of its first order what it runs."""
+    """Lives as long as its channel; `load` makes of its first order what it runs, `find_flush` says what C holds back."""
 
-    def __init__(self, channel: Channel, load: Loads = load) -> None:
+    def __init__(self, channel: Channel, load: Loads = load, find_flush: FindsFlush = find_flush) -> None:
         self._channel = channel
         self._load = load
+        self._find_flush = find_flush
         self._interrupts = Interrupts(channel)
         self._loop = Loop(self._interrupts)
 
@@ -71,7 +73,7 @@ class Worker:
             output.flush()
             self._channel.send(LoadFailed(failure=load_failure(order, error)))
             return LOAD_FAILED
-        output.flush_with(find_flush())
+        output.flush_with(self._find_flush())
         ready = Ready(
             import_seconds=loaded.import_seconds,
             enter_seconds=loaded.snap_seconds + loaded.enter_seconds,
