@@ -67,6 +67,9 @@ def test_what_is_there_is_listed_as_documented(cli: Cli) -> None:
 
     check("relight apps", cli.json("apps"))
     check("relight ps", cli.json("ps", "--all"))
+    starts = cli.json("starts", "shop/square")
+    check("relight starts", starts)
+    assert [group["function"] for group in starts["groups"]] == ["square"]
     check("relight doctor", json.loads(cli("doctor", "--json").stdout))
     for line in cli("logs", "--json").stdout.splitlines():
         check("relight logs", json.loads(line))

@@ -11,8 +11,8 @@ from relight.cli.completion import CALLS
 from relight.cli.main import Suggesting
 from relight.cli.options import Moment, json_option
 from relight.cli.past import connect_to
-from relight.cli.tables import number, objects, show_age, show_json, show_table
-from relight.cli.timeline import Step, timeline
+from relight.cli.tables import number, objects, show_age, show_duration, show_json, show_table
+from relight.cli.timeline import Life, Step, timeline
 from relight.clock import SystemClock
 from relight.protocol.manifest import Json
 from relight.sdk.connection import Connection, connect
@@ -96,7 +96,9 @@ def show(*, call_id: str, as_json: bool, run_id: str | None) -> None:
     call = detail.get("call")
     if not isinstance(call, dict):
         return
-    steps = timeline(call, objects(detail, "attempts"), objects(detail, "worker_intervals"))
+    start = detail.get("start")
+    life = Life(intervals=objects(detail, "worker_intervals"), start=start if isinstance(start, dict) else None)
+    steps = timeline(call, objects(detail, "attempts"), life)
     if as_json:
         told: list[Json] = [_plain(step) for step in steps]
         return show_json({**detail, "children": list(objects(children, "calls")), "timeline": told})
@@ -197,7 +199,7 @@ def _show_steps(steps: list[Step]) -> None:
     click.echo("\ntimeline")
     for step in steps:
         seconds = step.seconds
-        took = "" if seconds == 0 and step.until == step.at else "…" if seconds is None else _duration(seconds)
+        took = "" if seconds == 0 and step.until == step.at else "…" if seconds is None else show_duration(seconds)
         indent = "  " * step.level
         click.echo(f"  {_moment(step.at)}  {indent + step.what:12} {took:>8}  {step.detail}".rstrip())
 
@@ -239,7 +241,3 @@ def _result(call: dict[str, Json]) -> str:
 
 def _moment(at: float) -> str:
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:.1f}ms" if seconds < 1 else f"{seconds:.2f}s" if seconds < 10 else show_age(seconds)

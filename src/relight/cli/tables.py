@@ -36,6 +36,11 @@ def show_age(seconds: float) -> str:
     return f"{int(seconds)}s"
 
 
+def show_duration(seconds: float) -> str:
+    """`0.4ms`, `12.0ms`, `1.52s`, then as an age."""
+    return f"{seconds * 1000:.1f}ms" if seconds < 1 else f"{seconds:.2f}s" if seconds < 10 else show_age(seconds)
+
+
 def objects(answer: Json, key: str) -> list[dict[str, Json]]:
     """The list of objects under a key of an answer."""
     found = answer.get(key) if isinstance(answer, dict) else None
