@@ -11,8 +11,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +33,9 @@ BUILDS = 2
 FEWEST_SHELLS = 2
 MOST_SHELLS = 16
 """Shells that wait for the next fork: more where one found none."""
+
+REST_SECONDS = 0.01
+"""Shells are made so long after a fork: its worker is about to answer, and needs the machine."""
 
 REMEMBERED = 1000
 """So many keys of templates that were given up are known, to say why a start had to wait."""
@@ -94,7 +96,8 @@ class _Entry:
     why: str
     is_settled: asyncio.Event
     error: RelightError | None = None
-    shells: dict[Limits, int] | None = None
+    wanted_shells: dict[Limits, int] = field(default_factory=dict)
+    is_refilling: bool = False
 
 
 class Templates:
@@ -138,7 +141,7 @@ class Templates:
         had_shell = template.waiting_shells(limits) > 0
         self._keeping.use(key)
         forked = await template.fork(worker, spec, limits, ends)
-        self._refill(entry, limits, had_shell=had_shell)
+        self._want_shells(entry, limits, had_shell=had_shell)
         assert template.layout is not None, "what can fork was laid out"
         return Forked(forked, template.layout.module_paths, template.layout.platform, waited_for)
 
@@ -241,6 +244,7 @@ class Templates:
             self._unsafe[key] = f"unsafe: {frozen.unsafe}"
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
+        self._want_shells(entry, limits_of(template.spec), had_shell=True)
         self._keeping.add(key, frozen.memory_bytes, self._forge.clock.monotonic() - began)
         self._give_up()
         self._remember()
@@ -259,18 +263,26 @@ class Templates:
         self._keeping.remove(key)
         self._forge.tasks.create_task(entry.template.retire(), name=f"{entry.template.id}.retire")
 
-    def _refill(self, entry: _Entry, limits: Limits, *, had_shell: bool) -> None:
-        """Have shells wait for the next forks."""
-        wanted = entry.shells = entry.shells or {}
-        if not had_shell:
-            wanted[limits] = min(MOST_SHELLS, 2 * wanted.get(limits, FEWEST_SHELLS // 2))
-        missing = wanted.get(limits, FEWEST_SHELLS) - entry.template.waiting_shells(limits)
-        for _ in range(missing):
-            self._forge.tasks.create_task(self._add_shell(entry.template, limits), name=f"{entry.template.id}.shell")
+    def _want_shells(self, entry: _Entry, limits: Limits, *, had_shell: bool) -> None:
+        """Have shells wait for the next forks: twice as many as before, where this one found none."""
+        wanted = entry.wanted_shells.get(limits, FEWEST_SHELLS // 2 if not had_shell else FEWEST_SHELLS)
+        entry.wanted_shells[limits] = wanted if had_shell else min(MOST_SHELLS, 2 * wanted)
+        if not entry.is_refilling:
+            entry.is_refilling = True
+            self._forge.tasks.create_task(self._refill(entry), name=f"{entry.template.id}.shells")
 
-    async def _add_shell(self, template: Template, limits: Limits) -> None:
-        with suppress(RelightError, OSError):  # the next fork makes its own, and tells what is wrong
-            await template.make_shell(limits)
+    async def _refill(self, entry: _Entry) -> None:
+        """One by one, once the worker that was just forked has had the machine to itself."""
+        template = entry.template
+        try:
+            await self._forge.clock.sleep(REST_SECONDS)
+            for limits, wanted in tuple(entry.wanted_shells.items()):
+                while template.waiting_shells(limits) < wanted and not template.is_gone:
+                    await template.make_shell(limits)
+        except (RelightError, OSError) as error:  # the next fork makes its own, and tells what is wrong
+            _log.warning("no shell made", extra={"template": template.id, "why": str(error)})
+        finally:
+            entry.is_refilling = False
 
     def _remember(self) -> None:
         specs = tuple(self._entries[key].template.spec for key in self._keeping.by_worth() if key in self._entries)
