@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 MADV_COLLAPSE = 25
 HUGE_PAGE = 2 * 1024 * 1024
@@ -109,7 +110,7 @@ def ray_actors(words: Sequence[str]) -> Iterator[Start]:
         ray.init(
             num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder
         )
-        kind = ray.remote(_Actor)
+        kind: Any = ray.remote(_Actor)
 
         def start() -> float:
             began = time.perf_counter()

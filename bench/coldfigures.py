@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coldrates import Burst, Rate, Weight
 from coldsubjects import BARE, FORK, FOUR_GB, TENSORS, Subject
 from harness import Target, columns, quantile
+from served import Started
 
 P50_LIMITS_MS = {BARE.name: 5.0, TENSORS.name: 8.0, FOUR_GB.name: 10.0}
 P99_LIMIT_MS = 25.0
@@ -19,6 +20,7 @@ TIMES_FORK = 3.0
 TIMES_FASTER = 100.0
 PER_SECOND = {BARE.name: 150.0, TENSORS.name: 80.0}
 IDLE_MIB = 3.0
+REPEATED = ("answer", "Apart")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ class Seen:
     rates: tuple[Rate, ...]
     bursts: tuple[Burst, ...]
     weights: tuple[Weight, ...]
+    started: tuple[Started, ...]
 
 
 def figures_of(subjects: Sequence[Subject], starts: Sequence[Start]) -> list[Figures]:
@@ -76,7 +79,16 @@ def figures_of(subjects: Sequence[Subject], starts: Sequence[Start]) -> list[Fig
 
 def targets_of(seen: Seen) -> list[Target]:
     """What relight promises, as far as it was measured."""
-    return [*_start_targets(seen), *_other_targets(seen)]
+    return [*_start_targets(seen), *_other_targets(seen), *_level_targets(seen)]
+
+
+def _level_targets(seen: Seen) -> Iterator[Target]:
+    """Functions called again and again are always forked."""
+    places = dict.fromkeys((one.app, one.function) for one in seen.started if one.function in REPEATED)
+    for app, function in places:
+        counts = {one.level: one.count for one in seen.started if (one.app, one.function) == (app, function)}
+        share = counts.get("fork", 0) / sum(counts.values()) * 100
+        yield Target(what=f"{app}.{function}, started on level 1", seen=share, limit=100.0, unit="%", is_most=False)
 
 
 def _start_targets(seen: Seen) -> Iterator[Target]:
@@ -108,6 +120,24 @@ def _other_targets(seen: Seen) -> Iterator[Target]:
     for weight in seen.weights:
         if weight.case == BARE.name:
             yield Target(what="bare, memory of an idle worker", seen=weight.own_mib, limit=IDLE_MIB, unit="MiB")
+
+
+def phases(started: Sequence[Started]) -> str:
+    """On which level workers were started, and in which phases the time went, until each was ready."""
+    names = list(dict.fromkeys(name for one in started for name in one.phases_ms))
+    rows = [("started", "level", "starts", "p50 ms", *names)]
+    rows += [
+        (
+            f"{one.app}.{one.function}",
+            one.level,
+            f"{one.count}{f' and {one.failed} failed' * bool(one.failed)}",
+            f"{one.p50_ms:.2f}",
+            *(_number(one.phases_ms.get(name)) for name in names),
+        )
+        for one in started
+    ]
+    reasons = [(why, str(count)) for one in started for why, count in one.why.items()]
+    return "\n\n".join(columns(part) for part in (rows, reasons) if part)
 
 
 def table(seen: Seen) -> str:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import coldsoak
-from coldfigures import Seen, Start, figures_of, table, targets_of
+from coldfigures import Figures, Seen, Start, figures_of, phases, table, targets_of
 from coldrates import Crowd
 from coldsubjects import BARE, CASES, COLD, TENSORS, Case, Field, Subject, deploy, weights_of
 from harness import Tell, tell_to, turns, verdicts
@@ -58,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
     targets = targets_of(seen)
     for target in targets:
         tell("target", target)
-    sys.stderr.write(f"\n{table(seen)}\n\n{verdicts(targets)}\n")
+    sys.stderr.write(f"\n{table(seen)}\n\n{phases(seen.started)}\n\n{verdicts(targets)}\n")
     return 1 if options.check and not all(one.holds for one in targets) else 0
 
 
@@ -94,7 +95,9 @@ def measure(server: Server, folder: Path, options: argparse.Namespace, tell: Tel
 
     with Field(server, folder, options.rare, skip) as field, weights(options.cases, folder) as files:
         subjects = list(choose(field, options, files))
-        starts = run_rounds(subjects, options.rounds, tell)
+        run_rounds(subjects, range(-WARM_ROUNDS, 0), lambda kind, what: None)
+        since = time.time()
+        starts = run_rounds(subjects, range(options.rounds), tell)
     rates, bursts, weighed = [], [], []
     crowds = [Crowd(server, case.name, f"cold-{case.app}") for case in options.cases if case in CROWDED]
     for crowd in crowds:
@@ -108,9 +111,12 @@ def measure(server: Server, folder: Path, options: argparse.Namespace, tell: Tel
         weighed.append(crowd.weigh())
         tell("weight", weighed[-1])
     figures = figures_of(subjects, starts)
-    for one in figures:
-        tell("figures", one)
-    return Seen(figures=tuple(figures), rates=tuple(rates), bursts=tuple(bursts), weights=tuple(weighed))
+    started = server.started(since)
+    for one in (*figures, *started):
+        tell("figures" if isinstance(one, Figures) else "started", one)
+    return Seen(
+        figures=tuple(figures), rates=tuple(rates), bursts=tuple(bursts), weights=tuple(weighed), started=tuple(started)
+    )
 
 
 @contextmanager
@@ -139,16 +145,13 @@ def choose(field: Field, options: argparse.Namespace, files: dict[int, Path]) ->
         yield field.new_versions()
 
 
-def run_rounds(subjects: Sequence[Subject], rounds: int, tell: Tell) -> list[Start]:
-    """Start everything once a round, in another order each; the first rounds warm up and are not told."""
+def run_rounds(subjects: Sequence[Subject], rounds: range, tell: Tell) -> list[Start]:
+    """Start everything once a round, in another order each."""
     starts: list[Start] = []
-    for number in range(-WARM_ROUNDS, rounds):
+    for number in rounds:
         for subject in turns(subjects, number):
-            if number >= 0 and number % subject.every:
-                continue
-            ms = subject.once() * 1000
-            if number >= 0:
-                starts.append(Start(subject=subject.name, round=number, ms=ms))
+            if number < 0 or number % subject.every == 0:
+                starts.append(Start(subject=subject.name, round=number, ms=subject.once() * 1000))
                 tell("start", starts[-1])
     return starts
 

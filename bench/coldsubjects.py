@@ -121,14 +121,14 @@ class NewVersions:
         x = next(self._numbers)
         self._file.write_text(
             f"import relight\n\napp = relight.App({self.APP!r})\n\n\n"
-            f"@app.function(scaledown_window=0)\ndef answer() -> int:\n    return {x}\n"
+            f"@app.function(scaledown_window=0)\ndef new() -> int:\n    return {x}\n"
         )
         module = _load(self._file, f"fresh{x}")
         self._server.wait_gone(self.APP)
         time.sleep(SETTLE_SECONDS)
         began = time.perf_counter()
         module.app.deploy()
-        answer = relight.Function.from_name(self.APP, "answer").remote()
+        answer = relight.Function.from_name(self.APP, "new").remote()
         seconds = time.perf_counter() - began
         if answer != x:
             raise ValueError(f"cannot measure: version {x} answers {answer!r}")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import processes
 
@@ -115,6 +116,7 @@ class Target:
         return self.seen <= self.limit if self.is_most else self.seen >= self.limit
 
 
+Turn = TypeVar("Turn")
 Tell = Callable[[str, object], None]
 """Takes a kind and a dataclass: one JSON line."""
 
@@ -252,10 +254,10 @@ def see_standing(drivers: Sequence[Driver], seconds: float) -> tuple[Standing, .
     )
 
 
-def turns(drivers: Sequence[Driver], number: int) -> Iterable[Driver]:
+def turns(peers: Sequence[Turn], number: int) -> Iterable[Turn]:
     """Another order each round: each peer begins in its turn, and every second round goes backwards."""
-    at = number % len(drivers) if drivers else 0
-    order = [*drivers[at:], *drivers[:at]]
+    at = number % len(peers) if peers else 0
+    order = [*peers[at:], *peers[:at]]
     return reversed(order) if number % 2 else order
 
 

@@ -25,13 +25,18 @@ POLL_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """One start, as the server tells it."""
+class Started:
+    """How the workers of a function were started on one level, as the server tells it: medians, from the order until
+    each was ready."""
 
+    app: str
     function: str
     level: str
-    why: str
-    phases: tuple[tuple[str, float], ...]
+    count: int
+    failed: int
+    p50_ms: float
+    phases_ms: dict[str, float]
+    why: dict[str, int]
 
 
 class Server:
@@ -64,6 +69,11 @@ class Server:
                 raise RuntimeError(f"cannot measure: {len(left)} workers are still there, such as {left[0]}")
             time.sleep(POLL_SECONDS)
 
+    def started(self, since: float) -> list[Started]:
+        """All starts from then on, in seconds since 1970."""
+        said = self.get("/v1/starts/summary", since=since)
+        return [_started(group, said["reasons"]) for group in said["groups"]]
+
     def group_folders(self, sandbox: str = "") -> list[Path]:
         """The control groups of this server's sandboxes, or of one; none on a machine without any."""
         parents = (self.folder / "agent" / "sandboxes" / "groups").read_text().split()
@@ -76,6 +86,22 @@ class Server:
         if answer.status != http.client.OK:
             raise RuntimeError(f"cannot measure: {method} {path} answered {answer.status}: {said[:500]!r}")
         return said
+
+
+def _started(group: dict[str, Any], reasons: list[dict[str, Any]]) -> Started:
+    key = [group[name] for name in ("app", "function", "level")]
+    return Started(
+        app=group["app"],
+        function=group["function"],
+        level=group["level"],
+        count=group["count"],
+        failed=group["failed"],
+        p50_ms=group["p50"] * 1000,
+        phases_ms={phase["name"]: phase["seconds"] * 1000 for phase in group["phases"]},
+        why={
+            one["why"]: one["count"] for one in reasons if [one[name] for name in ("app", "function", "level")] == key
+        },
+    )
 
 
 @contextmanager
