@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from relight.protocol.starts import Phase, StartLevel, StartQuery, StartView
+from relight.protocol.starts import Phase, StartLevel
+from relight.protocol.startviews import StartQuery, StartView
 from relight.store.store import Store
 
 WS = "default"

@@ -123,5 +123,5 @@ def test_the_page_names_every_level_phase_and_reason() -> None:
 
     assert [level.value for level in StartLevel if f"| {NUMBERS[level]} | `{level.value}` |" not in page] == []
     assert [name for name, what in PHASES.items() if f"| `{name}` | {what} |" not in page] == []
-    assert {"first", "new_version", "evicted", "unsafe", "gpu", "fetch"} <= reasons
+    assert {"first", "new_version", "evicted", "unsafe", "gpu", "not_here"} <= reasons
     assert [code for code in reasons if f"| `{code}` |" not in page] == []

@@ -10,7 +10,7 @@ from relight.protocol.starts import Phase, StartLevel, StartReport
 BeginPhase = Callable[[str], None]
 """Say that a phase of the start begins, and that the one before it is over."""
 
-FETCHED = "fetch: its code was not on this node yet"
+FETCHED = "not_here: its code was not on this node yet"
 
 
 class Start:
@@ -48,8 +48,8 @@ class Start:
         left = now - self._since
         enter = _bounded(enter_seconds, left)
         imported = _bounded(import_seconds, left - enter)
-        is_fresh = not any(phase.name == "fork" for phase in self._phases)
-        self._keep("python" if is_fresh else "fork", left - enter - imported)
+        is_fresh = all(phase.name != "fork" for phase in self._phases)
+        self._keep("python" if is_fresh else "thaw", left - enter - imported)
         self._keep("import", imported)
         self._keep("enter", enter)
         self._since = now

@@ -110,7 +110,7 @@ def _phases(life: Life) -> list[Step]:
 def _level(start: Row | None) -> str:
     if start is None:
         return ""
-    why = f": {start['why']}" if start["why"] else ""
+    why = f" ({start['why']})" if start["why"] else ""
     return f"level {level_name(str(start['level']))}{why}"
 
 

@@ -10,16 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from relight.protocol.link import WorkerChange
-from relight.protocol.starts import (
-    LevelShare,
-    Phase,
-    StartGroup,
-    StartLevel,
-    StartQuery,
-    StartReason,
-    StartSummary,
-    StartView,
-)
+from relight.protocol.starts import Phase, StartLevel
+from relight.protocol.startviews import LevelShare, StartGroup, StartQuery, StartReason, StartSummary, StartView
 from relight.scheduler.state import Worker
 from relight.store.store import Store
 

@@ -15,7 +15,7 @@ from relight.protocol.api import MEDIA_TYPE, CallDetail
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.payload import Payload
-from relight.protocol.starts import StartSummary, StartView
+from relight.protocol.startviews import StartSummary, StartView
 from relight.protocol.views import AppView, LogRecord, NodeView, TokenView
 from relight.protocol.workers import WorkerView
 

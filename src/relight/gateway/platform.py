@@ -8,7 +8,7 @@ from typing import Protocol
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
-from relight.protocol.starts import StartQuery, StartSummary, StartView
+from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.views import (
     AppView,
     CallPlace,

@@ -6,7 +6,8 @@ from relight.gateway.exchange import Answer, Ask, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import plain
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.starts import NUMBERS, StartLevel, StartQuery
+from relight.protocol.starts import NUMBERS, StartLevel
+from relight.protocol.startviews import StartQuery
 
 MAX_PAGE = 1000
 

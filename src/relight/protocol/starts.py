@@ -38,7 +38,8 @@ PHASES = {
     "place": "the node has the order, and comes to it",
     "fetch": "the code, or the image, is brought to the node",
     "template": "a template is made, as there is none yet: its sandbox, Python, imports and `@enter(snap=True)`",
-    "fork": "the template is forked, and the fork moves into its sandbox",
+    "fork": "the template is forked, into a sandbox that was made for it",
+    "thaw": "the fork moves into that sandbox, and becomes unlike its siblings",
     "layout": "what a sandbox of its own will show is put together",
     "sandbox": "that sandbox is made",
     "python": "the interpreter starts in it",
@@ -73,94 +74,3 @@ class StartReport:
     def seconds(self) -> float:
         """How long it took."""
         return sum(phase.seconds for phase in self.phases)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartView:
-    """A start as it is kept: of which worker, when it was over (seconds since 1970), and how it went.
-
-    `failure` is empty when the worker became ready, else the reason of its exit.
-    """
-
-    worker: str
-    node: str
-    app: str
-    environment: str
-    version: str
-    function: str
-    binding: str
-    level: StartLevel
-    why: str
-    phases: tuple[Phase, ...]
-    seconds: float
-    at: float
-    failure: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartQuery:
-    """Which starts to show, newest first; empty fields ask for all.  `since` and `before` are seconds since 1970."""
-
-    app: str = ""
-    environment: str = ""
-    function: str = ""
-    level: StartLevel | None = None
-    since: float = 0.0
-    before: float = 0.0
-    limit: int = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartGroup:
-    """The starts of a function on one level that made a worker ready, and how many others did not.
-
-    `share` is of those of the function.  Each percentile is a start that there was.  `buckets` counts the starts by how
-    long they took: up to the bound in `StartSummary.bounds` at the same place, and the last are longer than all.
-    `phases` has the median of each.
-    """
-
-    app: str
-    function: str
-    level: StartLevel
-    count: int
-    failed: int
-    share: float
-    p50: float
-    p90: float
-    p99: float
-    buckets: tuple[int, ...]
-    phases: tuple[Phase, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartReason:
-    """Why starts of a function were on this level and no quicker one: a code, and the newest sentence that said so."""
-
-    app: str
-    function: str
-    level: StartLevel
-    code: str
-    why: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelShare:
-    """How many of all starts were on a level."""
-
-    level: StartLevel
-    count: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartSummary:
-    """Starts by function and level.  `starts` were looked at, from `since` on: all there are unless `is_whole` is false."""
-
-    starts: int
-    since: float
-    is_whole: bool
-    bounds: tuple[float, ...]
-    levels: tuple[LevelShare, ...] = ()
-    groups: tuple[StartGroup, ...] = ()
-    reasons: tuple[StartReason, ...] = ()

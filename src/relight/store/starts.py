@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from relight.protocol.starts import Phase, StartLevel, StartQuery, StartView
+from relight.protocol.starts import Phase, StartLevel
+from relight.protocol.startviews import StartQuery, StartView
 from relight.store.database import Database
 from relight.store.later import Later
 from relight.store.queries import queries

@@ -46,7 +46,7 @@ def test_a_fork_is_its_template_s_work_and_what_the_worker_says_it_did_itself(cl
     clock.time += 0.007
     report = start.ready(0.003, 0.001)
     assert (report.level, report.why) == (StartLevel.FORK, "")
-    assert phases(report) == {"place": 0.001, "fork": 0.005, "import": 0.003, "enter": 0.001}
+    assert phases(report) == {"place": 0.001, "fork": 0.002, "thaw": 0.003, "import": 0.003, "enter": 0.001}
     assert report.seconds == pytest.approx(0.010)
 
 
@@ -59,7 +59,7 @@ def test_a_start_that_waits_for_a_template_says_how_long_and_why(clock: Clock, s
     clock.time += 0.002
     report = start.ready(0.0, 0.0)
     assert (report.level, report.why) == (StartLevel.BOOT, "first: nobody was here before")
-    assert phases(report) == {"place": 0.0, "template": 0.4, "fork": 0.005, "import": 0.0, "enter": 0.0}
+    assert phases(report) == {"place": 0.0, "template": 0.4, "fork": 0.003, "thaw": 0.002, "import": 0.0, "enter": 0.0}
 
 
 def test_a_fresh_process_spends_in_python_what_is_neither_import_nor_enter(clock: Clock, start: Start) -> None:
@@ -128,7 +128,7 @@ async def test_a_worker_that_is_ready_tells_its_start_once(bench):
     await bench.settle()
     told = bench.changes[-1].start
     assert told.level is StartLevel.FORK
-    assert phases(told) == {"place": 0.0, "fork": 0.4, "import": 0.1, "enter": 0.0}
+    assert phases(told) == {"place": 0.0, "fork": 0.0, "thaw": 0.4, "import": 0.1, "enter": 0.0}
     worker.stop(now=True)
     await bench.settle()
     assert [change.start for change in bench.changes].count(None) == len(bench.changes) - 1

@@ -111,7 +111,7 @@ def test_the_phases_of_a_start_stand_in_the_states_they_were_passed_in() -> None
     ]
     start: Row = {
         "level": "fetch",
-        "why": "fetch: it was not here",
+        "why": "not_here: there was none",
         "phases": [
             {"name": "place", "seconds": 0.25},
             {"name": "fetch", "seconds": 2.0},
@@ -132,7 +132,7 @@ def test_the_phases_of_a_start_stand_in_the_states_they_were_passed_in() -> None
         (1, "starting"),
         (2, "fork"),
     ]
-    assert steps[5].detail == "level 5 fetch: fetch: it was not here, Python 3.11"
+    assert steps[5].detail == "level 5 fetch (not_here: there was none), Python 3.11"
     phases = [step for step in steps if step.level == 2]
     assert [round(step.at, 3) for step in phases] == [100.75, 101.0, 103.0]
     assert phases[-1].until is not None

@@ -13,7 +13,8 @@ from relight.blobs.store import BlobStore
 from relight.control.retention import DAY_SECONDS, FIRST_SWEEP_SECONDS, SWEEP_SECONDS, Dropped, Keeping, Retention
 from relight.protocol.calls import CallEvent, CallRequest
 from relight.protocol.payload import Payload
-from relight.protocol.starts import StartLevel, StartQuery, StartView
+from relight.protocol.starts import StartLevel
+from relight.protocol.startviews import StartQuery, StartView
 from relight.protocol.views import CallQuery, LogQuery
 from relight.store.bodies import Origin, Written
 from relight.store.rows import EndQueued, NewCall

@@ -17,7 +17,8 @@ from relight.control.starts import BOUNDS, percentile, summarize
 from relight.protocol import PROTOCOL
 from relight.protocol.link import HeldWorker, Hello, Reports, WorkerChange, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
-from relight.protocol.starts import Phase, StartLevel, StartQuery, StartReport, StartView
+from relight.protocol.starts import Phase, StartLevel, StartReport
+from relight.protocol.startviews import StartQuery, StartView
 from relight.protocol.workers import WorkerExit, WorkerState
 from relight.scheduler.loop import Timing
 from relight.store.rows import NewVersion

@@ -25,7 +25,8 @@ from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
-from relight.protocol.starts import Phase, StartLevel, StartQuery, StartSummary, StartView
+from relight.protocol.starts import Phase, StartLevel
+from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.views import (
     AppView,
     CallPlace,

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from relight.protocol.starts import StartLevel, StartQuery
+from relight.protocol.starts import StartLevel
+from relight.protocol.startviews import StartQuery
 
 
 async def test_starts_are_listed_with_their_phases(api) -> None:
