@@ -266,6 +266,7 @@ class Calls:
                 claim = Claimed(token=row.token, worker=row.worker, node=row.node, attempt=row.attempts + 1)
                 self._scheduler.restore(call, claim)
             else:
+                call.token = row.token
                 waiting.append(call)
         self._scheduler.submit(waiting)
         for parent in self._families.parents():
@@ -395,7 +396,12 @@ class Calls:
         delay = max(0.0, row.not_before - self._clock.now())
         attempts = lease.attempt if row.is_charged else lease.attempt - 1
         return replace(
-            lease.call, attempts=attempts, not_before=self._clock.monotonic() + delay, expires_at=None, is_again=True
+            lease.call,
+            attempts=attempts,
+            not_before=self._clock.monotonic() + delay,
+            expires_at=None,
+            is_again=True,
+            token=lease.token,
         )
 
     def _on_kept(self, node: str, rows: Judged, kept: KeptEnds) -> None:

@@ -331,19 +331,26 @@ class Scheduler:
         return function
 
     def _adopt_call(self, function: Function, worker: Worker, claim: tuple[str, Token, int]) -> bool:
-        """Take over a claim from before this scheduler began; False when the call is no longer that worker's."""
+        """Take over a claim from before this scheduler began; False when the call is no longer that worker's.
+
+        One under a newer token than is known was granted when the end of that before it was not kept yet.
+        """
         call_id, token, attempt = claim
         now = self._clock.monotonic()
         lease = self._leases.get(call_id)
-        if lease is not None:
+        if lease is not None and lease.token == token:
             lease.renewed_at = now
             if lease.call.is_cancelled:
                 self._orders.cancel(worker.node, call_id, token)  # while its node was away nobody heard it
-            return lease.token == token
-        call = function.queue.remove(call_id)
-        if call is None:
+            return True
+        call = lease.call if lease is not None else function.queue.get(call_id)
+        newest = lease.token if lease is not None else call.token if call is not None else None
+        if call is None or (newest is not None and token <= newest):
             self._orders.cancel(worker.node, call_id, token)
             return False
+        if lease is not None and lease.worker in self._workers:
+            self._workers[lease.worker].calls.discard(call_id)
+        function.queue.remove(call_id)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
         adopted = self._leases.adopt(call, known, now)
         self._listener.claimed([adopted])

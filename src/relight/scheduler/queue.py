@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from relight.protocol.calls import Token
 from relight.protocol.payload import Payload
 
 
@@ -24,7 +25,7 @@ class WaitingCall:
     """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
 
     `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
-    it was with a worker before.
+    it was with a worker before.  `token` is the newest claim on it that is over: no other up to it means anything.
     """
 
     id: str
@@ -38,6 +39,7 @@ class WaitingCall:
     expires_at: float | None = None
     is_cancelled: bool = False
     is_again: bool = False
+    token: Token | None = None
     group: str = ""
     parent: str = ""
     is_awaited: bool = False
@@ -76,8 +78,8 @@ class FunctionQueue:
         self._wake(now)
         while self._due:
             call = self._due.popleft()
-            if self._calls.pop(call.id, None) is not None:
-                return call
+            if self._is_here(call):
+                return self._calls.pop(call.id)
         return None
 
     def remove(self, call_id: str) -> WaitingCall | None:
@@ -87,12 +89,12 @@ class FunctionQueue:
     def ready(self, now: float) -> int:
         """How many calls may run now."""
         self._wake(now)
-        return len(self._calls) - sum(call_id in self._calls for _, call_id, _ in self._delayed)
+        return len(self._calls) - sum(self._is_here(call) for _, _, call in self._delayed)
 
     def due(self, now: float) -> Collection[str]:
         """The calls that may run now."""
         self._wake(now)
-        delayed = {call_id for _, call_id, _ in self._delayed}
+        delayed = {call.id for _, _, call in self._delayed if self._is_here(call)}
         return [call_id for call_id in self._calls if call_id not in delayed] if delayed else self._calls.keys()
 
     def take_expired(self, now: float) -> list[WaitingCall]:
@@ -108,8 +110,12 @@ class FunctionQueue:
         self._delayed.clear()
         return calls
 
+    def _is_here(self, call: WaitingCall) -> bool:
+        """Whether it was not taken out; it may have come back since, as another that knows more."""
+        return self._calls.get(call.id) is call
+
     def _wake(self, now: float) -> None:
-        while self._delayed and (self._delayed[0][0] <= now or self._delayed[0][1] not in self._calls):
-            _, call_id, call = heapq.heappop(self._delayed)
-            if call_id in self._calls:
+        while self._delayed and (self._delayed[0][0] <= now or not self._is_here(self._delayed[0][2])):
+            _, _, call = heapq.heappop(self._delayed)
+            if self._is_here(call):
                 self._due.append(call)

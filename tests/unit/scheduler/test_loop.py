@@ -13,7 +13,7 @@ from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, Worke
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Resources, Scaling
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerExit, WorkerState
-from relight.scheduler.leases import Lease
+from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS, Scheduler, Timing
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.queue import FunctionKey, WaitingCall
@@ -233,9 +233,7 @@ def test_a_new_incarnation_of_a_node_has_nothing_of_what_the_old_one_had() -> No
     assert world.scheduler.workers() == []
 
 
-def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() -> None:
-    world = World()
-    world.submit("a", "b")
+def held_worker(world: World, name: str, *calls: tuple[str, Token, int]) -> HeldWorker:
     spec = WorkerSpec(
         workspace="default",
         app="a",
@@ -244,13 +242,49 @@ def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() ->
         function=FunctionSpec(name="f", module="m", qualname="f", image=IMAGE),
         code=CodeBundle(digest="d", size=1, folder="/app"),
     )
-    held = HeldWorker(worker="w1", spec=spec, state=WorkerState.BUSY, since=1.0, calls=(("a", Token(6, 4), 1),))
+    return HeldWorker(worker=name, spec=spec, state=WorkerState.BUSY, since=1.0, calls=calls)
 
-    unknown = world.node(workers=(held,))
+
+def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() -> None:
+    world = World()
+    world.submit("a", "b")
+
+    unknown = world.node(workers=(held_worker(world, "w1", ("a", Token(6, 4), 1)),))
 
     assert unknown == ()
     world.end(("a", Token(6, 4)))
     assert [call for call, _ in world.runs()] == ["b"]
+
+
+def test_a_claim_that_is_over_is_not_taken_over_once_more_and_the_call_runs_anew() -> None:
+    world = World()
+    call = WaitingCall(
+        id="a", workspace="default", key=world.key, attempts=2, payload=Payload(format="json"), token=Token(6, 5)
+    )
+    world.scheduler.submit([call])
+
+    world.node(workers=(held_worker(world, "w1", ("a", Token(6, 4), 1), ("a", Token(6, 5), 2)),))
+
+    orders = world.flush()
+    cancelled = [(cancel.call, cancel.token) for one in orders for cancel in one.cancel]
+    assert cancelled == [("a", Token(6, 4)), ("a", Token(6, 5))]
+    assert [(run.call, run.token.epoch, run.attempt) for one in orders for run in one.run] == [("a", 7, 3)]
+
+
+def test_of_two_claims_on_a_call_the_newer_one_counts_though_the_one_before_was_not_known_to_be_over() -> None:
+    world = World()
+    call = WaitingCall(id="a", workspace="default", key=world.key, payload=Payload(format="json"))
+    world.scheduler.restore(call, Claimed(token=Token(6, 4), worker="w1", node="n1", attempt=1))
+
+    world.node(
+        workers=(held_worker(world, "w1", ("a", Token(6, 4), 1)), held_worker(world, "w2", ("a", Token(6, 5), 2)))
+    )
+
+    lease = world.scheduler.lease("a")
+    assert lease is not None
+    assert (lease.worker, lease.token, lease.attempt) == ("w2", Token(6, 5), 2)
+    assert {worker.id: worker.calls for worker in world.scheduler.workers()} == {"w1": set(), "w2": {"a"}}
+    assert world.scheduler.release("a", Token(6, 4), 1.0) is None
 
 
 def test_workers_that_nobody_asked_for_are_named() -> None:

@@ -76,6 +76,19 @@ def test_a_removed_call_is_never_popped_and_an_expired_one_is_taken_out() -> Non
     assert len(queue) == 0
 
 
+@pytest.mark.parametrize("not_before", [0.0, 3.0])
+def test_a_call_that_was_taken_out_and_comes_back_later_is_the_one_that_came_back(not_before: float) -> None:
+    queue = FunctionQueue()
+    queue.push(call("a", not_before=not_before), 0.0)
+    queue.remove("a")
+    again = call("a", attempts=2, not_before=5.0)
+
+    queue.push(again, 0.0)
+
+    assert (queue.ready(4.0), list(queue.due(4.0)), queue.pop(4.0)) == (0, [], None)
+    assert (queue.ready(5.0), list(queue.due(5.0)), queue.pop(5.0)) == (1, ["a"], again)
+
+
 def test_only_the_newest_token_releases_a_lease() -> None:
     leases = Leases(epoch=3, seconds=30.0)
     first = leases.grant(call("a"), "w1", "n1", 0.0)
