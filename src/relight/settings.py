@@ -80,7 +80,8 @@ class Settings:
         default=10.0, metadata=_rule("what open requests get to end when the server stops", between=(0, 600))
     )
     result_days: float = field(
-        default=7.0, metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650))
+        default=7.0,
+        metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
     )
     log_days: float = field(
         default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))
