@@ -111,16 +111,32 @@ def wait_until(is_so: Callable[[], bool], server: Server) -> None:
 
 
 def workers_of(server: Server) -> list[int]:
-    """The pids of the processes in the server's sandboxes: those below its agent that run user code."""
-    return [pid for pid in _below(server.agent_pid) if b"relight.runtime.worker" in _command(pid)]
+    """The pids of the processes in the server's sandboxes that run calls: those started afresh, and forks of templates."""
+    below = _below(server.agent_pid)
+    forks = {child for pid in below if _is_template(pid) for child in _children(pid)}
+    return [pid for pid in below if pid in forks or b"relight.runtime.worker" in _command(pid)]
+
+
+def templates_of(server: Server) -> list[int]:
+    """The pids of the processes that only fork workers."""
+    below = _below(server.agent_pid)
+    forks = {child for pid in below if _is_template(pid) for child in _children(pid)}
+    return [pid for pid in below if _is_template(pid) and pid not in forks]
+
+
+def _is_template(pid: int) -> bool:
+    return b"relight.runtime.template" in _command(pid)
 
 
 def _below(pid: int) -> list[int]:
+    return [one for child in _children(pid) for one in (child, *_below(child))]
+
+
+def _children(pid: int) -> list[int]:
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-    return [one for child in map(int, children) for one in (child, *_below(child))]
 
 
 def _command(pid: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Calls of all lengths, given ahead, cancelled at any moment, while workers, the agent and the server are killed.
+"""Calls of all lengths, given ahead, cancelled at any moment, while workers, templates, the agent and the server are killed.
 
 A seed decides what is asked, cancelled and killed; what meets what is up to the machine.
 """
@@ -22,7 +22,7 @@ import relight
 from faults.app_under_stress import Broken, app, await_ahead, count, count_again, work, work_again, work_ahead
 from faults.witness import Asked, Kept, Witness, check_call, witness
 from relight.agent.worker import RECALL_SECONDS, STALL_SECONDS
-from servers import Server, wait_until, workers_of
+from servers import Server, templates_of, wait_until, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -193,9 +193,9 @@ class Stress:
     # -- what is done to processes
 
     def kill(self, server: Server) -> None:
-        """Kill workers, and once each the agent and the server."""
+        """Kill workers, templates, and once each the agent and the server."""
         chance = self.chance("kill")
-        victims = ["worker"] * KILLS + ["agent", "server"]
+        victims = ["worker"] * KILLS + ["template", "template", "agent", "server"]
         for victim in chance.sample(victims, len(victims)):
             if self._is_over.wait(chance.uniform(0.3, 1.5)):
                 return
@@ -205,7 +205,7 @@ class Stress:
                     server.start()
                 elif victim == "agent":
                     server.kill_agent()
-                elif found := workers_of(server):
+                elif found := workers_of(server) if victim == "worker" else templates_of(server):
                     os.kill(chance.choice(found), signal.SIGKILL)
 
 
