@@ -119,7 +119,7 @@ def _other_targets(seen: Seen) -> Iterator[Target]:
         yield Target(what=what, seen=rate.per_second, limit=PER_SECOND[rate.case], unit="/s", is_most=False)
     for weight in seen.weights:
         if weight.case == BARE.name:
-            yield Target(what="bare, memory of an idle worker", seen=weight.own_mib, limit=IDLE_MIB, unit="MiB")
+            yield Target(what="bare, memory of an idle worker", seen=weight.added_mib, limit=IDLE_MIB, unit="MiB")
 
 
 def phases(started: Sequence[Started]) -> str:
@@ -163,9 +163,16 @@ def table(seen: Seen) -> str:
         ]
         parts.append(columns([head, *lines]))
     if seen.weights:
-        head = ("an idle worker", "own MiB", "group MiB", "processes", "workers")
+        head = ("an idle worker", "added MiB", "own MiB", "group MiB", "processes", "workers")
         lines = [
-            (one.case, f"{one.own_mib:.2f}", _number(one.group_mib), str(one.processes), str(one.workers))
+            (
+                one.case,
+                f"{one.added_mib:.2f}",
+                f"{one.own_mib:.2f}",
+                _number(one.group_mib),
+                str(one.processes),
+                str(one.workers),
+            )
             for one in seen.weights
         ]
         parts.append(columns([head, *lines]))

@@ -24,6 +24,9 @@ CALLERS = 12
 """So many calls are on their way at once: a node of two cores has room for sixteen workers."""
 
 IDLE_WORKERS = 10
+REST_SECONDS = 2.0
+"""After a start: what is made ahead for the next ones is there again."""
+
 MIB = 1024 * 1024
 
 
@@ -55,11 +58,13 @@ class Burst:
 class Weight:
     """An idle worker that has had one call, the median of several: its processes, and what its memory group counts.
 
-    `own_mib` is what no other process has too.
+    `added_mib` is how much more each makes of the server's processes together, shared pages counted once.  `own_mib` is
+    what no other process has mapped: more, as what its template has written since is its own then.
     """
 
     case: str
     workers: int
+    added_mib: float
     own_mib: float
     group_mib: float | None
     processes: int
@@ -104,15 +109,21 @@ class Crowd:
 
     def weigh(self) -> Weight:
         """Start some that stay, and look at them.  It comes last: they take the room of others."""
+        self._server.wait_gone(self._app)
+        time.sleep(REST_SECONDS)
+        before = sum(processes.pss_mib(self._server.pid).values())
         kept = relight.Cls.from_name(self._app, "Kept")
         for number in range(IDLE_WORKERS):
             kept(number=number).answer.remote(number)
         workers = [one["sandbox"] for one in self._server.workers(self._app) if one["function"] == "Kept"]
         seen = [_weigh(self._server, worker) for worker in workers]
+        time.sleep(REST_SECONDS)
+        after = sum(processes.pss_mib(self._server.pid).values())
         groups = [group for _, group, _ in seen if group is not None]
         return Weight(
             case=self._case,
             workers=len(seen),
+            added_mib=(after - before) / IDLE_WORKERS,
             own_mib=statistics.median(own for own, _, _ in seen),
             group_mib=statistics.median(groups) if groups else None,
             processes=max(count for _, _, count in seen),
