@@ -152,7 +152,7 @@ def _why_unsafe(others: list[threads.Thread]) -> str:
 def _numba() -> str:
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     if getattr(parallel, "_is_initialized", False):
-        return "numba has run a parallel function, and dies in a fork; run it in @enter() or in the function instead"
+        return "numba has compiled or run a parallel function, and dies in a fork; do so in @enter() or in the function instead"
     return ""
 
 
