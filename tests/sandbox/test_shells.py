@@ -1,0 +1,235 @@
+"""Shells: what a process that a template forks is shut into, and what the template itself, which holds two capabilities,
+cannot do with them.  The template here is a small program that forks `sh`, or tries in itself what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from relight.agent.sandboxes import Sandbox
+from relight.protocol.errors import StartFailed
+from relight.sandbox.spec import Limits, Mount, ShellSpec
+
+pytestmark = pytest.mark.root
+
+TEMPLATE = """
+import ctypes, os, socket
+libc = ctypes.PyDLL(None, use_errno=True)
+control = socket.socket(fileno=3)
+
+class Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+def work(out, spaces, doors, script):
+    for door in doors:
+        os.write(door, b"0")
+    for space in spaces:
+        assert libc.setns(space, 0) == 0, os.strerror(ctypes.get_errno())
+    header = Header(0x20080522, 0)
+    assert libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()) == 0
+    libc.prctl(47, 4, 0, 0, 0)
+    os.dup2(out, 1), os.dup2(out, 2)
+    os.chdir("/")
+    os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})
+
+print("ready", flush=True)
+while True:
+    data, given, _, _ = socket.recv_fds(control, 65536, 32)
+    if not data:
+        break
+    what, _, text = data.decode().partition(" ")
+    if what == "try":
+        try:
+            exec(text)
+        except OSError as error:
+            print(error.strerror, flush=True)
+        continue
+    out, first, *spaces = given[: 2 + int(what)]
+    assert libc.setns(first, 0) == 0, os.strerror(ctypes.get_errno())
+    pid = os.fork()
+    if pid == 0:
+        work(out, spaces[: int(what) - 1], given[1 + int(what) :], text)
+    for descriptor in given:
+        os.close(descriptor)
+    os.waitpid(pid, 0)
+    print("reaped", flush=True)
+"""
+
+Fork = Callable[[Sandbox, str], Awaitable[str]]
+
+
+class Templates:
+    """A template under the test's control."""
+
+    def __init__(self, bench, running) -> None:
+        self._bench = bench
+        self.running = running
+        self._count = 0
+
+    async def shell(self, **limits) -> Sandbox:
+        self._count += 1
+        name = f"shell-{self._count}"
+        spec = ShellSpec(id=name, template=self.running.sandbox.id, limits=Limits(**limits))
+        return await self._bench.sandboxes.start_shell(spec)
+
+    async def begin(self, shell: Sandbox, script: str) -> asyncio.StreamReader:
+        """Fork `sh -c script` into a shell; what it writes."""
+        read, write = os.pipe()
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb")
+        )
+        entrance = shell.entrance
+        text = f"{len(entrance.namespaces)} {script}".encode()
+        socket.send_fds(self.running.channel, [text], [write, *entrance.namespaces, *entrance.doors])
+        os.close(write)
+        return reader
+
+    async def fork(self, script: str, **limits) -> str:
+        """Fork one into a fresh shell; all that it wrote."""
+        return (await (await self.begin(await self.shell(**limits), script)).read()).decode()
+
+    async def attempt(self, python: str) -> str:
+        """Execute this in the template; the line that it answers with."""
+        self.running.channel.send(f"try {python}".encode())
+        return await self.running.line()
+
+
+@pytest.fixture
+async def template(bench, tmp_path):
+    """A template that is ready, and sees a folder of the test's below its /tmp."""
+    (tmp_path / "shown").write_text("shown")
+    mounts = (Mount(source=str(tmp_path / "shown"), target="/tmp/below/shown"),)
+    running = await bench.start("/usr/bin/python3", "-I", "-S", "-c", TEMPLATE, is_template=True, mounts=mounts)
+    assert await running.line() == "ready"
+    return Templates(bench, running)
+
+
+async def test_a_forked_process_sees_its_own_tree_only(template):
+    lines = (await template.fork("ps -e -o pid=,comm=")).split("\n")
+
+    assert [line.split()[0] for line in lines if line] == ["1", "2", "3"]
+
+
+async def test_a_forked_process_has_no_capability_and_gets_none(template):
+    status = await template.fork("grep -E 'Cap(Inh|Prm|Eff|Amb)|NoNewPrivs' /proc/self/status")
+
+    values = [line.split()[1] for line in status.strip().split("\n")]
+    assert values == ["0" * 16] * 4 + ["1"]
+
+
+async def test_two_shells_share_no_file_that_can_be_written(template):
+    await template.fork("touch /tmp/a /dev/shm/a ~/a /home/worker/a 2>/dev/null")
+
+    assert await template.fork("ls /tmp/a /dev/shm/a /home/worker/a 2>/dev/null") == ""
+
+
+async def test_what_is_mounted_below_a_folder_of_its_own_is_there(template):
+    assert await template.fork("cat /tmp/below/shown") == "shown"
+
+
+async def test_two_shells_have_a_loopback_each(template):
+    listen = (
+        "python3 -I -S -c \"import socket; s=socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); print('on');"
+        ' input()" </dev/zero'
+    )
+    first = await template.begin(await template.shell(), "exec 2>&1; " + listen + " & sleep 0.1; kill $!; wait")
+    assert (await first.readline()) == b"on\n"
+
+    assert (await template.fork("exec 2>&1; " + listen + " & sleep 0.1; kill $!; wait")).startswith("on")
+
+
+async def test_a_forked_process_is_in_its_shells_groups_before_it_does_anything(template, bench):
+    shell = await template.shell(memory_mib=64)
+    reader = await template.begin(shell, "sleep 600 & echo here; sleep 600")
+    assert await reader.readline() == b"here\n"
+
+    groups = [group for group in bench.groups() if group.name == shell.id]
+
+    assert groups
+    assert all(len((group / "cgroup.procs").read_text().split()) >= 3 for group in groups)  # init, sh, its child
+    await shell.kill()
+
+
+async def test_the_end_of_a_shell_is_the_end_of_all_in_it(template, bench):
+    shell = await template.shell()
+    reader = await template.begin(shell, "setsid sleep 600 & echo on; sleep 600")
+    assert await reader.readline() == b"on\n"
+
+    await shell.kill()
+
+    assert await reader.read() == b""
+    assert await template.running.line() == "reaped"
+    assert [group for group in bench.groups() if group.name == shell.id] == []
+
+
+async def test_workers_outlive_their_template_and_its_sandbox_ends_with_the_last(template):
+    shell = await template.shell()
+    reader = await template.begin(shell, "echo on; sleep 0.2; echo still on")
+    assert await reader.readline() == b"on\n"
+
+    template.running.sandbox.signal(signal.SIGKILL)
+
+    assert await reader.read() == b"still on\n"
+    assert not template.running.sandbox.has_ended
+    await shell.kill()
+    assert (await template.running.sandbox.wait()).signal == signal.SIGKILL
+
+
+async def test_what_connects_to_a_shells_door_comes_to_the_agent(template):
+    shell = await template.shell()
+    listening = shell.take_listening()
+    listening.setblocking(False)
+    program = "import socket; s=socket.socket(socket.AF_UNIX); s.connect('/.scratch/door.sock'); s.send(b'hello')"
+    await template.begin(shell, f'exec python3 -I -S -c "{program}"')
+
+    connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+
+    assert await asyncio.get_running_loop().sock_recv(connection, 100) == b"hello"
+    connection.close()
+    listening.close()
+
+
+async def test_a_shell_of_no_template_is_refused(template, bench):
+    await bench.start("/bin/sleep", "600")
+
+    with pytest.raises(StartFailed, match="test-2 is no template"):
+        await bench.sandboxes.start_shell(ShellSpec(id="x", template="test-2"))
+
+
+MOUNT = "libc.mount.restype = ctypes.c_int; n = libc.mount({}); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)"
+ATTEMPTS = {
+    "make a mount writable": MOUNT.format('None, b"/usr", None, ctypes.c_ulong(0x1020), None'),
+    "make the root writable": MOUNT.format('None, b"/", None, ctypes.c_ulong(0x1020), None'),
+    "allow devices on a mount": MOUNT.format('None, b"/usr", None, ctypes.c_ulong(0x1021), None'),
+    "look beneath a mount": "n = libc.umount2(b'/usr', 2); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)",
+    "mount a disk": MOUNT.format('b"/dev/vda", b"/tmp", b"ext4", ctypes.c_ulong(0), None'),
+    "make a device": "os.mknod('/tmp/disk', 0o60600, os.makedev(254, 0)); print('done', flush=True)",
+    "make a user namespace": "n = libc.unshare(0x10000000); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)",
+    "allow user namespaces": "open('/proc/sys/user/max_user_namespaces', 'w').write('9'); print('done', flush=True)",
+    "trace its keeper": "n = libc.ptrace(16, 1, 0, 0); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)",
+    "see its keeper's descriptors": "os.listdir('/proc/1/fd'); print('done', flush=True)",
+    "become another user": "os.setresuid(0, 0, 0); print('done', flush=True)",
+    "load a module": "n = libc.syscall(313, 3, b'', 0); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)",
+    "reboot": "n = libc.reboot(0x89abcdef); print(os.strerror(ctypes.get_errno()) if n else 'done', flush=True)",
+    "set the clock": "import time; time.clock_settime(time.CLOCK_REALTIME, time.time()); print('done', flush=True)",
+    "name the machine": "import socket as s; s.sethostname('mine'); print('done', flush=True)",
+}
+
+
+@pytest.mark.parametrize("what", ATTEMPTS)
+async def test_a_template_cannot(template, what):
+    answer = await template.attempt(ATTEMPTS[what])
+
+    assert answer != "done"
+
+
+async def test_a_template_cannot_end_its_keeper(template):
+    await template.attempt("os.kill(1, 9); print('sent', flush=True)")
+
+    assert await template.fork("echo on") == "on\n"
