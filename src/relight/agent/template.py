@@ -380,4 +380,5 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
         app=spec.app,
         environment=spec.environment,
         platform=platform,
+        cpu=function.resources.cpu,
     )

@@ -30,7 +30,8 @@ class Load:
 
     `serialized` is the file below the paths that holds it by value.  `parameters` are the values of the class's
     parameters.  `platform` is the path, inside the sandbox, of the socket that
-    leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.
+    leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.  `cpu` is how many
+    cores it may use, None for all.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Load:
     app: str = ""
     environment: str = ""
     platform: str = ""
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Template:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         output = Output(order.mark)
-        preset = prepare()
+        preset = prepare(order.cpu)
         try:
             self._loaded = preload(order, _run_awaitable)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too

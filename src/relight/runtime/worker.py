@@ -117,8 +117,17 @@ class Worker:
         return 0
 
 
+def _load_afresh(order: Load, run_awaitable: RunAwaitable) -> Loaded:
+    """With libraries told how many threads fit, as a template tells them."""
+    if order.cpu is not None:
+        from relight.runtime.freezing import prepare  # some milliseconds that most workers need not spend
+
+        prepare(order.cpu)
+    return load(order, run_awaitable)
+
+
 def main() -> None:
     """Be a worker on the channel that this process inherited."""
     end = socket.socket(fileno=CHANNEL_FD)
     end.set_inheritable(False)  # user code's own children have no business there
-    sys.exit(Worker(Channel(end)).run())
+    sys.exit(Worker(Channel(end), _load_afresh).run())
