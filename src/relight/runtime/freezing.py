@@ -193,7 +193,7 @@ def _connected() -> dict[str, str]:
     """The peers of this network's TCP connections, by the number of the socket."""
     found = {}
     for name in ("tcp", "tcp6"):
-        with suppress(OSError), open(f"/proc/self/net/{name}", encoding="ascii") as file:
+        with suppress(OSError), open(f"/proc/self/net/{name}", encoding="utf-8") as file:
             for fields in map(str.split, file):
                 if len(fields) > 9 and fields[3] == _ESTABLISHED:
                     found[fields[9]] = f"port {int(fields[2].rpartition(':')[2], 16)}"

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,12 +98,13 @@ def collapse(start: int, end: int) -> bool:
     return not ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
-def find_flush() -> Callable[[], object] | None:
+def find_flush(looked_at: int = 0) -> Callable[[], object] | None:
     """`fflush(NULL)`, None when nothing but Python's own C code is loaded, which holds nothing back.
 
-    Asked once the user's module is imported.
+    Asked once the user's module is imported; the first `looked_at` modules were looked at before.
     """
-    if not any(_is_foreign(getattr(module, "__file__", None)) for module in tuple(sys.modules.values())):
+    modules = islice(tuple(sys.modules.values()), looked_at, None)
+    if not any(_is_foreign(getattr(module, "__file__", None)) for module in modules):
         return None
     try:
         import ctypes

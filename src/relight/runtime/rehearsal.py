@@ -32,9 +32,7 @@ class Rehearsal:
 
     def find_flush(self) -> Callable[[], object] | None:
         """As `native.find_flush`; a worker looks again where it has imported more."""
-        if self._flush is None and len(sys.modules) != self._modules:
-            return find_flush()
-        return self._flush
+        return self._flush or find_flush(self._modules)
 
 
 def _speak() -> None:

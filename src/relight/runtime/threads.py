@@ -121,7 +121,7 @@ def _tasks() -> list[int]:
 
 def _libraries_of(task: int, maps: Sequence[Mapping]) -> tuple[str, ...]:
     words = array.array("L")
-    with suppress(OSError, ValueError), open(f"/proc/self/task/{task}/syscall", encoding="ascii") as file:
+    with suppress(OSError, ValueError), open(f"/proc/self/task/{task}/syscall", encoding="utf-8") as file:
         fields = file.read().split()
         if len(fields) > 2:  # not "running"
             words.frombytes(_read_stack(int(fields[-2], 16), maps))
