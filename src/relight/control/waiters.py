@@ -18,8 +18,11 @@ Look = Callable[[Sequence[str]], Awaitable[None]]
 KEPT_GROUPS = 256
 """How many groups are read from memory; the others are read from the store."""
 
-_KEPT_BYTES = 64 * 1024 * 1024
-_VIEW_BYTES = 512
+_KEPT_BYTES = 32 * 1024 * 1024
+"""Ends that are answered from memory; those before them are read from the store."""
+
+_VIEW_BYTES = 2048
+"""What a view takes beside its value: measured, with its texts and its place."""
 
 
 def _weight(view: CallView) -> int:
