@@ -1,7 +1,7 @@
 """Many cold starts: how many a second for a while, how soon fifty at once are answered, what idle workers weigh.
 
-Each call is of an object with a number of its own, so that it needs a worker of its own, which ends after it; the
-objects of a class share a template.
+Each call is of an object with a number that no other has at that time, so that it needs a worker of its own, which ends
+after it; the objects of a class share a template.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import relight
 
 CALLERS = 12
 """So many calls are on their way at once: a node of two cores has room for sixteen workers."""
+
+NUMBERS = 1000
+"""So many numbers, one after the other and then again: the worker of the same number was gone long before."""
 
 IDLE_WORKERS = 10
 REST_SECONDS = 2.0
@@ -71,13 +74,13 @@ class Weight:
 
 
 class Crowd:
-    """Objects of one app's classes, each with a number that no other has."""
+    """Objects of one app's classes."""
 
     def __init__(self, server: Server, case: str, app: str) -> None:
         self._server = server
         self._case = case
         self._app = app
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.cycle(range(NUMBERS))
 
     def sustain(self, seconds: float, watch: Callable[[], None] | None = None) -> Rate:
         """Start for so long; `watch` is called every second."""

@@ -205,7 +205,7 @@ class Field:
         file = COLD / f"{case.app}.py"
         deploy(file, self._folder)
         found = []
-        levels = ((FORK, "answer", 1),)
+        levels = ((FORK, "answer", 1), (BOOT, "fresh", self._rare if "torch" in case.imports else 1))
         for level, function, every in levels:
             caller = Caller(self._server, f"cold-{case.app}", function)
             for way, once in (("SDK", caller.by_sdk), ("HTTP", caller.by_http)):

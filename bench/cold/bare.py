@@ -13,6 +13,12 @@ def answer(x: int) -> int:
     return x
 
 
+@app.function(scaledown_window=0, template=False)
+def fresh(x: int) -> int:
+    """Give back what came, from a process of its own."""
+    return x
+
+
 @app.cls(scaledown_window=0)
 class Apart:
     """Each `number` gets a worker of its own, from the same template."""

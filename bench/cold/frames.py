@@ -10,8 +10,19 @@ import relight
 app = relight.App("cold-frames")
 
 
-@app.function(scaledown_window=0)
-def answer(x: int) -> int:
+def ask(x: int) -> int:
     """Give back what came, by way of a group in a table."""
     table = pd.DataFrame({"kind": ["a", "b", "a"], "value": np.array([x, 1, 0])})
     return int(table.groupby("kind")["value"].sum()["a"])
+
+
+@app.function(scaledown_window=0)
+def answer(x: int) -> int:
+    """Give back what came."""
+    return ask(x)
+
+
+@app.function(scaledown_window=0, template=False)
+def fresh(x: int) -> int:
+    """Give back what came, from a process of its own."""
+    return ask(x)
