@@ -468,6 +468,7 @@ class Calls:
             payloads = await self._store.calls.payload(workspace, [lease.call.id for lease in mine])
             for lease in mine:
                 self._scheduler.deliver(lease, payloads[lease.call.id])
+                self._streams.sent(lease)
 
     async def _end_queued(self, calls: Sequence[WaitingCall], event: CallEvent, failure: Failure) -> None:
         by_workspace: defaultdict[str, QueuedEnds] = defaultdict(QueuedEnds)

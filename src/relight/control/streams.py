@@ -237,8 +237,7 @@ class Streams:
         """A node's link is new: what it was told last may not have been heard."""
         for stream in self._streams.values():
             if stream.node in (node, ""):
-                stream.granted, stream.told = 1, 0
-                self._grant(stream)
+                self._tell_again(stream)
 
     # -- what becomes of calls
 
@@ -250,6 +249,12 @@ class Streams:
                 self._ended.pop(stream.call, None)
                 stream.begin(lease.token, lease.node)
                 self._grant(stream)
+
+    def sent(self, lease: Lease) -> None:
+        """A call was sent to its node only now: what that was told of it before, it did not know."""
+        stream = self._streams.get(lease.call.id)
+        if stream is not None and stream.token == lease.token:
+            self._tell_again(stream)
 
     def delivered(self, call_id: str) -> int:
         """How many items of a call a reader was handed."""
@@ -293,6 +298,10 @@ class Streams:
         stream.granted, stream.told = items, stream.taken
         order = GrantItems(call=stream.call, token=stream.token, items=items, taken=stream.taken)
         self._scheduler.grant_items(stream.node, order)
+
+    def _tell_again(self, stream: Stream) -> None:
+        stream.granted, stream.told = 1, 0
+        self._grant(stream)
 
     def _drop_idle(self, stream: Stream) -> None:
         """Forget a stream of which nothing is here, unless it is of a generator that runs."""

@@ -380,6 +380,26 @@ async def test_a_new_server_goes_on_where_reader_and_node_are(stage: Stage) -> N
     assert data(answer) == [b"3", b"4"]
 
 
+@pytest.mark.parametrize("retries", [Retries(count=1, delay_seconds=0.0)])
+async def test_a_call_that_a_new_server_runs_again_goes_on_where_its_reader_is(stage: Stage) -> None:
+    run = await stage.running()
+    stage.tell(run, 1, 2, 3)
+    await stage.read(run.call, taken=2)
+
+    await stage.open()
+    await stage.read(run.call, taken=2)
+    stage.connect(hello("agent-2"))  # the one before has died, and its workers with it
+    await stage.start_worker()
+    (again,) = await stage.ordered(lambda orders: orders.run)
+    await stage.grants()
+
+    since = next(
+        at for at, orders in enumerate(stage.orders) if again in orders.run
+    )  # before, the node knows no such call
+    granted = [order for orders in stage.orders[since:] for order in orders.grant]
+    assert granted == [GrantItems(call=run.call, token=again.token, items=6, taken=2)]
+
+
 async def test_a_new_server_knows_by_the_first_number_told_that_items_were_delivered(stage: Stage) -> None:
     run = await stage.running()
     stage.tell(run, 1, 2, 3)
