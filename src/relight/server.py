@@ -189,6 +189,7 @@ class _Serving:
             leaves_with_server=self._embedded is not None,
             library_folder=self._embedded.library_folder if self._embedded is not None else None,
             code_cache_mib=self._settings.code_cache_mib,
+            template_memory_mib=self._settings.template_memory_mib,
         )
 
     def _agent_died(self, why: str) -> None:

@@ -96,6 +96,13 @@ class Settings:
             between=(1, 1024 * 1024),
         ),
     )
+    template_memory_mib: int = field(
+        default=0,
+        metadata=_rule(
+            "how much memory the templates of the server's own agent may use; 0 is a quarter of the machine's",
+            between=(0, 1024 * 1024),
+        ),
+    )
     max_connections: int = field(
         default=4096, metadata=_rule("how many connections are open at once", between=(16, 100_000))
     )

@@ -35,6 +35,7 @@ class AgentOptions:
     leaves_with_server: bool = False
     library_folder: Path | None = None
     code_cache_mib: int | None = None
+    template_memory_mib: int = 0
 
 
 class LocalAgent:
@@ -97,6 +98,8 @@ class LocalAgent:
             command += ["--library-dir", str(options.library_folder)]
         if options.code_cache_mib is not None:
             command += ["--code-cache", str(options.code_cache_mib)]
+        if options.template_memory_mib:
+            command += ["--template-memory", str(options.template_memory_mib)]
         if options.leaves_with_server:
             command.append("--leave-with-server")
         options.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ class FunctionOptions(TypedDict, total=False):
     when idle; while there are calls, `buffer_workers` more than they need.  `min_containers`, `max_containers` and
     `buffer_containers` are other words for these.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
+    `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
 
     cpu: float | None
@@ -64,6 +65,7 @@ class FunctionOptions(TypedDict, total=False):
     image: Image
     name: str
     serialized: bool
+    template: bool
 
 
 class CallOptions(TypedDict, total=False):
@@ -123,6 +125,7 @@ class Place:
     methods: tuple[MethodSpec, ...]
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
+    has_snap: bool = False
 
 
 _NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
@@ -159,6 +162,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         image=image,
         parameters=place.parameters,
         serialized=place.serialized,
+        has_snap=place.has_snap,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -180,6 +184,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         queue_timeout_seconds=_float_or_none(options.get("queue_timeout")),
         grace_seconds=float(options.get("grace", spec.grace_seconds)),
         network=options.get("network", spec.network),
+        uses_template=options.get("template", spec.uses_template),
     )
 
 
@@ -289,5 +294,7 @@ def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")
+    if not isinstance(given.get("template", True), bool):
+        raise InvalidRequest(f"{cannot}: template={given['template']!r} is neither True nor False; write one of them")
     if not isinstance(given.get("image"), (Image, NoneType)):
         raise InvalidRequest(f"{cannot}: image={given['image']!r} is no image; use relight.Image.host()")

@@ -217,6 +217,7 @@ class Asks:
     [
         ({"memroy": 1}, "'memroy' is not an option; did you mean 'memory'"),
         ({"cpu": 0}, "cpu=0 is out of range; make it above 0"),
+        ({"template": "no"}, "template='no' is neither True nor False"),
         ({"memory": 1.5}, "memory=1.5 is not a whole number"),
         ({"gpu": "A100:x"}, "cannot read gpu='A100:x'"),
         ({"timeout": "soon"}, "timeout='soon' is not a number"),
