@@ -32,7 +32,9 @@ class Rehearsal:
 
     def find_flush(self) -> Callable[[], object] | None:
         """As `native.find_flush`; a worker looks again where it has imported more."""
-        return self._flush or find_flush(self._modules)
+        if self._flush is not None or len(sys.modules) == self._modules:
+            return self._flush  # to look at a module is to count a reference to it, and so to copy its page
+        return find_flush(self._modules)
 
 
 def _speak() -> None:
