@@ -20,7 +20,7 @@ TIMES_FORK = 3.0
 TIMES_FASTER = 100.0
 PER_SECOND = {BARE.name: 150.0, TENSORS.name: 80.0}
 IDLE_MIB = 3.0
-REPEATED = ("answer", "Apart")
+REPEATED = ("answer", "Apart", "Model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,41 +142,40 @@ def phases(started: Sequence[Started]) -> str:
 
 def table(seen: Seen) -> str:
     """The figures for people."""
-    rows = [("", "p50 ms", "p90 ms", "p99 ms", "starts")]
-    rows += [
-        (one.subject, f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.p99_ms:.2f}", str(one.starts))
-        for one in seen.figures
-    ]
-    parts = [columns(rows)]
-    if seen.rates:
-        head = ("sustained", "starts/s", "p50 ms", "p99 ms", "starts")
-        lines = [
-            (one.case, f"{one.per_second:.1f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.starts))
-            for one in seen.rates
-        ]
-        parts.append(columns([head, *lines]))
-    if seen.bursts:
-        head = ("a burst", "calls", "first ms", "half ms", "all ms")
-        lines = [
-            (one.case, str(one.calls), f"{one.first_ms:.1f}", f"{one.half_ms:.1f}", f"{one.all_ms:.1f}")
-            for one in seen.bursts
-        ]
-        parts.append(columns([head, *lines]))
-    if seen.weights:
-        head = ("an idle worker", "added MiB", "own MiB", "group MiB", "processes", "workers")
-        lines = [
-            (
-                one.case,
-                f"{one.added_mib:.2f}",
-                f"{one.own_mib:.2f}",
-                _number(one.group_mib),
-                str(one.processes),
-                str(one.workers),
-            )
-            for one in seen.weights
-        ]
-        parts.append(columns([head, *lines]))
-    return "\n\n".join(parts)
+    tables = (_figure_rows(seen.figures), _rate_rows(seen.rates), _burst_rows(seen.bursts), _weight_rows(seen.weights))
+    return "\n\n".join(columns(rows) for rows in tables if len(rows) > 1)
+
+
+Rows = list[tuple[str, ...]]
+
+
+def _figure_rows(figures: Sequence[Figures]) -> Rows:
+    rows: Rows = [("", "p50 ms", "p90 ms", "p99 ms", "starts")]
+    for one in figures:
+        rows.append((one.subject, f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.p99_ms:.2f}", str(one.starts)))
+    return rows
+
+
+def _rate_rows(rates: Sequence[Rate]) -> Rows:
+    rows: Rows = [("sustained", "starts/s", "p50 ms", "p99 ms", "starts")]
+    for one in rates:
+        rows.append((one.case, f"{one.per_second:.1f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.starts)))
+    return rows
+
+
+def _burst_rows(bursts: Sequence[Burst]) -> Rows:
+    rows: Rows = [("a burst", "calls", "first ms", "half ms", "all ms")]
+    for one in bursts:
+        rows.append((one.case, str(one.calls), f"{one.first_ms:.1f}", f"{one.half_ms:.1f}", f"{one.all_ms:.1f}"))
+    return rows
+
+
+def _weight_rows(weights: Sequence[Weight]) -> Rows:
+    rows: Rows = [("an idle worker", "added MiB", "own MiB", "group MiB", "processes", "workers")]
+    for one in weights:
+        sizes = (f"{one.added_mib:.2f}", f"{one.own_mib:.2f}", _number(one.group_mib))
+        rows.append((one.case, *sizes, str(one.processes), str(one.workers)))
+    return rows
 
 
 def _number(value: float | None) -> str:

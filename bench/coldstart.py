@@ -24,7 +24,7 @@ from pathlib import Path
 import coldsoak
 from coldfigures import Figures, Seen, Start, figures_of, phases, table, targets_of
 from coldrates import Crowd
-from coldsubjects import BARE, CASES, COLD, TENSORS, Case, Field, Subject, deploy, weights_of
+from coldsubjects import BARE, CASES, TENSORS, Case, Field, Subject, deploy, weights_of
 from harness import Tell, tell_to, turns, verdicts
 from served import Server, server_on
 
@@ -93,13 +93,13 @@ def measure(server: Server, folder: Path, options: argparse.Namespace, tell: Tel
     def skip(what: str, why: str) -> None:
         tell("missing", Missing(what=what, why=why))
 
-    with Field(server, folder, options.rare, skip) as field, weights(options.cases, folder) as files:
+    with Field(server, folder, options.rare, skip) as field, weights(options.cases) as files:
         subjects = list(choose(field, options, files))
         run_rounds(subjects, range(-WARM_ROUNDS, 0), lambda kind, what: None)
         since = time.time()
         starts = run_rounds(subjects, range(options.rounds), tell)
     rates, bursts, weighed = [], [], []
-    crowds = [Crowd(server, case.name, f"cold-{case.app}") for case in options.cases if case in CROWDED]
+    crowds = [Crowd(server, case.name, case.app) for case in options.cases if case in CROWDED]
     for crowd in crowds:
         if options.seconds:
             rates.append(crowd.sustain(options.seconds))
@@ -120,18 +120,20 @@ def measure(server: Server, folder: Path, options: argparse.Namespace, tell: Tel
 
 
 @contextmanager
-def weights(cases: Sequence[Case], folder: Path) -> Iterator[dict[int, Path]]:
+def weights(cases: Sequence[Case]) -> Iterator[dict[int, Path]]:
     """The files of weights that the cases need."""
     with ExitStack() as stack:
         sizes = sorted({case.weights_gib for case in cases} - {0})
-        yield {gib: stack.enter_context(weights_of(gib, folder)) for gib in sizes}
+        yield {gib: stack.enter_context(weights_of(gib)) for gib in sizes}
 
 
 def choose(field: Field, options: argparse.Namespace, files: dict[int, Path]) -> Iterator[Subject]:
     """What the command line asks for."""
     for case in options.cases:
         yield from (
-            one for one in field.functions(case) if one.way not in ("HTTP" if "http" in options.without else "",)
+            one
+            for one in field.functions(case, files.get(case.weights_gib))
+            if one.way not in ("HTTP" if "http" in options.without else "",)
         )
         if "fork" not in options.without:
             yield from field.forks(case, files.get(case.weights_gib))
@@ -158,8 +160,8 @@ def run_rounds(subjects: Sequence[Subject], rounds: range, tell: Tell) -> list[S
 
 def soak(server: Server, folder: Path, options: argparse.Namespace, tell: Tell) -> int:
     """Ten minutes, or what was asked for."""
-    deploy(COLD / f"{BARE.app}.py", folder)
-    soaked = coldsoak.Soak(server, Crowd(server, BARE.name, f"cold-{BARE.app}"), tell).run(options.soak)
+    deploy(BARE, folder)
+    soaked = coldsoak.Soak(server, Crowd(server, BARE.name, BARE.app), tell).run(options.soak)
     tell("soaked", soaked)
     targets = coldsoak.targets_of(soaked)
     for target in targets:

@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -34,19 +35,22 @@ FORK, NEW_VERSION, BOOT = "1", "2", "4"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a function imports, and what it has beside that."""
+    """What a function imports, and what it has beside that.  `functions` are that with a template, and that without."""
 
     name: str
     app: str
+    file: str
     imports: str
+    functions: tuple[str, str] = ("answer", "fresh")
     weights_gib: int = 0
 
 
-BARE = Case(name="bare", app="bare", imports="")
-FRAMES = Case(name="numpy+pandas", app="frames", imports="numpy,pandas")
-TENSORS = Case(name="torch", app="tensors", imports="torch")
-ONE_GB = Case(name="1 GB of weights", app="weights1", imports="torch", weights_gib=1)
-FOUR_GB = Case(name="4 GB of weights", app="weights4", imports="torch", weights_gib=4)
+MODELS = ("Model.answer", "Fresh.answer")
+BARE = Case(name="bare", app="cold-bare", file="bare.py", imports="")
+FRAMES = Case(name="numpy+pandas", app="cold-frames", file="frames.py", imports="numpy,pandas")
+TENSORS = Case(name="torch", app="cold-tensors", file="tensors.py", imports="torch")
+ONE_GB = Case(name="1 GB", app="cold-weights1", file="weights.py", imports="torch", functions=MODELS, weights_gib=1)
+FOUR_GB = Case(name="4 GB", app="cold-weights4", file="weights.py", imports="torch", functions=MODELS, weights_gib=4)
 CASES = (BARE, FRAMES, TENSORS, ONE_GB, FOUR_GB)
 
 
@@ -200,14 +204,13 @@ class Field:
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def functions(self, case: Case) -> list[Subject]:
+    def functions(self, case: Case, weights: Path | None) -> list[Subject]:
         """A case's function, deployed, from its template and without, through the SDK and over HTTP."""
-        file = COLD / f"{case.app}.py"
-        deploy(file, self._folder)
+        deploy(case, self._folder, weights)
         found = []
-        levels = ((FORK, "answer", 1), (BOOT, "fresh", self._rare if "torch" in case.imports else 1))
-        for level, function, every in levels:
-            caller = Caller(self._server, f"cold-{case.app}", function)
+        every_boot = self._rare if "torch" in case.imports else 1
+        for level, function, every in zip((FORK, BOOT), case.functions, (1, every_boot), strict=True):
+            caller = Caller(self._server, case.app, function)
             for way, once in (("SDK", caller.by_sdk), ("HTTP", caller.by_http)):
                 name = f"{case.name}, level {level}, {way}"
                 found.append(Subject(name=name, case=case.name, once=once, level=level, way=way, every=every))
@@ -263,13 +266,14 @@ class Field:
         return [Subject(name=name, case=case.name, once=process.once, every=every)]
 
 
-def deploy(file: Path, folder: Path) -> None:
+def deploy(case: Case, folder: Path, weights: Path | None = None) -> None:
     """Deploy an app as people do."""
-    said = {**environment(folder), "RELIGHT_DATA_DIR": os.environ["RELIGHT_DATA_DIR"]}
-    words = [sys.executable, "-m", "relight", "deploy", str(file)]
-    done = subprocess.run(words, cwd=COLD, env=said, capture_output=True, text=True, check=False)
+    said = {**environment(folder), "RELIGHT_DATA_DIR": os.environ["RELIGHT_DATA_DIR"], "BENCH_APP": case.app}
+    words = [sys.executable, "-m", "relight", "deploy", case.file]
+    env = {**said, "BENCH_WEIGHTS": str(weights or "")}
+    done = subprocess.run(words, cwd=COLD, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"cannot measure: {file.name} could not be deployed:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"cannot measure: {case.file} could not be deployed:\n{done.stdout}{done.stderr}")
 
 
 def write_bundle(bundle: Path, command: list[str]) -> None:
@@ -300,8 +304,11 @@ def write_bundle(bundle: Path, command: list[str]) -> None:
 
 
 @contextmanager
-def weights_of(gib: int, folder: Path) -> Iterator[Path]:
-    """A safetensors file of so many GiB: layers of 16 MiB, each a matrix of 2,048 by 2,048 numbers."""
+def weights_of(gib: int) -> Iterator[Path]:
+    """A safetensors file of so many GiB: layers of 16 MiB, each a matrix of 2,048 by 2,048 numbers.
+
+    It lies in this Python's environment for as long, as a package of weights would: there a sandbox sees it.
+    """
     side, layers = 2048, gib * 64
     block = array("f", (random.random() for _ in range(256 * 1024))).tobytes()
     size = side * side * 4
@@ -312,10 +319,11 @@ def weights_of(gib: int, folder: Path) -> Iterator[Path]:
         }
     ).encode()
     header += b" " * (-len(header) % 8)
-    path = folder / f"weights{gib}.safetensors"
-    with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for _ in range(layers * size // len(block)):
-            file.write(block)
-    yield path
-    path.unlink()
+    with tempfile.TemporaryDirectory(prefix="relight-bench-", dir=sys.prefix) as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / f"weights{gib}.safetensors"
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for _ in range(layers * size // len(block)):
+                file.write(block)
+        yield path
