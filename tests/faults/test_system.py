@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import relight
+from faults import app_that_loads_slowly as slow
 from faults.app_under_fire import app, double
 from faults.history import History, What, check
-from servers import Server, wait_until, workers_of
+from servers import Server, templates_of, wait_until, workers_of
 
 
 @pytest.fixture
@@ -71,6 +72,22 @@ def test_a_call_whose_worker_is_killed_runs_again_and_has_one_result(server: Ser
         2,
         ["lease_lost", "succeeded"],
     )
+
+
+def test_calls_whose_template_is_killed_while_it_loads_run_all_the_same(server: Server) -> None:
+    slow.app.deploy()
+    try:
+        known = set(templates_of(server))
+        calls = [slow.double.spawn(n) for n in range(8)]
+        wait_until(lambda: set(templates_of(server)) > known, server)
+
+        for pid in set(templates_of(server)) - known:
+            os.kill(pid, signal.SIGKILL)
+
+        assert [call.get(timeout=60) for call in calls] == [2 * n for n in range(8)]
+    finally:
+        assert slow.app._session is not None
+        slow.app._session.connection.close()
 
 
 @pytest.mark.slow

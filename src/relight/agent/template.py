@@ -208,7 +208,7 @@ class Template:
         shell = await self._take_shell(limits)
         if self._control is None:
             await shell.sandbox.kill()
-            raise StartFailed(f"cannot fork {worker}: its template is gone; it is started afresh next time")
+            raise TemplateLost(f"cannot fork {worker}: its template's process has ended; start it afresh")
         self._is_idle.clear()
         forked = self.workers[worker] = ForkedWorker(shell.sandbox)
         self._doors.name(worker, shell.door)
@@ -276,8 +276,9 @@ class Template:
             _log.info("template ended", extra={"template": self.id, "last_lines": self._last_lines})
         if not self._told.done():
             last = f"; its last words: {self._last_lines[-1][:200]}" if self._last_lines else ""
+            name = self.spec.function.name
             self._told.set_exception(
-                StartFailed(f"cannot start {self.spec.function.name}: its process was killed while loading it{last}")
+                TemplateLost(f"cannot start {name}: its process was killed while loading it{last}; start it afresh")
             )
 
     @property
@@ -351,6 +352,10 @@ class Template:
         if self._control is not None:
             with suppress(OSError):  # it is gone: the reader finds that out
                 socket.send_fds(self._control, [pack(message)], list(descriptors))
+
+
+class TemplateLost(StartFailed):
+    """Its process ended, and nobody knows why: a worker that is started afresh shows whether it is the function's fault."""
 
 
 class LoadingFailed(StartFailed):

@@ -19,7 +19,7 @@ from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
 from relight.agent.starts import BeginPhase
-from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template
+from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template, TemplateLost
 from relight.clock import Clock
 from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
@@ -132,6 +132,8 @@ class Templates:
             await entry.is_settled.wait()
         finally:
             template.unlisten(tell)
+        if isinstance(entry.error, TemplateLost):
+            return NoTemplate(_LOST)
         if entry.error is not None:
             raise entry.error
         if key in self._unsafe:
@@ -140,7 +142,10 @@ class Templates:
         limits = limits_of(spec)
         had_shell = template.waiting_shells(limits) > 0
         self._keeping.use(key)
-        forked = await template.fork(worker, spec, limits, ends)
+        try:
+            forked = await template.fork(worker, spec, limits, ends)
+        except TemplateLost:
+            return NoTemplate(_LOST)
         self._want_shells(entry, limits, had_shell=had_shell)
         assert template.layout is not None, "what can fork was laid out"
         return Forked(forked, template.layout.module_paths, template.layout.platform, waited_for)
@@ -208,7 +213,7 @@ class Templates:
 
     def _why_none(self, key: str, spec: WorkerSpec, *, was_lost: bool) -> str:
         if was_lost:
-            return "lost: its template's process had ended"
+            return _LOST
         if key in self._given_up:
             return "evicted: its template was given up for others that are dearer to make or asked for more"
         others = (entry.template.spec for entry in self._entries.values())
@@ -295,6 +300,7 @@ class Templates:
 
 
 _FILE = Kinds(Remembered)
+_LOST = "lost: its template's process had ended"
 
 
 def key_of(spec: WorkerSpec) -> str:
