@@ -72,8 +72,10 @@ class Server:
 
     @property
     def agent_pid(self) -> int:
-        """The process of its agent."""
-        return int((self.folder / "run" / "agent.pid").read_text())
+        """The process of its agent, as soon as that has taken its lock."""
+        lock = self.folder / "agent" / "agent.lock"
+        wait_until(lambda: lock.exists() and bool(lock.read_text()), self)
+        return int(lock.read_text())
 
     def kill(self) -> None:
         """kill -9 of the server alone."""

@@ -228,12 +228,15 @@ def _folder(path: Path) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the agent's folder: two on one would end each other's sandboxes."""
-    with (_folder(folder) / "agent.lock").open("w") as file:
+    """Hold the agent's folder: two on one would end each other's sandboxes.  The lock says who holds it (`fleet/local.py`)."""
+    with (_folder(folder) / "agent.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
                 f"cannot start an agent on {folder}: another runs there; stop it, or choose another --data-dir"
             ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield

@@ -1,7 +1,7 @@
 """The agent of this machine: started by the server, watched, started again when it dies, adopted when it outlived one.
 
 A server that is killed leaves its agent running, with its workers and their calls; the next server on the same folder
-finds the agent's pid there and watches it instead of starting a second.
+finds the agent's pid in the lock that it holds there, and watches it instead of starting a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
-    """How the agent is started.  `run_folder` holds the link's socket and the agent's pid; others may use `library_folder`."""
+    """How the agent is started.  `run_folder` holds the link's socket; others may use `library_folder`."""
 
     node: str
     run_folder: Path
@@ -45,7 +45,7 @@ class LocalAgent:
         self._options = options
         self._clock = clock
         self._on_death = on_death
-        self._pid_file = options.run_folder / "agent.pid"
+        self._lock_file = options.data_folder / "agent.lock"
         self._process: _Process | None = None
 
     async def run(self) -> None:
@@ -71,12 +71,11 @@ class LocalAgent:
         except TimeoutError:
             self._process.signal(signal.SIGKILL)
             await self._process.wait()
-        self._pid_file.unlink(missing_ok=True)
 
     def _adopt(self) -> _Process | None:
         """The agent that outlived a server before this one, if it lives."""
         try:
-            pid = int(self._pid_file.read_text())
+            pid = int(self._lock_file.read_text())
             descriptor = os.pidfd_open(pid)
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
@@ -107,9 +106,6 @@ class LocalAgent:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
-        new = self._pid_file.with_suffix(".new")
-        new.write_text(str(process.pid))
-        new.replace(self._pid_file)
         return _Process(os.pidfd_open(process.pid), process)
 
 
