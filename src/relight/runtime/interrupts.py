@@ -14,7 +14,9 @@ SIGTERM means: finish what runs, then leave.  It raises only where the worker wa
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -47,12 +49,14 @@ class Interrupts:
         self._was_rung = False
         self._is_waiting = False
         self._is_leaving = False
+        self._masks: dict[int, set[int]] = {}
         self.reason: CallEvent | None = None
 
     def install(self) -> None:
-        """Take the two signals."""
+        """Take the two signals; in processes that the function forks they are nobody's."""
         signal.signal(signal.SIGUSR1, self._on_interrupt)
         signal.signal(signal.SIGTERM, self._on_leave)
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._give_back)
 
     def receive(self) -> Received:
         """The next message.  Raises Leave when the worker is to leave instead."""
@@ -103,6 +107,20 @@ class Interrupts:
         """Return once `call` may make so many items.  Raises CallInterrupted when it is to stop instead."""
         while self._channel.granted(call) < items:
             self._look(waits=True)
+
+    def _hold(self) -> None:
+        """One that comes for the child while it still has our handlers would be lost: Python forgets it after a fork."""
+        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(threading.get_ident()))
+
+    def _give_back(self) -> None:
+        """In a child: it is no worker, so SIGTERM ends it, which `multiprocessing` for one waits for."""
+        for number, handler in ((signal.SIGUSR1, self._on_interrupt), (signal.SIGTERM, self._on_leave)):
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL)
+        self._release()
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         self._was_rung = True

@@ -13,7 +13,6 @@ import atexit
 import os
 import platform
 import select
-import signal
 import socket
 import sys
 import threading
@@ -228,5 +227,4 @@ def main() -> None:
     """Be a template on the socket that this process inherited."""
     control = socket.socket(fileno=CHANNEL_FD)
     control.set_inheritable(False)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(Template(control).run())
