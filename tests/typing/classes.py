@@ -22,6 +22,9 @@ class Model:
     heat: float = relight.parameter()
     weights: list[float] = relight.parameter(init=False)
 
+    @relight.enter(snap=True)
+    def read(self) -> None: ...
+
     @relight.enter()
     async def load(self) -> None: ...
 

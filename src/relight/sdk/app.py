@@ -189,6 +189,7 @@ class App:
                 methods=classes.methods_of(kind),  # once more: by now every name that it mentions is there
                 parameters=parameters,
                 serialized=self._file_of(name),
+                has_snap=classes.has_snap(kind),
             )
 
         self._places[name] = (place, given)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.inside import ENTER, EXIT, HOOK, RAW
+from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, RAW
 from relight.protocol.manifest import Json, MethodSpec
 from relight.sdk.bindings import binding_text, merged
 from relight.sdk.function import Fit, HasSession, Remote, RemoteGenerator
@@ -196,9 +196,12 @@ def method(*, is_generator: bool | None = None) -> _MethodDecorator:
     return _MethodDecorator()
 
 
-def enter() -> Callable[[F], F]:
-    """Run this method once in each worker, before its first call: load what all calls use."""
-    return _hook(ENTER, "enter")
+def enter(*, snap: bool = False) -> Callable[[F], F]:
+    """Run this method once in each worker, before its first call: load what all calls use.
+
+    With `snap` once for all workers that are forked from one template, before those without: each has what it made.
+    """
+    return _hook(ENTER_SNAP if snap else ENTER, "enter")
 
 
 def exit() -> Callable[[F], F]:  # noqa: A001 - it is `@relight.exit()`
@@ -224,6 +227,11 @@ def methods_of(kind: type) -> tuple[MethodSpec, ...]:
     if not found:
         raise InvalidRequest(f"cannot decorate {kind.__qualname__}: no method has @relight.method(); decorate one")
     return tuple(method_of(value.raw, name, is_bound=True) for name, value in found.items())
+
+
+def has_snap(kind: type) -> bool:
+    """Whether objects of a class have something to do once for many workers: a method with `@relight.enter(snap=True)`."""
+    return any(getattr(value, HOOK, None) == ENTER_SNAP for _, value in _members(kind))
 
 
 def register(kind: type, record: ClassRecord) -> None:
@@ -257,9 +265,10 @@ def enter_here(instance: object) -> None:
     with _ENTERING:
         if getattr(instance, _ENTERED, False):
             return
-        for name, value in _members(type(instance)):
-            if getattr(value, HOOK, None) == ENTER:
-                _run(getattr(instance, name)())
+        for hook in (ENTER_SNAP, ENTER):
+            for name, value in _members(type(instance)):
+                if getattr(value, HOOK, None) == hook:
+                    _run(getattr(instance, name)())
         with suppress(AttributeError):  # __slots__: then it enters each time
             setattr(instance, _ENTERED, True)
 

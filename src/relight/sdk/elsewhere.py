@@ -22,8 +22,12 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options of functions and classes by Modal's names, and what they are here."""
 
-SO_ANYWAY = frozenset({"block_network", "include_source", "is_generator", "nonpreemptible"})
-"""Options that say what is so without them: no network, the folder's files are sent, what yields is a generator."""
+SO_ANYWAY = frozenset({"block_network", "enable_memory_snapshot", "include_source", "is_generator", "nonpreemptible"})
+"""Options that say what is so without them: no network, workers are forks of a template, the folder's files are sent,
+what yields is a generator.
+"""
+
+_SO_ANYWAY_EXPERIMENTS = frozenset({"enable_gpu_snapshot"})
 
 _UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "name"})
 """Options for which None means what it means to say nothing."""
@@ -46,7 +50,6 @@ _ADMIN = "use the command line: `relight --help`"
 
 ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
     "cloud": ("clouds to choose from", _OWN_NODES),
-    "enable_memory_snapshot": ("snapshots of memory", "leave it away, and load in a method with @relight.enter()"),
     "ephemeral_disk": ("limits for disks", "leave it away"),
     "experimental_options": ("experiments", "leave it away"),
     "i6pn": ("addresses for workers", "call functions from functions"),
@@ -163,6 +166,8 @@ def in_our_words(cannot: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in given.items():
         if option in SO_ANYWAY or (option in ABSENT_OPTIONS and not value):
             continue  # an empty list of secrets asks for nothing
+        if option == "experimental_options" and isinstance(value, Mapping) and set(value) <= _SO_ANYWAY_EXPERIMENTS:
+            continue
         if option in ABSENT_OPTIONS:
             thing, instead = ABSENT_OPTIONS[option]
             raise InvalidRequest(f"{cannot}: {option}={value!r} asks for {thing}, which relight has not; {instead}")

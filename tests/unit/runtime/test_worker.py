@@ -240,13 +240,16 @@ class Raw:
 
 class Base:
     def first(self):
-        self.seen = ['first']
+        self.seen.append('first')
     first.__relight_hook__ = 'enter'
 
 class Reader(Base):
     async def second(self):
         self.seen.append('second')
     second.__relight_hook__ = 'enter'
+    async def before(self):
+        self.seen = ['before']
+    before.__relight_hook__ = 'enter_snap'
     def bye(self):
         print('bye')
     bye.__relight_hook__ = 'exit'
@@ -255,7 +258,7 @@ class Reader(Base):
     agent = start_agent(python)
     agent.load("Reader", source, is_class=True)
 
-    assert value_of(agent.call("page", method="read")) == ["first", "second", "page"]
+    assert value_of(agent.call("page", method="read")) == ["before", "first", "second", "page"]
     assert agent.call(method="seen").failure.code == "not_found"
     code, out, _ = agent.stop()
     assert code == 0

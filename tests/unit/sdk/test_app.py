@@ -59,6 +59,7 @@ def test_a_manifest_says_all_that_was_said(sample: ModuleType) -> None:
     ]
     assert later.methods[0].is_async
     assert (reader.is_class, [method.name for method in reader.methods]) == (True, ["read"])
+    assert not reader.has_snap
     assert reader.methods[0].parameters[0].name == "page"
 
 

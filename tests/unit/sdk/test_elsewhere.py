@@ -85,6 +85,14 @@ def test_an_option_that_says_what_is_so_anyway_changes_nothing() -> None:
     assert spec().network == "none"
 
 
+def test_a_snapshot_of_a_gpu_is_asked_for_in_vain_and_other_experiments_are_refused() -> None:
+    assert spec(experimental_options={"enable_gpu_snapshot": True}) == spec()
+    with pytest.raises(
+        relight.InvalidRequest, match=r"^cannot decorate f: experimental_options=\{'enable_gpu_sn.*exper"
+    ):
+        spec(experimental_options={"enable_gpu_snapshot": True, "lamp": 1})
+
+
 WORDS: list[tuple[Callable[..., Any], type, str]] = [
     (lambda **given: relight.App("port", **given), AppWords, "cannot make an app"),
     (lambda **given: relight.App("port").run(**given).__enter__(), RunWords, "cannot run port"),

@@ -92,7 +92,12 @@ class Counter:
     @relight.enter()
     def load(self) -> None:
         SEEN.append("entered")
-        self.at = self.start
+        self.at = self.read
+
+    @relight.enter(snap=True)
+    def look(self) -> None:
+        SEEN.append("looked")
+        self.read = self.start
 
     @relight.method()
     def next(self) -> int:
@@ -227,7 +232,8 @@ def test_an_object_is_made_once_for_its_parameters_entered_and_left() -> None:
         counts = [Counter().next.remote(), Counter().next.remote(), Counter(start=10).next.remote()]
 
     assert counts == [1, 2, 11]
-    assert SEEN == ["entered", "entered", "left", "left"]
+    assert SEEN == ["looked", "entered", "looked", "entered", "left", "left"]
+    assert [spec.name for spec in app.specs() if spec.has_snap] == ["Counter"]
 
 
 @pytest.mark.usefixtures("here")
