@@ -19,6 +19,9 @@ PLATFORM = "/run/relight/platform.sock"
 APP = "/run/relight/app"
 """Where the code is shown when its own folder is one that every sandbox has for itself."""
 
+CHILDREN_MIB = 1024
+"""What a template may use beyond a worker's memory: each of its children leaves it the charge for its page tables."""
+
 _OWN_TO_SANDBOXES = frozenset({"/", "/tmp", "/var/tmp", "/home", "/etc", "/dev", "/proc", "/sys", "/run", "/usr"})
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -65,7 +68,7 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
             working_folder=code,
             mounts=mounts,
             network=function.network,
-            limits=replace(limits_of(spec), cpu=None) if is_template else limits_of(spec),
+            limits=_template_limits(spec) if is_template else limits_of(spec),
             isolation=isolation,
             is_template=is_template,
             door=PLATFORM if is_template else "",
@@ -76,9 +79,16 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
 
 
 def limits_of(spec: WorkerSpec) -> Limits:
-    """What a worker may use.  Its template may use as much memory, and for the moment of its making every core."""
+    """What a worker may use."""
     resources = spec.function.resources
     return Limits(cpu=resources.cpu, memory_mib=resources.memory_mib)
+
+
+def _template_limits(spec: WorkerSpec) -> Limits:
+    """For the moment of its making every core; and memory for what its children take before they are in their own groups."""
+    limits = limits_of(spec)
+    memory = None if limits.memory_mib is None else limits.memory_mib + CHILDREN_MIB
+    return replace(limits, cpu=None, memory_mib=memory)
 
 
 def folders_within_code(spec: WorkerSpec, image: tuple[Mount, ...]) -> tuple[PurePosixPath, ...]:
