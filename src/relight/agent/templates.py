@@ -98,6 +98,7 @@ class _Entry:
     error: RelightError | None = None
     wanted_shells: dict[Limits, int] = field(default_factory=dict)
     is_refilling: bool = False
+    is_forgotten: bool = False
 
 
 class Templates:
@@ -160,8 +161,12 @@ class Templates:
     def forget(self, version: str) -> None:
         """A version is not served any more."""
         for key, entry in tuple(self._entries.items()):
-            if entry.template.spec.version == version and entry.is_settled.is_set():
+            if entry.template.spec.version != version:
+                continue
+            if entry.is_settled.is_set():
                 self._drop(key)
+            else:
+                entry.is_forgotten = True
         self._remember()
 
     def codes(self) -> set[str]:
@@ -176,6 +181,8 @@ class Templates:
             return
         for spec in remembered.specs if isinstance(remembered, Remembered) else ():
             self.prepare(spec)
+        for entry in self._entries.values():
+            entry.why = "restarted: the agent was started again, and makes its templates anew"
 
     async def close(self) -> None:
         """End them all; what is remembered stays."""
@@ -216,9 +223,11 @@ class Templates:
             return _LOST
         if key in self._given_up:
             return "evicted: its template was given up for others that are dearer to make or asked for more"
-        others = (entry.template.spec for entry in self._entries.values())
-        place = (spec.workspace, spec.app, spec.environment, spec.function.name)
-        if any((other.workspace, other.app, other.environment, other.function.name) == place for other in others):
+        others = (
+            entry.template.spec for entry in self._entries.values() if entry.template.spec.version != spec.version
+        )
+        place = (spec.workspace, spec.app, spec.environment, spec.function.module)
+        if any((other.workspace, other.app, other.environment, other.function.module) == place for other in others):
             return "new_version: the first start of this version on this node"
         return "first: the first start of this function on this node"
 
@@ -239,6 +248,8 @@ class Templates:
                 await entry.template.close()
                 if self._entries.get(key) is entry:
                     del self._entries[key]
+            elif entry.is_forgotten:
+                self._drop(key)
 
     async def _make(self, key: str, entry: _Entry) -> None:
         template = entry.template
