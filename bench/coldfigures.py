@@ -157,9 +157,12 @@ def _figure_rows(figures: Sequence[Figures]) -> Rows:
 
 
 def _rate_rows(rates: Sequence[Rate]) -> Rows:
-    rows: Rows = [("sustained", "starts/s", "p50 ms", "p99 ms", "starts")]
+    names = sorted({name for one in rates for name in one.cpu_ms})
+    rows: Rows = [("sustained", "starts/s", "p50 ms", "p99 ms", "starts", "CPU ms", *names)]
     for one in rates:
-        rows.append((one.case, f"{one.per_second:.1f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.starts)))
+        times = (f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", str(one.starts))
+        used = (_number(sum(one.cpu_ms.values())), *(_number(one.cpu_ms.get(name)) for name in names))
+        rows.append((one.case, f"{one.per_second:.1f}", *times, *used))
     return rows
 
 

@@ -35,7 +35,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Cold starts for a while, each worker's end included."""
+    """Cold starts for a while, each worker's end included.  `cpu_ms` is what each start took of the processor, by who."""
 
     case: str
     seconds: float
@@ -43,6 +43,7 @@ class Rate:
     per_second: float
     p50_ms: float
     p99_ms: float
+    cpu_ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,13 @@ class Crowd:
     def sustain(self, seconds: float, watch: Callable[[], None] | None = None) -> Rate:
         """Start for so long; `watch` is called every second."""
         self._server.wait_gone()
+        before = (processes.cpu_by_kind(self._server.pid), time.process_time())
         began = time.perf_counter()
         taken = asyncio.run(self._start_for(seconds, watch))
         self._server.wait_gone()
         took = time.perf_counter() - began
+        used = processes.cpu_between(before[0], processes.cpu_by_kind(self._server.pid))
+        used["caller"] = time.process_time() - before[1]
         return Rate(
             case=self._case,
             seconds=took,
@@ -96,6 +100,7 @@ class Crowd:
             per_second=len(taken) / took,
             p50_ms=statistics.median(taken) * 1000,
             p99_ms=sorted(taken)[int(len(taken) * 0.99)] * 1000,
+            cpu_ms={name: seconds / len(taken) * 1000 for name, seconds in used.items()},
         )
 
     def burst(self, calls: int) -> Burst:

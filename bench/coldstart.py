@@ -13,6 +13,7 @@ in turn.  JSON lines go to the standard output as they are measured, the tables 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ class Missing:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure what the command line says; the exit status."""
     options = parse(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as for Ctrl-C: what was started and made goes, too
     tell = tell_to(_write_line)
     with (
         tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
@@ -48,6 +51,29 @@ def own_mib(pid: int) -> float:
     return 0.0
 
 
+def cpu_by_kind(pid: int) -> dict[int, tuple[str, float, float]]:
+    """Of a process and each below it: its kind, its own CPU seconds, and those of the children it has seen end."""
+    used = {}
+    for one in tree(pid):
+        with suppress(OSError, IndexError):  # it has ended meanwhile
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            reaped = (int(fields[13]) + int(fields[14])) / _TICKS
+            used[one] = (kind(one), _nanoseconds(one) / 1e9, reaped)
+    return used
+
+
+def cpu_between(
+    before: dict[int, tuple[str, float, float]], after: dict[int, tuple[str, float, float]]
+) -> dict[str, float]:
+    """CPU seconds used between two looks, by what used it; `below` a kind are its children that have ended."""
+    seconds: dict[str, float] = {}
+    for pid in before.keys() & after.keys():
+        name, own, reaped = after[pid]
+        seconds[name] = seconds.get(name, 0.0) + own - before[pid][1]
+        seconds[f"below {name}"] = seconds.get(f"below {name}", 0.0) + reaped - before[pid][2]
+    return {name: used for name, used in seconds.items() if used > 0}
+
+
 def _nanoseconds(pid: int) -> int:
     with suppress(OSError):  # it has ended meanwhile
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -56,7 +82,12 @@ def _nanoseconds(pid: int) -> int:
 
 
 def kind(pid: int) -> str:
-    """What a process of relight's is: `agent`, `launcher`, `server` or `other`."""
+    """What a process of relight's is: `server`, `agent`, `launcher` (and the shells it made), `template` or `other`."""
     command = Path(f"/proc/{pid}/cmdline").read_text()
-    kinds = {"relight.agent": "agent", "relight.sandbox": "launcher", "relight\0up\0": "server"}
+    kinds = {
+        "relight.agent": "agent",
+        "relight.sandbox": "launcher",
+        "relight\0up\0": "server",
+        "relight.runtime.template": "template",
+    }
     return next((kind for part, kind in kinds.items() if part in command), "other")
