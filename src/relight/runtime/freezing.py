@@ -16,6 +16,7 @@ import stat
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def freeze(preset: Mapping[str, str]) -> Frozen:
     """After the user's imports: end what threads can be ended, find what forbids a fork, and settle memory for many."""
     began = time.perf_counter()
     gc.collect()
+    _keep_finalizers()
     generators = tuple(_unseeded_generators())
     gc.freeze()  # a collection in a fork would write to, and so copy, every page that holds an object
     pools = native.find_pools(libraries(read_maps()))
@@ -108,6 +110,16 @@ def freeze(preset: Mapping[str, str]) -> Frozen:
         counts=counts,
         generators=generators,
     )
+
+
+def _keep_finalizers() -> None:
+    """What is to be undone of what was made here is not a fork's to undo as it leaves: siblings may use it.
+
+    torch takes its thousands of operators back one by one, for 20 ms and 25 MB of copied pages.  `atexit` is run all the
+    same, and so are finalizers of what a fork makes.
+    """
+    for finalizer in tuple(getattr(weakref.finalize, "_registry", ())):
+        finalizer.atexit = False
 
 
 def _unseeded_generators() -> Iterator[BitGenerator]:

@@ -38,6 +38,28 @@ def test_a_process_that_imported_nothing_may_be_forked(run_template: RunTemplate
     assert objects > 1000
 
 
+def test_a_fork_that_leaves_undoes_what_it_made_and_nothing_of_its_template(run_template: RunTemplate) -> None:
+    undone = run_template("""
+        import atexit, weakref
+        class Thing: pass
+        reading, writing = os.pipe()
+        def note(word): os.write(writing, word.encode() + b" ")
+        things = [Thing(), Thing()]
+        weakref.finalize(things[0], note, "template's")
+        atexit.register(note, "atexit")
+        freeze(prepare())
+        if not (child := os.fork()):
+            weakref.finalize(things[1], note, "fork's")
+            atexit._run_exitfuncs()
+            os._exit(0)
+        os.waitpid(child, 0)
+        atexit.unregister(note)
+        report(os.read(reading, 100).decode().split())
+    """)
+
+    assert sorted(undone) == ["atexit", "fork's"]
+
+
 def test_variables_are_set_for_the_imports_alone(run_template: RunTemplate) -> None:
     before, between, after = run_template("""
         def seen():
