@@ -124,6 +124,8 @@ def in_words(ending: WorkerExit) -> tuple[str, str]:
         return "ran out of memory (out_of_memory)", "raise memory=, or use less"
     if kind == "signal":
         return f"was killed by {detail}", "look at its logs"
+    if kind == "template_lost":
+        return "ended, and its template, which would know how, before it (template_lost)", "look at its logs"
     if kind == "exited":
         return f"exited with code {detail}", "let the function return instead, and look at its logs"
     return f"ended ({ending.reason})", "look at its logs"
@@ -137,8 +139,10 @@ def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines
         reason = "out_of_memory"
     elif ended.signal is not None:
         reason = f"signal:{_signal_name(ended.signal)}"
-    elif is_leaving and ended.code == 0:
+    elif is_leaving and not ended.code:
         reason = "stopped"
+    elif ended.code is None:
+        reason = "template_lost"
     else:
         reason = f"exited:{ended.code}"
     return WorkerExit(

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from relight.agent.layout import Layout
@@ -34,6 +35,9 @@ from relight.sandbox.spec import Limits, SandboxExit, SandboxSpec, ShellSpec
 
 TOLD_SECONDS = 1.0
 """How long an end that is seen waits for the template to say how it was."""
+
+PACKETS = 32
+"""So many packets of a template are heard before the event loop has its turn again."""
 
 KEPT_LINES = 1000
 """So many lines that were written while nobody waited for the template are kept for the first worker."""
@@ -77,13 +81,19 @@ class _Shell:
     sandbox: Sandbox
     door: Door
 
+    async def give_up(self) -> None:
+        """It is of no use; returns when nothing of it is left."""
+        self.door.close()
+        await self.sandbox.kill()
+
 
 class ForkedWorker:
     """A worker's sandbox: its shell, and the process in it."""
 
-    def __init__(self, shell: Sandbox) -> None:
+    def __init__(self, shell: Sandbox, when_gone: Callable[[], None]) -> None:
         self.id = shell.id
         self._shell = shell
+        self._when_gone = when_gone
         self._pidfd = -1
         self._unsent: list[int] = []
         self._told: asyncio.Future[Exited | None] = asyncio.get_running_loop().create_future()
@@ -92,14 +102,17 @@ class ForkedWorker:
         """How it ended; nothing of it is left."""
         gone = asyncio.ensure_future(self._shell.wait())
         await asyncio.wait((self._told, gone), return_when=asyncio.FIRST_COMPLETED)
+        was_killed = gone.done()
         how = await self._shell.kill()
         if not self._told.done():  # killed with all its shell: its parent is about to see that
             await asyncio.wait((self._told,), timeout=TOLD_SECONDS)
         self._close()
         told = self._told.result() if self._told.done() else None
-        if told is None:
+        if told is None:  # where it was not killed nobody saw how it ended
             return SandboxExit(
-                signal=signal.SIGKILL, out_of_memory=how.out_of_memory, peak_memory_bytes=how.peak_memory_bytes
+                signal=signal.SIGKILL if was_killed else None,
+                out_of_memory=how.out_of_memory,
+                peak_memory_bytes=how.peak_memory_bytes,
             )
         return SandboxExit(
             code=told.code,
@@ -123,20 +136,40 @@ class ForkedWorker:
         return await self._shell.kill()
 
     def begun(self, pidfd: int) -> None:
-        """Its process is there."""
-        self._pidfd = pidfd
+        """Its process is there.  Raises OSError when that is no process."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, 0)
+        self._pidfd = os.dup(pidfd)
         for number in self._unsent:
             self.signal(number)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its process is known."""
+        return self._pidfd >= 0
+
     def end(self, told: Exited | None) -> None:
-        """Its parent says how it ended; None when that is gone."""
+        """Its parent says how it ended; None: nobody can."""
         if not self._told.done():
             self._told.set_result(told)
 
+    def orphan(self) -> None:
+        """Its parent is gone: it lives on, and how it ends is seen by nobody."""
+        if self.has_begun and not self._told.done():
+            asyncio.get_running_loop().add_reader(self._pidfd, self._end_unseen)
+        else:
+            self.end(None)
+
+    def _end_unseen(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self.end(None)
+
     def _close(self) -> None:
         if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+        self._when_gone()
 
 
 class Template:
@@ -154,6 +187,8 @@ class Template:
         self._control: socket.socket | None = None
         self._sandbox: Sandbox | None = None
         self._told: asyncio.Future[Frozen] = asyncio.get_running_loop().create_future()
+        self._told.add_done_callback(lambda told: told.cancelled() or told.exception())  # it may be nobody's any more
+        self._unheard: set[str] = set()  # workers that are gone, and of which it has not said so
         self._tells: list[TellLines] = []
         self._early: deque[tuple[str, Line]] = deque(maxlen=KEPT_LINES)
         self._output: Output | None = None
@@ -177,7 +212,7 @@ class Template:
             theirs.close()
             self._output.close_writers()
         asyncio.get_running_loop().add_reader(self._control, self._hear)
-        self._send(load_of(self.spec, layout.module_paths, mark=mark))
+        self._try_send(load_of(self.spec, layout.module_paths, mark=mark))
         try:
             async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
                 self.frozen = await self._told
@@ -206,23 +241,25 @@ class Template:
     async def fork(self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends) -> ForkedWorker:
         """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
         shell = await self._take_shell(limits)
-        if self._control is None:
-            await shell.sandbox.kill()
-            raise TemplateLost(f"cannot fork {worker}: its template's process has ended; start it afresh")
-        self._is_idle.clear()
-        forked = self.workers[worker] = ForkedWorker(shell.sandbox)
-        self._doors.name(worker, shell.door)
         entrance = shell.sandbox.entrance
         order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        self._send(order, (*own, *entrance.namespaces, *entrance.doors))
+        if not self._try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
+            await shell.give_up()
+            raise TemplateLost(f"cannot fork {worker}: its template has ended, or does not listen; start it afresh")
         shell.sandbox.close_entrance()
+        self._is_idle.clear()
+        forked = self.workers[worker] = ForkedWorker(shell.sandbox, partial(self._forget, worker))
+        self._doors.name(worker, shell.door)
         return forked
 
     async def make_shell(self, limits: Limits) -> None:
         """Have one more shell waiting."""
-        shells = self._shells.setdefault(limits, deque())
-        shells.append(await self._new_shell(limits))
+        shell = await self._new_shell(limits)
+        if self.is_gone:
+            await shell.give_up()
+            return
+        self._shells.setdefault(limits, deque()).append(shell)
 
     def waiting_shells(self, limits: Limits) -> int:
         """How many shells wait for a worker."""
@@ -239,7 +276,13 @@ class Template:
 
     async def _new_shell(self, limits: Limits) -> _Shell:
         sandbox = await self._sandboxes.start_shell(ShellSpec(id=new_id("shell", 0), template=self.id, limits=limits))
-        return _Shell(sandbox, await self._doors.adopt(sandbox.take_listening()))
+        shell = None
+        try:
+            shell = _Shell(sandbox, await self._doors.adopt(sandbox.take_listening()))
+        finally:
+            if shell is None:
+                await sandbox.kill()
+        return shell
 
     # -- its end
 
@@ -253,11 +296,10 @@ class Template:
         self._disconnect()
         if self._sandbox is not None:
             self._sandbox.signal(signal.SIGKILL)
-        for shells in self._shells.values():
-            for shell in shells:
-                shell.door.close()
-                await shell.sandbox.kill()
+        waiting = [shell for shells in self._shells.values() for shell in shells]
         self._shells.clear()
+        for shell in waiting:
+            await shell.give_up()
 
     def _disconnect(self) -> None:
         if self.is_gone:
@@ -270,7 +312,7 @@ class Template:
         if self._output is not None:
             self._output.close()
         for forked in self.workers.values():
-            forked.end(None)
+            forked.orphan()
         self._is_idle.set()
         if self.frozen is not None:
             _log.info("template ended", extra={"template": self.id, "last_lines": self._last_lines})
@@ -288,7 +330,9 @@ class Template:
     # -- it speaks
 
     def _hear(self) -> None:
-        while self._control is not None:
+        for _ in range(PACKETS):
+            if self._control is None:
+                return
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 4)
             except BlockingIOError:
@@ -300,13 +344,14 @@ class Template:
                 return
             try:
                 self._take(FROM_TEMPLATE.unpack(data), descriptors)
-            except ProtocolError as error:
+            except (ProtocolError, OSError) as error:
                 _log.warning("template killed", extra={"template": self.id, "why": str(error)})
-                for descriptor in descriptors:
-                    os.close(descriptor)
                 self._disconnect()
                 if self._sandbox is not None:
                     self._sandbox.signal(signal.SIGKILL)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
 
     def _take(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, Frozen):
@@ -316,17 +361,34 @@ class Template:
             self._drain()
             self._fail(message.failure)
         elif isinstance(message, Forked):
+            if message.worker in self._unheard:
+                return
             forked = self.workers.get(message.worker)
-            if forked is None or len(descriptors) != 1:
+            if forked is None or forked.has_begun or len(descriptors) != 1:
                 raise ProtocolError(f"cannot believe a fork of {message.worker[:40]!r}")
             forked.begun(descriptors[0])
         elif isinstance(message, Exited):
-            forked = self.workers.pop(message.worker, None)
-            if forked is None:
-                raise ProtocolError(f"cannot believe an end of {message.worker[:40]!r}")
-            forked.end(message)
-            if not self.workers:
-                self._is_idle.set()
+            self._take_end(message)
+
+    def _take_end(self, message: Exited) -> None:
+        if message.worker in self._unheard:
+            self._unheard.discard(message.worker)
+            return
+        forked = self.workers.pop(message.worker, None)
+        if forked is None:
+            raise ProtocolError(f"cannot believe an end of {message.worker[:40]!r}")
+        forked.end(message)
+        if not self.workers:
+            self._is_idle.set()
+
+    def _forget(self, worker: str) -> None:
+        """Nothing of a worker is left; whether its template says so or not."""
+        if self.workers.pop(worker, None) is None:
+            return
+        if not self.is_gone:
+            self._unheard.add(worker)
+        if not self.workers:
+            self._is_idle.set()
 
     def _settle(self, frozen: Frozen) -> None:
         if self._told.done():
@@ -348,10 +410,15 @@ class Template:
         for tell in self._tells[:1]:
             tell(source, lines)
 
-    def _send(self, message: object, descriptors: Sequence[int] = ()) -> None:
-        if self._control is not None:
-            with suppress(OSError):  # it is gone: the reader finds that out
-                socket.send_fds(self._control, [pack(message)], list(descriptors))
+    def _try_send(self, message: object, descriptors: Sequence[int] = ()) -> bool:
+        """False: it is gone, as the reader finds out, or has not read for long."""
+        if self._control is None:
+            return False
+        try:
+            socket.send_fds(self._control, [pack(message)], list(descriptors))
+        except OSError:
+            return False
+        return True
 
 
 class TemplateLost(StartFailed):

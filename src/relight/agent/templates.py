@@ -37,6 +37,9 @@ MOST_SHELLS = 16
 REST_SECONDS = 0.01
 """Shells are made so long after a fork: its worker is about to answer, and needs the machine."""
 
+MOST_WORDS = 500
+"""So many characters of why it must not be forked are believed of a template."""
+
 REMEMBERED = 1000
 """So many keys of templates that were given up are known, to say why a start had to wait."""
 
@@ -250,6 +253,7 @@ class Templates:
                     del self._entries[key]
             elif entry.is_forgotten:
                 self._drop(key)
+                self._remember()
 
     async def _make(self, key: str, entry: _Entry) -> None:
         template = entry.template
@@ -257,7 +261,7 @@ class Templates:
         began = self._forge.clock.monotonic()
         frozen = await template.build(layout)
         if frozen.unsafe:
-            self._unsafe[key] = f"unsafe: {frozen.unsafe}"
+            self._unsafe[key] = f"unsafe: {frozen.unsafe[:MOST_WORDS]}"
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
         self._want_shells(entry, limits_of(template.spec), had_shell=True)

@@ -45,6 +45,9 @@ from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, Worker
 from relight.sandbox import syscalls
 
+NOT_FORKED = 72
+"""The exit code of a worker that could not be forked."""
+
 _OWN = 3  # of a worker's descriptors: channel, stdout, stderr; the way into its shell follows
 _MOST_DESCRIPTORS = 32
 
@@ -120,12 +123,19 @@ class Template:
     def _fork(self, order: Fork, descriptors: Sequence[int]) -> int:
         if order.namespaces < 1 or len(descriptors) < _OWN + order.namespaces:
             raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
-        syscalls.setns(descriptors[_OWN])
-        pid = os.fork()
+        try:
+            syscalls.setns(descriptors[_OWN])
+            pid = os.fork()
+        except OSError as error:  # the shell is gone, say: that worker was stopped meanwhile
+            sys.stderr.write(f"cannot fork {order.worker}: {error.strerror}\n")
+            pid = -1
         if pid == 0:
             return 0
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid < 0:
+            self._send(Exited(worker=order.worker, code=NOT_FORKED))
+            return pid
         child = _Child(order.worker, pid, os.pidfd_open(pid))
         self._children[child.pidfd] = child
         self._poll.register(child.pidfd, select.POLLIN)

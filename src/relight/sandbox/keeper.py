@@ -28,6 +28,8 @@ from relight.sandbox.spec import Mount
 SPACES = ("pid", "mnt", "ipc", "cgroup", "net")
 """The namespaces of a shell that a worker joins, by their names in /proc, the first before it is forked."""
 
+_NOBODY = -1
+
 
 def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
     """Make shells, and wait for everybody, until the template and all shells are gone, or the launcher is."""
@@ -50,11 +52,14 @@ def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount,
             shell_pid = _obey(status, covered)
             if shell_pid is None:
                 return
-            shells.add(shell_pid)
+            shells |= {shell_pid} - {_NOBODY}
 
 
 def _obey(status: socket.socket, covered: tuple[Mount, ...]) -> int | None:
-    """Make the shell that is asked for, and return its init; None: the launcher is gone."""
+    """Make the shell that is asked for, and return its init; None: the launcher is gone.
+
+    One that cannot be made is nobody: the launcher sees its status socket close.
+    """
     try:
         data, descriptors, _, _ = socket.recv_fds(status, PACKET_BYTES, 1)
         order = TO_KEEPER.unpack(data) if data else None
@@ -63,12 +68,15 @@ def _obey(status: socket.socket, covered: tuple[Mount, ...]) -> int | None:
     if not isinstance(order, NewShell):
         return None
     namespaces, operations = shell(order.network, order.ephemeral_disk_mib, covered)
-    pid, pidfd = syscalls.clone3(namespaces)
+    try:
+        pid, pidfd = syscalls.clone3(namespaces) if descriptors else (_NOBODY, -1)
+    except OSError:  # no more processes, or namespaces, are permitted: those that live are not to end for it
+        pid, pidfd = _NOBODY, -1
     if pid == 0:
         names = SPACES if order.network == "none" else SPACES[:-1]
         _live_in_shell(socket.socket(fileno=descriptors[0]), operations, names)
-    os.close(pidfd)
-    os.close(descriptors[0])
+    for descriptor in (*descriptors, *({pidfd} - {-1})):
+        os.close(descriptor)
     return pid
 
 

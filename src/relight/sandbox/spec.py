@@ -78,7 +78,7 @@ class ShellSpec:
 class SandboxExit:
     """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
 
-    `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    Neither is known of a process that outlived its template.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
     """
 
     code: int | None = None
