@@ -17,6 +17,7 @@ from relight.protocol.calls import Token
 from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
 from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
+from relight.protocol.manifest import Resources
 from relight.protocol.payload import Payload
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
@@ -584,10 +585,14 @@ class Scheduler:
                 self._let_go(worker, now=False)
 
     def _pump_others(self, function: Function) -> None:
-        """Room may have come: see to the functions that found none."""
+        """Room may have come: see to the functions that found none.  What is too little for one is for its equals, too."""
+        refused: set[Resources] = set()
         for other in list(self._functions.values()):
-            if other is not function and other.no_place is not None:
+            resources = other.spec.function.resources
+            if other is not function and other.no_place is not None and resources not in refused:
                 self._pump(other)
+                if other.no_place is not None:
+                    refused.add(resources)
 
     # -- inside: the ends of workers
 

@@ -335,6 +335,29 @@ def test_an_idle_worker_of_another_function_makes_room() -> None:
     assert len(world.started()) == 1
 
 
+def test_room_that_is_too_little_for_some_goes_to_one_that_asks_for_less() -> None:
+    world = World(resources=Resources(cpu=1.5))
+    world.node()
+    leaving = world.function("g", resources=Resources(cpu=0.5))
+    world.submit("a")
+    world.submit("b", key=leaving)
+    _, worker = world.ready(2)
+    waiting = {
+        name: world.function(name, resources=Resources(cpu=cpu)) for name, cpu in (("h", 2), ("i", 2), ("j", 0.5))
+    }
+    for name, key in waiting.items():
+        world.submit(f"call-{name}", key=key)
+    world.end(*(run for run in world.runs() if run[0] == "b"))
+
+    world.report(worker, WorkerState.GONE)
+    started = [start.spec.function.name for orders in world.flush() for start in orders.start]
+
+    assert started == ["j"]
+    assert all(
+        world.scheduler.why_waiting(f"call-{name}", waiting[name]).startswith("no_capacity:cpu") for name in "hi"
+    )
+
+
 def test_a_buffer_is_started_with_the_first_call_and_takes_only_what_is_free() -> None:
     world = World(resources=Resources(cpu=1))
     world.node()
