@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from relight.sdk.inputs import Input
     from relight.sdk.named import Cls
     from relight.sdk.parameters import parameter
+    from relight.sdk.weights import load_weights
 
     Error = RelightError
     FunctionCall = Call
@@ -106,6 +107,7 @@ __all__ = [
     "exit",
     "is_local",
     "is_remote",
+    "load_weights",
     "method",
     "parameter",
     "with_options",
@@ -130,6 +132,7 @@ _HOMES = {
     "exit": "relight.sdk.classes",
     "is_local": "relight.sdk.call",
     "is_remote": "relight.sdk.call",
+    "load_weights": "relight.sdk.weights",
     "method": "relight.sdk.classes",
     "parameter": "relight.sdk.parameters",
     "with_options": "relight.sdk.classes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 
 import relight
 
@@ -54,6 +55,23 @@ class Model:
     @relight.method()
     def asks_itself(self) -> tuple[str, str]:
         return self.where.remote()
+
+
+@app.cls()
+class Snapped:
+    """Says what was made once for all workers that are forked from one template, and what for each."""
+
+    @relight.enter(snap=True)
+    def make(self) -> None:
+        self.made = [str(uuid.uuid4()), str(os.getpid())]
+
+    @relight.enter()
+    def join(self) -> None:
+        self.joined = str(uuid.uuid4())
+
+    @relight.method()
+    def which(self) -> tuple[list[str], str, str]:
+        return self.made, self.joined, os.environ["RELIGHT_WORKER"]
 
 
 @app.function()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import relight
-from e2e.app_models import Model, app
+from e2e.app_models import Model, Snapped, app
 from relight.protocol.errors import FunctionTimeout, InvalidRequest, NotFound
 from servers import Server, wait_until
 
@@ -112,6 +112,19 @@ def test_a_deployed_class_is_called_by_its_name() -> None:
 
 def test_an_object_calls_itself_elsewhere_with_the_values_it_has() -> None:
     assert model(size="self").asks_itself.remote()[0] == '["self", 1.0]'
+
+
+@pytest.mark.root
+def test_what_is_done_before_the_fork_is_done_once_and_the_rest_in_each_worker(server: Server) -> None:
+    made, joined, worker = Snapped().which.remote()
+    made_too, joined_too, worker_too = relight.with_options(Snapped, timeout=31)().which.remote()  # workers of its own
+
+    starts = server.get("/v1/starts?app=models&function=Snapped")["starts"]
+    if any(start["why"].startswith("no_namespaces") for start in starts):
+        pytest.skip("there are no templates where there are no namespaces")
+    assert made == made_too
+    assert joined != joined_too
+    assert worker != worker_too
 
 
 def test_a_server_that_comes_back_knows_the_workers_of_each_kind(

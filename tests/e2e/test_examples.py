@@ -47,6 +47,17 @@ def test_hello_runs_one_function_with_its_parameter_as_an_option(data_dir: Path)
     assert run(data_dir, f"{EXAMPLES / 'hello.py'}::square", "--x", "7").strip() == "49"
 
 
+def test_weights_are_nobodys_own(data_dir: Path) -> None:
+    pytest.importorskip("numpy", reason="needs numpy: pip install '.[dev]'")
+
+    lines = run(data_dir, str(EXAMPLES / "weights.py"), "--gb", "0.1", "--calls", "3").splitlines()
+
+    assert [line.split(" answer")[0] for line in lines[:2]] == ["first", "second"]
+    assert lines[2:]
+    assert all(line.endswith(": uses 101 MB of weights, 0 bytes of them its own") for line in lines[2:])
+    assert not list(Path(sys.prefix, "share").glob("relight-weights-*"))
+
+
 @pytest.mark.slow
 def test_the_reader_reads_what_the_images_say(data_dir: Path) -> None:
     pytest.importorskip("rapidocr", reason="needs the examples extra: pip install '.[examples]'")
