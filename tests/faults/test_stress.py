@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -58,6 +59,7 @@ class Stress:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self.asked: dict[str, Asked] = {}
+        self.deaths: list[float] = []  # of servers
 
     def chance(self, name: str) -> random.Random:
         """Each client its own."""
@@ -203,6 +205,7 @@ class Stress:
                 return
             with contextlib.suppress(ProcessLookupError):
                 if victim == "server":
+                    self.deaths.append(time.time())
                     server.kill()
                     server.start()
                 elif victim == "agent":
@@ -250,7 +253,7 @@ def _kept(shown: Any) -> Kept:
 def complaints(server: Server) -> list[str]:
     """What nobody's kill explains: errors of the agents, and workers that they took for liars."""
     lines = (server.folder / "agent" / "agent.log").read_text().splitlines()
-    return [line for line in lines if '"level": "error"' in line or "killed:protocol" in line]
+    return [line for line in lines if '"level": "error"' in line or "killed:protocol" in line or "Traceback" in line]
 
 
 def are_at_rest(server: Server, states: Sequence[str] = ("ready", "idle")) -> bool:
@@ -266,7 +269,9 @@ def wrong_in(kept: dict[str, tuple[str, Kept]], stress: Stress, heard: Witness) 
         # of a map or a generator it is known by its place what was asked, not by its name; readers may leave
         other = Asked(result="?", retries=2 if "again" in function else 0, is_cancelled=function.startswith("count"))
         asked, runs = stress.asked.get(call, other), heard.runs(call)
-        wrong += [f"{function} {call}: {why}; {asked}; {one}; {runs}" for why in check_call(asked, one, runs)]
+        wrong += [
+            f"{function} {call}: {why}; {asked}; {one}; {runs}" for why in check_call(asked, one, runs, stress.deaths)
+        ]
     return wrong
 
 

@@ -72,6 +72,14 @@ def test_what_delivery_does_not_allow_is_said(what: Asked, kept: Kept, runs: lis
     assert re.search(why, "; ".join(check_call(what, kept, runs)))
 
 
+def test_a_run_that_a_server_had_no_time_to_keep_is_not_held_against_it() -> None:
+    runs = [Run(began=0.2, ended=0.3), *RUNS]
+
+    assert check_call(ASKED, KEPT, runs, [0.4]) == []
+    assert check_call(ASKED, KEPT, runs, [-0.4]) != []
+    assert check_call(ASKED, KEPT, runs, [0.9]) != []
+
+
 def test_the_witness_tells_runs_by_their_call_the_earliest_first() -> None:
     with witness() as heard:
         for datagram in ("began call-1 b 5.0", "began call-1 a 1.0", "ended call-1 a 2.0", "began call-2 c 3.0"):

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 FINAL = ("succeeded", "failed", "cancelled", "timed_out", "expired")
+UNKEPT_SECONDS = 0.5
+"""A claim is kept soon after it was granted: of runs that began so near its death a server may leave no trace."""
+
 LOST_TRIES = 4
 """So many tries a call has whose worker is lost each time."""
 
@@ -95,11 +98,11 @@ def witness() -> Iterator[Witness]:
             listener.join()
 
 
-def check_call(asked: Asked, kept: Kept, runs: Sequence[Run]) -> list[str]:
-    """What is wrong with how a call went; empty when it is as promised."""
+def check_call(asked: Asked, kept: Kept, runs: Sequence[Run], deaths: Sequence[float] = ()) -> list[str]:
+    """What is wrong with how a call went; empty when it is as promised.  `deaths` are those of servers."""
     return [
         *_check_end(asked, kept),
-        *_check_runs(kept, runs),
+        *_check_runs(kept, runs, deaths),
         *_check_tries(asked, kept),
     ]
 
@@ -126,8 +129,9 @@ def _may_fail(asked: Asked, kept: Kept) -> bool:
     return asked.result is None
 
 
-def _check_runs(kept: Kept, runs: Sequence[Run]) -> Iterator[str]:
-    if len(runs) > kept.charged:
+def _check_runs(kept: Kept, runs: Sequence[Run], deaths: Sequence[float]) -> Iterator[str]:
+    unkept = sum(any(abs(death - run.began) < UNKEPT_SECONDS for death in deaths) for run in runs)
+    if len(runs) > kept.charged + unkept:
         yield f"it ran {len(runs)} times, and {kept.charged} of its tries were charged: {kept.outcomes}"
     if kept.state == "succeeded" and not runs:
         yield "it succeeded and never ran"
