@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,15 @@ from relight.protocol.errors import FunctionTimeout, WorkerLost
 from servers import Server, wait_until
 
 WAYS = ("forked", "alone")
+MODULE = """
+import relight, threading
+app = relight.App({name!r})
+{code}
+
+@app.function()
+def f() -> int:
+    return 1
+"""
 pytestmark = pytest.mark.root
 
 
@@ -174,3 +186,41 @@ def test_other_limits_are_other_forks_of_the_same_template(server: Server) -> No
 
     newest, *others = starts(server, "add_forked")
     assert (len(others), newest["level"], newest["why"]) == (before, "fork", "")
+
+
+@pytest.fixture
+def deploy(server: Server, tmp_path: Path) -> Any:
+    """Deploys a module whose top level has this code; its function."""
+
+    def deployed(name: str, code: str) -> Any:
+        (tmp_path / f"{name}.py").write_text(MODULE.format(name=name, code=code))
+        command = [sys.executable, "-m", "relight", "deploy", f"{name}.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return relight.Function.from_name(name, "f")
+
+    return deployed
+
+
+def test_a_module_that_leaves_a_thread_is_never_forked_and_the_start_says_why(server: Server, deploy: Any) -> None:
+    function = deploy("threaded", "threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()")
+
+    assert function.remote() == 1
+
+    (start,) = server.get("/v1/starts?app=threaded")["starts"]
+    assert start["level"] == "boot"
+    assert re.match("unsafe: .*ticker", start["why"]), start["why"]
+
+
+def test_a_module_that_cannot_be_imported_shows_its_traceback_once_for_each_start(server: Server, deploy: Any) -> None:
+    function = deploy("failing", "print('before')\nrelight.is_remote() and 1 / 0")
+
+    with pytest.raises(relight.RelightError, match=r"cannot load failing\.f: ZeroDivisionError: division by zero"):
+        function.remote()
+
+    said = [(line["source"], line["text"]) for line in server.lines("/v1/logs?app=failing")]
+    failed = server.get("/v1/starts?app=failing")["starts"]
+    assert {start["failure"] for start in failed} == {"start_failed"}
+    assert said.count(("stdout", "before")) == said.count(("stderr", "ZeroDivisionError: division by zero")) >= 1
+    assert said.index(("stdout", "before")) < said.index(("stderr", "ZeroDivisionError: division by zero"))
+    assert not any("relight/runtime" in text for _, text in said)

@@ -81,6 +81,27 @@ def test_a_template_that_is_killed_costs_no_call_and_is_made_again(start: Any) -
     assert starts(server, "dying", "add")[-1] == ("fork", "")
 
 
+def test_a_shell_that_dies_before_its_worker_is_forked_is_no_death_of_the_template(start: Any) -> None:
+    server = start()
+    assert add.remote(1, 2) == 3
+    wait_until(lambda: is_asleep(server), server)
+    (template,) = templates_of(server)
+    keeper = int(Path(f"/proc/{template}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(template, signal.SIGSTOP)
+    wait_until(lambda: len(_children(keeper)) >= 3, server)  # two shells wait
+    before = len(_children(keeper))
+    call = add.spawn(3, 4)
+    wait_until(lambda: len(_children(keeper)) > before, server)  # one was taken, with the order, and one made anew
+    for shell in _children(keeper) - {template}:
+        os.kill(shell, signal.SIGKILL)
+    os.kill(template, signal.SIGCONT)
+
+    assert call.get(timeout=60) == 7
+    assert templates_of(server) == [template]
+    assert starts(server, "dying", "add")[-1] == ("fork", "")
+
+
 def test_an_agent_that_is_killed_has_its_templates_back_before_a_call_asks(start: Any) -> None:
     server = start()
     assert add.remote(1, 2) == 3
@@ -138,10 +159,14 @@ def _held(server: Server) -> dict[str, int]:
     }
 
 
+def _children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 def _below(pid: int) -> Iterator[int]:
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield int(child)
-        yield from _below(int(child))
+    for child in _children(pid):
+        yield child
+        yield from _below(child)
 
 
 def test_two_hundred_starts_leave_nothing_behind(start: Any) -> None:

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import platform
+import resource
 import signal
 import stat
 import sys
@@ -74,6 +75,8 @@ def main() -> int:
     """Run an agent until SIGTERM; 0 when it left in good order, 1 when it could not start."""
     options = _read_options()
     start_logging(LogOptions())
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell that waits for its worker is a dozen files
     try:
         with _locked(options.data_dir):
             gc.freeze()  # what was imported stays
