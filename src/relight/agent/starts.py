@@ -48,8 +48,10 @@ class Start:
         left = now - self._since
         enter = _bounded(enter_seconds, left)
         imported = _bounded(import_seconds, left - enter)
-        is_fresh = all(phase.name != "fork" for phase in self._phases)
-        self._keep("python" if is_fresh else "thaw", left - enter - imported)
+        is_fork = (
+            bool(self._phases) and self._phases[-1].name == "fork"
+        )  # one that failed is followed by a fresh process
+        self._keep("thaw" if is_fork else "python", left - enter - imported)
         self._keep("import", imported)
         self._keep("enter", enter)
         self._since = now

@@ -75,6 +75,27 @@ def test_a_fresh_process_spends_in_python_what_is_neither_import_nor_enter(clock
     assert report.seconds == pytest.approx(0.513)
 
 
+def test_a_fresh_process_after_a_fork_that_failed_starts_python(clock: Clock, start: Start) -> None:
+    for phase in ("fork", "layout", "sandbox"):
+        start.begin(phase)
+        clock.time += 0.002
+    start.begun(StartLevel.BOOT, "lost: its template's process had ended")
+    clock.time += 0.05
+
+    report = start.ready(0.01, 0.0)
+
+    names = {
+        "place": 0.0,
+        "fork": 0.002,
+        "layout": 0.002,
+        "sandbox": 0.002,
+        "python": 0.04,
+        "import": 0.01,
+        "enter": 0.0,
+    }
+    assert phases(report) == names
+
+
 def test_code_that_is_brought_makes_it_the_slowest_kind_of_start(clock: Clock, start: Start) -> None:
     start.fetch()
     clock.time += 2
