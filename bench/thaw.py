@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+from relight.agent.resources import memory_of
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.thawing import thaw
 
@@ -38,7 +39,7 @@ def measure(imports: str, cpu: float | None, forks: int) -> str:
     frozen = freeze(preset)
     if frozen.unsafe:
         return f"{imports:32}cannot be forked: {frozen.unsafe}"
-    times = []
+    memory, times = memory_of(os.getpid()), []
     for _ in range(forks):
         reader, writer = os.pipe()
         began = time.perf_counter()
@@ -56,7 +57,7 @@ def measure(imports: str, cpu: float | None, forks: int) -> str:
     fork, thawed = (sorted(column) for column in zip(*times, strict=True))
     middle, tail = forks // 2, forks * 9 // 10
     return (
-        f"{imports:32}{import_seconds * 1e3:8.0f} {frozen.seconds * 1e3:8.0f} {frozen.memory_bytes >> 20:8} "
+        f"{imports:32}{import_seconds * 1e3:8.0f} {frozen.seconds * 1e3:8.0f} {memory >> 20:8} "
         f"{fork[middle] * 1e3:8.2f} {fork[tail] * 1e3:8.2f} {thawed[middle] * 1e6:8.0f} {thawed[tail] * 1e6:8.0f}"
     )
 

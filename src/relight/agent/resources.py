@@ -27,6 +27,19 @@ def memory_mib(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")
     return min([total, *(limit for limit in limits if limit is not None)]) // _MIB
 
 
+def memory_of(pid: int, proc: Path = Path("/proc")) -> int:
+    """The bytes that a process adds to the memory of this machine: its anonymous pages, and its share of those it shares.
+
+    0 for one that is gone, or that this one may not look into.
+    """
+    try:
+        lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    sizes = {words[0]: int(words[1]) for words in map(str.split, lines) if words[-1] == "kB"}
+    return (sizes.get("Pss_Anon:", 0) + sizes.get("Pss_Shmem:", 0)) * _KIB
+
+
 def declared_gpus(texts: Iterable[str]) -> tuple[GpuFact, ...]:
     """GPUs declared by hand, `A100:4` or several with commas: simulated, and numbered in order."""
     kinds: list[str] = []

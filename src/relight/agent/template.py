@@ -196,6 +196,11 @@ class Template:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 before there is one."""
+        return self._sandbox.pid if self._sandbox is not None else 0
+
     # -- making it
 
     async def build(self, layout: Layout) -> Frozen:

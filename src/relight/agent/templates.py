@@ -18,6 +18,7 @@ from typing import Protocol
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
+from relight.agent.resources import memory_of
 from relight.agent.starts import BeginPhase
 from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template, TemplateLost
 from relight.clock import Clock
@@ -265,7 +266,7 @@ class Templates:
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
         self._want_shells(entry, limits_of(template.spec), had_shell=True)
-        self._keeping.add(key, frozen.memory_bytes, self._forge.clock.monotonic() - began)
+        self._keeping.add(key, await asyncio.to_thread(memory_of, template.pid), self._forge.clock.monotonic() - began)
         self._give_up()
         self._remember()
 

@@ -150,16 +150,12 @@ class Fork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may).
-
-    `memory_bytes` is what it holds for itself.
-    """
+    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may)."""
 
     python: str
     import_seconds: float
     snap_seconds: float = 0.0
     freeze_seconds: float = 0.0
-    memory_bytes: int = 0
     unsafe: str = ""
 
 

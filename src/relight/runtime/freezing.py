@@ -24,7 +24,7 @@ from math import ceil
 from typing import Protocol
 
 from relight.runtime import native, threads
-from relight.runtime.maps import dense_ranges, libraries, private_memory_bytes, read_maps
+from relight.runtime.maps import dense_ranges, libraries, read_maps
 
 _COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
 _END_SECONDS = 0.25  # for threads that were told to end
@@ -53,7 +53,6 @@ class Frozen:
     """Why it must not be forked; "" when it may."""
     threads: int = 1
     seconds: float = 0.0
-    memory_bytes: int = 0
     counts: tuple[ThreadCount, ...] = ()
     """Of the libraries whose count the user left open."""
     generators: tuple[BitGenerator, ...] = ()
@@ -106,7 +105,6 @@ def freeze(preset: Mapping[str, str]) -> Frozen:
         unsafe=unsafe,
         threads=1 + len(others),
         seconds=time.perf_counter() - began,
-        memory_bytes=private_memory_bytes(),
         counts=counts,
         generators=generators,
     )

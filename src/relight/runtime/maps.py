@@ -81,15 +81,3 @@ def dense_runs(entries: bytes, first: int) -> Sequence[tuple[int, int]]:
         else:
             runs.append((block, block + 1))
     return runs
-
-
-def private_memory_bytes() -> int:
-    """What this process adds to the machine's memory: its anonymous pages, and its share of those it shares."""
-    with suppress(OSError), open("/proc/self/smaps_rollup", encoding="utf-8") as file:
-        sizes = {name: int(rest.split()[0]) for name, _, rest in map(_partition, file) if rest.endswith("kB\n")}
-        return (sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0)) * 1024
-    return 0
-
-
-def _partition(line: str) -> tuple[str, str, str]:
-    return line.partition(":")

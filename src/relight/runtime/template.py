@@ -98,7 +98,6 @@ class Template:
                 import_seconds=self._loaded.import_seconds,
                 snap_seconds=self._loaded.snap_seconds,
                 freeze_seconds=frozen.seconds,
-                memory_bytes=frozen.memory_bytes,
                 unsafe=frozen.unsafe,
             )
         )

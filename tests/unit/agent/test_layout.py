@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from relight.agent.layout import APP, LIBRARY, PLATFORM, Provision, folders_within_code, lay_out
-from relight.agent.resources import cores, declared_gpus, memory_mib
+from relight.agent.resources import cores, declared_gpus, memory_mib, memory_of
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import CodeBundle
 from relight.sandbox.spec import Isolation, Mount
@@ -98,3 +100,16 @@ def test_memory_is_what_the_control_group_allows(tmp_path: Path):
 
 def test_there_is_at_least_one_core():
     assert cores() >= 1
+
+
+def test_the_memory_of_a_process_is_what_it_alone_has() -> None:
+    before = memory_of(os.getpid())
+
+    with mmap.mmap(-1, 32 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
+        held[:] = b"x" * len(held)
+
+        assert memory_of(os.getpid()) - before > len(held) * 0.9
+
+
+def test_a_process_that_is_gone_has_no_memory(tmp_path: Path) -> None:
+    assert memory_of(1, tmp_path) == 0

@@ -28,12 +28,11 @@ def test_a_process_that_imported_nothing_may_be_forked(run_template: RunTemplate
     frozen = run_template("""
         import gc
         frozen = freeze(prepare())
-        report([frozen.unsafe, frozen.threads, frozen.memory_bytes, frozen.seconds, gc.get_freeze_count()])
+        report([frozen.unsafe, frozen.threads, frozen.seconds, gc.get_freeze_count()])
     """)
 
-    unsafe, threads, memory_bytes, seconds, objects = frozen
+    unsafe, threads, seconds, objects = frozen
     assert (unsafe, threads) == ("", 1)
-    assert 1 << 20 < memory_bytes < 64 << 20
     assert 0 < seconds < 10
     assert objects > 1000
 
