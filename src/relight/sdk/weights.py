@@ -65,7 +65,9 @@ def load_weights(
     """
     file = Path(path)
     if framework not in ("numpy", "torch"):
-        raise InvalidRequest(f"cannot load weights from {file}: framework={framework!r} is neither 'numpy' nor 'torch'")
+        raise InvalidRequest(
+            f"cannot load weights from {file}: framework={framework!r} is neither 'numpy' nor 'torch'; choose one"
+        )
     try:
         if file.is_dir() or file.name.endswith(_INDEX):
             return _load_folder(file, framework, warm=warm)

@@ -13,12 +13,13 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import numpy
 import pytest
 
 import relight
 from relight.sdk import weights
 from relight.sdk.weights import load_weights
+
+numpy = pytest.importorskip("numpy", reason="needs numpy: pip install '.[dev]'")
 
 SOURCE = Path(relight.__file__).parent.parent
 TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "U16": "<u2", "U8": "u1", "BOOL": "?", "C64": "<c8"}
