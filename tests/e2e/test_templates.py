@@ -73,6 +73,7 @@ def failures(name: str, *args: Any, **kwargs: Any) -> tuple[type[BaseException],
 def test_functions_of_one_module_are_forks_of_one_template_that_imported_it_once(server: Server) -> None:
     assert of("work_async", "forked").remote("x") == "x"
 
+    wait_until(lambda: bool(starts(server, "work_async_forked")), server)  # a start is written down a moment later
     (start,) = starts(server, "work_async_forked")
     assert (start["level"], start["why"]) == ("fork", "")
     forks = [one for one in server.get("/v1/starts?app=templates")["starts"] if one["function"].endswith("_forked")]
@@ -85,6 +86,7 @@ def test_functions_of_one_module_are_forks_of_one_template_that_imported_it_once
 def test_a_function_without_a_template_says_that_it_was_asked_to(server: Server) -> None:
     assert of("add", "alone").remote(1, 2) == 3
 
+    wait_until(lambda: bool(starts(server, "add_alone")), server)
     (start,) = starts(server, "add_alone")
     assert (start["level"], start["why"]) == ("boot", "asked: the function has template=False")
 

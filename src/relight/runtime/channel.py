@@ -84,6 +84,11 @@ class Channel:
         """Whether a message has come that was not received yet."""
         return bool(self._received)
 
+    @property
+    def has_waiting_call(self) -> bool:
+        """Whether a call has come that was not received yet."""
+        return any(isinstance(one.message, Run) for one in self._received)
+
     def take_recalled(self) -> tuple[str, ...]:
         """Drop the calls that are to be given back and were not received yet; which they are.
 

@@ -32,8 +32,11 @@ class Output:
         self._flush_native = flush
 
     def begin(self, call: str, *, is_behind: bool) -> None:
-        """What is written from now on belongs to `call`, which was given while another ran if it `is_behind`."""
-        if is_behind:
+        """What is written from now on belongs to `call`, which was given while another ran if it `is_behind`.
+
+        One that comes alone needs a note, too, while that of a call before it is in force.
+        """
+        if is_behind or self._noted:
             self._note("begin", call)
             self._noted = call
 

@@ -100,7 +100,7 @@ class Worker:
             inside.call = message.call
             result = attempts.run(message, received.descriptor)
             inside.call = ""
-            output.end(is_last=not self._channel.has_waiting)
+            output.end(is_last=not self._channel.has_waiting_call)
             self._channel.send(result.ended, result.descriptors)
             for descriptor in result.descriptors:
                 os.close(descriptor)

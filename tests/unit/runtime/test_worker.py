@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relight.protocol.calls import CallEvent
-from relight.protocol.channel import Ended, LoadFailed, Ready, Recall, Recalled, Run
+from relight.protocol.channel import Ended, Interrupt, LoadFailed, Ready, Recall, Recalled, Run
 from relight.protocol.payload import Payload
 from relight.protocol.values import dump_input, load_exception, load_result
 
@@ -424,3 +424,19 @@ def test_what_a_call_behind_another_writes_stands_after_its_own_note(agent: Any)
     assert re.sub(r"MARK end call-2\n", "", said) == (
         "line 1MARK begin call-2\nline 2MARK begin call-3\nline 3MARK end call-3\nalone"
     )
+
+
+def test_what_waits_behind_a_call_and_is_none_leaves_its_note_behind_on_nobody(agent: Any) -> None:
+    agent.load("say", "def say(x):\n    print(x, end='')\n")
+    for n in (1, 2):
+        agent.send(Run(call=f"call-{n}", attempt=1, payload=dump_input((f"line {n}",), {}), is_behind=n > 1))
+    agent.send(Interrupt(call="call-0", reason=CallEvent.CANCELLED))
+    for _ in range(2):
+        agent.end()
+    agent.start("alone", call="call-3")
+    agent.end()
+
+    _, out, _ = agent.stop()
+
+    said = re.sub(rb"\0\S+", b"MARK", out).decode()
+    assert said == "line 1MARK begin call-2\nline 2MARK end call-2\nalone"
