@@ -27,12 +27,12 @@ from harness import (
     Plan,
     Target,
     Tell,
+    conclude,
     figures_of,
     open_drivers,
     run_rounds,
     table,
     tell_to,
-    verdicts,
 )
 from idle import Idle, Imports, measure_idle, measure_imports
 from peers import PEERS
@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure what the command line says; the exit status."""
     options = _options(words)
     plan = QUICK if options.quick else FULL
-    tell = tell_to(_write_line)
+    tell = tell_to()
     with tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         tell("machine", _machine(folder))
@@ -75,10 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
     targets = [*call_targets(figures), *targets]
     for one in figures.values():
         tell("figures", one)
-    for target in targets:
-        tell("target", target)
-    sys.stderr.write(f"\n{table(figures)}\n\n{verdicts(targets)}\n")
-    return 1 if options.check and not all(one.holds for one in targets) else 0
+    return conclude(targets, [table(figures)], tell, checks=options.check)
 
 
 def call_targets(figures: dict[str, Figures]) -> list[Target]:
@@ -143,11 +140,6 @@ def _peers(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no peer {unknown[0]!r}: they are {', '.join(PEERS)}")
     return names
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(line)
-    sys.stdout.flush()
 
 
 def _machine(folder: Path) -> Machine:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import stubborn
-from harness import HERE, Target, columns, environment, tell_to, verdicts
+from harness import HERE, Target, columns, conclude, environment, tell_to
 
 import relight
 
@@ -318,7 +318,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="where the server keeps its state (the system's temporary folder)")
     parser.add_argument("--check", action="store_true", help="end with status 1 when a promise does not hold")
     options = parser.parse_args(words)
-    tell = tell_to(_write_line)
+    tell = tell_to()
     cancels: list[Cancelled] = []
     with (
         tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name,
@@ -332,15 +332,7 @@ def main(words: Sequence[str] | None = None) -> int:
     targets = targets_of(figures)
     for one in figures:
         tell("figures", one)
-    for target in targets:
-        tell("target", target)
-    sys.stderr.write(f"\n{table(figures)}\n\n{verdicts(targets)}\n")
-    return 1 if options.check and not all(one.holds for one in targets) else 0
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(line)
-    sys.stdout.flush()
+    return conclude(targets, [table(figures)], tell, checks=options.check)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import coldsoak
 from coldfigures import Figures, Seen, Start, figures_of, phases, table, targets_of
 from coldrates import Crowd
 from coldsubjects import BARE, CASES, TENSORS, Case, Field, Subject, deploy, weights_of
-from harness import Tell, tell_to, turns, verdicts
+from harness import Tell, conclude, tell_to, turns
 from served import Server, server_on
 
 SETTINGS = {"RELIGHT_SWEEP_SECONDS": "0.05"}
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure what the command line says; the exit status."""
     options = parse(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as for Ctrl-C: what was started and made goes, too
-    tell = tell_to(_write_line)
+    tell = tell_to()
     with (
         tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name,
         server_on(Path(name) / "data", SETTINGS) as server,
@@ -59,10 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return soak(server, Path(name), options, tell)
         seen = measure(server, Path(name), options, tell)
     targets = targets_of(seen)
-    for target in targets:
-        tell("target", target)
-    sys.stderr.write(f"\n{table(seen)}\n\n{phases(seen.started)}\n\n{verdicts(targets)}\n")
-    return 1 if options.check and not all(one.holds for one in targets) else 0
+    return conclude(targets, [table(seen), phases(seen.started)], tell, checks=options.check)
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -166,15 +163,7 @@ def soak(server: Server, folder: Path, options: argparse.Namespace, tell: Tell) 
     soaked = coldsoak.Soak(server, Crowd(server, BARE.name, BARE.app), tell).run(options.soak)
     tell("soaked", soaked)
     targets = coldsoak.targets_of(soaked)
-    for target in targets:
-        tell("target", target)
-    sys.stderr.write(f"\n{verdicts(targets)}\n")
-    return 1 if options.check and not all(one.holds for one in targets) else 0
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(line)
-    sys.stdout.flush()
+    return conclude(targets, [], tell, checks=options.check)
 
 
 if __name__ == "__main__":

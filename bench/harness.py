@@ -121,7 +121,13 @@ Tell = Callable[[str, object], None]
 """Takes a kind and a dataclass: one JSON line."""
 
 
-def tell_to(write: Callable[[str], object]) -> Tell:
+def write_line(line: str) -> None:
+    """To the standard output, at once."""
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def tell_to(write: Callable[[str], object] = write_line) -> Tell:
     """JSON lines: the kind, then the fields."""
 
     def tell(kind: str, what: object) -> None:
@@ -306,6 +312,14 @@ def _row(one: Figures, own: Figures | None) -> tuple[str, ...]:
         f"{one.idle_cpu_percent:.1f}",
         *beside,
     )
+
+
+def conclude(targets: Sequence[Target], tables: Sequence[str], tell: Tell, *, checks: bool) -> int:
+    """Tell what was promised and seen; the exit status, which is 1 where it `checks` and a promise does not hold."""
+    for target in targets:
+        tell("target", target)
+    sys.stderr.write("\n" + "\n\n".join([*tables, verdicts(targets)]) + "\n")
+    return 1 if checks and not all(one.holds for one in targets) else 0
 
 
 def verdicts(targets: Sequence[Target]) -> str:

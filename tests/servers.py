@@ -9,9 +9,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+import relight
 
 START_SECONDS = 30.0
 
@@ -104,6 +109,27 @@ class Server:
                 self._process.wait(40)
             finally:
                 self.kill()
+
+
+@contextmanager
+def serving(folder: Path, *apps: relight.App) -> Iterator[Server]:
+    """A server and its agent on `folder`, which this process's SDK finds, with the first of the apps deployed.
+
+    Whatever a test has deployed of the others, too, lets go of the server at the end.
+    """
+    started = Server(folder)
+    started.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RELIGHT_DATA_DIR", str(folder))
+            apps[0].deploy()
+            yield started
+            for app in apps:
+                if app._session is not None:
+                    app._session.connection.close()
+                    app._session = None
+    finally:
+        started.stop()
 
 
 def wait_until(is_so: Callable[[], bool], server: Server) -> None:

@@ -99,7 +99,7 @@ def work() -> list[Any]:
 
 
 async def _later(word: str) -> str:
-    await asyncio.sleep(0)
+    await asyncio.get_running_loop().run_in_executor(None, str, word)
     return word
 
 

@@ -7,18 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.app_first_light import app
-from servers import Server
+from servers import Server, serving
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("e2e") / "data"
-    started = Server(folder)
-    started.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RELIGHT_DATA_DIR", str(folder))
-        app.deploy()
+    with serving(tmp_path_factory.mktemp("e2e") / "data", app) as started:
         yield started
-        assert app._session is not None
-        app._session.connection.close()
-    started.stop()

@@ -12,23 +12,15 @@ import pytest
 
 import relight
 from e2e.app_generators import app, count, count_again, large
-from servers import Server, wait_until, workers_of
+from servers import Server, serving, wait_until, workers_of
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path / "data"))
-    started = Server(tmp_path / "data")
-    started.start()
-    try:
-        app.deploy()
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path / "data", app) as started:
         yield started
-        assert app._session is not None
-        app._session.connection.close()
-    finally:
-        started.stop()
 
 
 def kill_workers(server: Server) -> None:

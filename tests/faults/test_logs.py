@@ -15,7 +15,7 @@ import pytest
 
 import relight
 from faults.app_that_writes import app, crowd, leave, write, write_at_once
-from servers import Server, wait_until, workers_of
+from servers import Server, serving, wait_until, workers_of
 
 PAGE = 10_000
 CALLS = 50
@@ -23,17 +23,9 @@ KILLS = 10
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path / "data"))
-    started = Server(tmp_path / "data")
-    started.start()
-    app.deploy()
-    yield started
-    for one in (app, crowd):
-        if one._session is not None:
-            one._session.connection.close()
-            one._session = None
-    started.stop()
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path / "data", app, crowd) as started:
+        yield started
 
 
 def all_lines(server: Server, asked: str = "") -> list[dict[str, Any]]:

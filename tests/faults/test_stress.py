@@ -23,7 +23,7 @@ import relight
 from faults.app_under_stress import Broken, app, await_ahead, count, count_again, work, work_again, work_ahead
 from faults.witness import LOST_TRIES, Asked, Kept, Witness, check_call, witness
 from relight.agent.worker import RECALL_SECONDS, STALL_SECONDS
-from servers import Server, templates_of, wait_until, workers_of
+from servers import Server, serving, templates_of, wait_until, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,17 +37,9 @@ LATE_SECONDS = 1.0
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path / "data"))
-    started = Server(tmp_path / "data")
-    started.start()
-    try:
-        app.deploy()
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path / "data", app) as started:
         yield started
-        assert app._session is not None
-        app._session.connection.close()
-    finally:
-        started.stop()
 
 
 class Stress:

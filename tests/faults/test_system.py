@@ -17,19 +17,13 @@ import relight
 from faults import app_that_loads_slowly as slow
 from faults.app_under_fire import app, double
 from faults.history import History, What, check
-from servers import Server, templates_of, wait_until, workers_of
+from servers import Server, serving, templates_of, wait_until, workers_of
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("RELIGHT_DATA_DIR", str(tmp_path / "data"))
-    started = Server(tmp_path / "data")
-    started.start()
-    app.deploy()
-    yield started
-    assert app._session is not None
-    app._session.connection.close()
-    started.stop()
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path / "data", app) as started:
+        yield started
 
 
 def spawn(count: int, seconds: float = 0.0) -> list[relight.Call[int]]:

@@ -131,13 +131,10 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     values = Values(link, _folder(options.data_dir / "values"), clock)
     forbidden = (str(options.data_dir.parent), str(options.cache_dir), str(options.library_dir))
     users: list[Callable[[], set[str]]] = []
-    bound: Bound | None = None
-    if options.code_cache_bytes is not None:
-        bound = Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
     doors = Doors(options.data_dir / "platform", link)
     provider = Provider(
         Sources(
-            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, bound),
+            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, _bound(options, users)),
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
@@ -166,7 +163,18 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     )
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
-    identity = Identity(
+    return Node(_identity(options, sandboxes), workers, templates, outbox), link
+
+
+def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | None:
+    """How much code is kept beside what the users, all known by then, say that they use; None: all of it."""
+    if options.code_cache_bytes is None:
+        return None
+    return Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
+
+
+def _identity(options: Options, sandboxes: Sandboxes) -> Identity:
+    return Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
         cpu=cores(),
@@ -175,7 +183,6 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
     )
-    return Node(identity, workers, templates, outbox), link
 
 
 def _read_options() -> Options:

@@ -129,31 +129,33 @@ class Templates:
         key = key_of(spec)
         entry = self._entry(key, spec)
         waited_for = "" if entry.is_settled.is_set() else entry.why
-        template = entry.template
-        template.listen(tell)
+        await self._wait_settled(entry, tell, begin)
         try:
-            if waited_for:
-                begin("template")
-            await entry.is_settled.wait()
-        finally:
-            template.unlisten(tell)
-        if isinstance(entry.error, TemplateLost):
-            return NoTemplate(_LOST)
-        if entry.error is not None:
-            raise entry.error
-        if key in self._unsafe:
-            return NoTemplate(self._unsafe[key])
-        begin("fork")
-        limits = limits_of(spec)
-        had_shell = template.waiting_shells(limits) > 0
-        self._keeping.use(key)
-        try:
-            forked = await template.fork(worker, spec, limits, ends)
+            if entry.error is not None:
+                raise entry.error
+            if key in self._unsafe:
+                return NoTemplate(self._unsafe[key])
+            begin("fork")
+            limits = limits_of(spec)
+            had_shell = entry.template.waiting_shells(limits) > 0
+            self._keeping.use(key)
+            forked = await entry.template.fork(worker, spec, limits, ends)
         except TemplateLost:
             return NoTemplate(_LOST)
         self._want_shells(entry, limits, had_shell=had_shell)
-        assert template.layout is not None, "what can fork was laid out"
-        return Forked(forked, template.layout.module_paths, template.layout.platform, waited_for)
+        layout = entry.template.layout
+        assert layout is not None, "what can fork was laid out"
+        return Forked(forked, layout.module_paths, layout.platform, waited_for)
+
+    async def _wait_settled(self, entry: _Entry, tell: TellLines, begin: BeginPhase) -> None:
+        """Wait until it is known what became of a template; what that wrote is the first worker's that waits."""
+        entry.template.listen(tell)
+        try:
+            if not entry.is_settled.is_set():
+                begin("template")
+            await entry.is_settled.wait()
+        finally:
+            entry.template.unlisten(tell)
 
     # -- what the server, or this node's past, asks
 

@@ -96,6 +96,10 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
     _check(spec, ground)
     if (spec.isolation or ground.facts.isolation) is Isolation.PROCESS:
         return _process_plan(spec, ground)
+    return _namespace_plan(spec, ground)
+
+
+def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
     takes = _takes(spec, ground)
     # Root takes the mounts where it still is root: it alone may look into another's folder, or show owners otherwise.
     # Anyone else may copy mounts only in a mount namespace of their own.
@@ -111,24 +115,12 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
             Become(INNER_ID, INNER_ID, clear_groups=is_privileged),
             DieWithParent(),
             LeaveGroupView(),
-            *_new_root(spec.limits),
-            *_system(ground.facts),
-            *_devices(ground.facts),
-            *_etc(spec, ground.facts),
-            *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
-            *((MakeLink(spec.door, DOOR),) if spec.door else ()),
-            SealRoot(),
+            *_root(spec, ground.facts),
             SetHostname(spec.hostname),
             *((RaiseLoopback(),) if spec.network == "none" else ()),
             *(_TEMPLATE_END if spec.is_template else (ForbidUserNamespaces(), LockPrivileges())),
         ),
-        worker=(
-            *((KeepCapabilities(_FORKING),) if spec.is_template else ()),
-            NewSession(),
-            *_resource_limits(spec),
-            OfferToOomKiller(),
-            ChangeFolder(spec.working_folder),
-        ),
+        worker=(*((KeepCapabilities(_FORKING),) if spec.is_template else ()), *_worker(spec)),
         argv=spec.argv,
         env=_environment(spec, HOME, "/tmp"),
         is_template=spec.is_template,
@@ -168,13 +160,7 @@ def _process_plan(spec: SandboxSpec, ground: Ground) -> Plan:
         outer_uid=ground.facts.uid,
         outer_gid=ground.facts.gid,
         inside=(AdoptOrphans(), MakeFolder(ground.scratch, 0o700), SetNoNewPrivileges()),
-        worker=(
-            DieWithParent(),
-            NewSession(),
-            *_resource_limits(spec),
-            OfferToOomKiller(),
-            ChangeFolder(spec.working_folder),
-        ),
+        worker=(DieWithParent(), *_worker(spec)),
         argv=spec.argv,
         env=_environment(spec, ground.scratch, ground.scratch),
     )
@@ -227,6 +213,19 @@ def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
     if ground.facts.is_privileged and (mount.writable or not source.is_readable):
         owner = Owner(source.uid, source.gid, ground.outer_uid)
     return TakeTree(mount.source, mount.target, mount.writable, owner=owner)
+
+
+def _root(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
+    """All that is to be seen, sealed."""
+    return (
+        *_new_root(spec.limits),
+        *_system(facts),
+        *_devices(facts),
+        *_etc(spec, facts),
+        *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
+        *((MakeLink(spec.door, DOOR),) if spec.door else ()),
+        SealRoot(),
+    )
 
 
 def _new_root(limits: Limits) -> tuple[Operation, ...]:
@@ -289,8 +288,14 @@ def _etc(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
     )
 
 
-def _resource_limits(spec: SandboxSpec) -> tuple[Operation, ...]:
-    return (LimitResource("RLIMIT_CORE", 0), LimitResource("RLIMIT_NOFILE", spec.limits.open_files))
+def _worker(spec: SandboxSpec) -> tuple[Operation, ...]:
+    return (
+        NewSession(),
+        LimitResource("RLIMIT_CORE", 0),
+        LimitResource("RLIMIT_NOFILE", spec.limits.open_files),
+        OfferToOomKiller(),
+        ChangeFolder(spec.working_folder),
+    )
 
 
 def _environment(spec: SandboxSpec, home: str, temporary: str) -> tuple[tuple[str, str], ...]:
