@@ -80,7 +80,7 @@ class Server:
         """The process of its agent, as soon as that has taken its lock."""
         lock = self.folder / "agent" / "agent.lock"
         wait_until(lambda: lock.exists() and bool(lock.read_text()), self)
-        return int(lock.read_text())
+        return int(lock.read_text().partition("\n")[0])
 
     def kill(self) -> None:
         """kill -9 of the server alone."""

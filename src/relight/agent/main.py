@@ -239,14 +239,13 @@ def _folder(path: Path) -> Path:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the agent's folder: two on one would end each other's sandboxes.  The lock says who holds it (`fleet/local.py`)."""
-    with (_folder(folder) / "agent.lock").open("a") as file:
+    with open(os.open(_folder(folder) / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
                 f"cannot start an agent on {folder}: another runs there; stop it, or choose another --data-dir"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # Over what a dead one left: whoever reads the first line meanwhile finds one pid or the other, and never none.
+        os.ftruncate(file.fileno(), os.pwrite(file.fileno(), f"{os.getpid()}\n".encode(), 0))
         yield

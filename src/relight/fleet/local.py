@@ -75,7 +75,7 @@ class LocalAgent:
     def _adopt(self) -> _Process | None:
         """The agent that outlived a server before this one, if it lives."""
         try:
-            pid = int(self._lock_file.read_text())
+            pid = int(self._lock_file.read_text().partition("\n")[0])
             descriptor = os.pidfd_open(pid)
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
