@@ -15,7 +15,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@app.function(max_workers=2)
+@app.function(max_workers=2, scaledown_window=0)
 def hold(seconds: float) -> float:
     """Say that it has begun, and take a while."""
     print("begun", flush=True)

@@ -169,6 +169,7 @@ def _below(pid: int) -> Iterator[int]:
         yield from _below(child)
 
 
+@pytest.mark.slow
 def test_two_hundred_starts_leave_nothing_behind(start: Any) -> None:
     server = start()
     for number in range(20):

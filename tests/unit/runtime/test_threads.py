@@ -40,7 +40,7 @@ def test_a_thread_of_python_is_known_by_the_name_it_was_given(waiting: threading
 def test_a_thread_that_is_about_to_end_is_waited_for(waiting: threading.Event) -> None:
     waiting.set()
 
-    assert not [thread for thread in wait_harmless(10) if thread.name == "waiter"]
+    assert not [thread for thread in wait_harmless(1) if thread.name == "waiter"]
 
 
 @only_on_linux
