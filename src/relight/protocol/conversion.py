@@ -274,7 +274,8 @@ def _member(kind: type[enum.Enum], value: Any) -> enum.Enum:
 def _chosen(value: Any, choices: Sequence[Any]) -> Any:
     for one in choices:
         plain = one.value if isinstance(one, enum.Enum) else one
-        if type(plain) is type(value) and plain == value:
+        # As JSON Schema compares: 2.0 is the number 2, and true is no number.
+        if plain == value and isinstance(plain, bool) is isinstance(value, bool):
             return one
     raise ValueError(f"{_said(value)} is not one of {', '.join(map(repr, choices))}")
 
