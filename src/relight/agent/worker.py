@@ -296,9 +296,13 @@ class Worker:
         if not isinstance(error, RelightError):
             return failure_of(StartFailed(f"cannot start a worker: {error}"))
         failure = failure_in(error)
+        self._tell_traceback(failure)
+        return failure
+
+    def _tell_traceback(self, failure: Failure) -> None:
+        """Python would have written it, had nobody caught it."""
         if failure.traceback:
             self._tell_lines("stderr", [Line(text) for text in failure.traceback.rstrip().split("\n")])
-        return failure
 
     def _wind_up(self, ended: SandboxExit) -> None:
         """The sandbox is empty: hear its last words, then say how it ended."""
@@ -529,10 +533,9 @@ class Worker:
         if self.state is not WorkerState.STARTING:
             raise ProtocolError("cannot believe a worker that was ready and says that it cannot load")
         self._failure = self._failure or message.failure
-        if message.failure.traceback:  # Python would have written it, had nobody caught it
-            if self._output is not None:
-                self._output.drain()  # so that the traceback stands after what the module printed
-            self._tell_lines("stderr", [Line(text) for text in message.failure.traceback.rstrip().split("\n")])
+        if self._output is not None:
+            self._output.drain()  # so that the traceback stands after what the module printed
+        self._tell_traceback(message.failure)
         self._verdict = self._verdict or "start_failed"
         self._later(self.spec.function.grace_seconds, self._end_sandbox)
 
