@@ -30,6 +30,8 @@ def work(out, spaces, doors, script):
         os.write(door, b"0")
     for space in spaces:
         assert libc.setns(space, 0) == 0, os.strerror(ctypes.get_errno())
+    assert libc.unshare(0x02000000) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(14), b"") == 0, os.strerror(ctypes.get_errno())
     header = Header(0x20080522, 0)
     assert libc.capset(ctypes.byref(header), (ctypes.c_uint32 * 6)()) == 0
     libc.prctl(47, 4, 0, 0, 0)
@@ -123,6 +125,36 @@ async def test_a_forked_process_has_no_capability_and_gets_none(template):
     assert values == ["0" * 16] * 4 + ["1"]
 
 
+LOOKS = {
+    "trace": "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.ptrace(16, 1, 0, 0) or 'traced')",
+    "read its memory": "print(len(open('/proc/1/maps').read()))",
+    "see its descriptors": "import os; print(os.listdir('/proc/1/fd'))",
+    "see its program": "print(open('/.reaper', 'rb').read())",
+    "replace its program": "import os; os.remove('/.reaper')",
+}
+
+
+@pytest.mark.parametrize("what", LOOKS)
+async def test_a_forked_process_cannot_look_into_the_first_one(template, what):
+    answer = await template.fork(f'exec python3 -I -S -c "{LOOKS[what]}"')
+
+    assert "Error" in answer or answer == "-1\n"
+
+
+async def test_a_forked_process_cannot_end_the_first_one(template):
+    assert (await template.fork("kill -9 1; kill -TERM 1; ps -p 1 -o pid=; echo on")).split() == ["1", "on"]
+
+
+async def test_nothing_is_left_of_orphans(template):
+    script = "(sh -c 'exit 3' &) ; while ps -e -o stat= | grep -q Z; do :; done; ps -e -o comm="
+
+    assert (await template.fork(script)).split() == [".reaper", "sh", "ps"]
+
+
+async def test_a_forked_process_sees_its_group_as_the_first(template):
+    assert {line.split(":")[2] for line in (await template.fork("cat /proc/self/cgroup")).split()} == {"/"}
+
+
 async def test_two_shells_share_no_file_that_can_be_written(template):
     await template.fork("touch /tmp/a /dev/shm/a ~/a /home/worker/a 2>/dev/null")
 
@@ -152,7 +184,7 @@ async def test_a_forked_process_is_in_its_shells_groups_before_it_does_anything(
     groups = [group for group in bench.groups() if group.name == shell.id]
 
     assert groups
-    assert all(len((group / "cgroup.procs").read_text().split()) >= 3 for group in groups)  # init, sh, its child
+    assert all(len((group / "cgroup.procs").read_text().split()) >= 2 for group in groups)  # sh, its child
     await shell.kill()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import platform
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
+from relight.sandbox import reaper
 from relight.sandbox.spec import Isolation, Limits
 
 BUILDS = 2
@@ -204,6 +206,8 @@ class Templates:
             return "closing: the agent is leaving"
         if self._forge.isolation() is Isolation.PROCESS:
             return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
+        if not reaper.program():
+            return f"machine: no template can be forked on {platform.machine()}"
         if spec.gpus:
             return "gpu: a worker with a GPU is started by itself"
         if not spec.function.uses_template:

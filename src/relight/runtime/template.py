@@ -48,6 +48,7 @@ from relight.sandbox import syscalls
 NOT_FORKED = 72
 """The exit code of a worker that could not be forked."""
 
+_PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _OWN = 3  # of a worker's descriptors: channel, stdout, stderr; the way into its shell follows
 _MOST_DESCRIPTORS = 32
 
@@ -176,6 +177,8 @@ class Template:
             os.write(door, b"0")
         for namespace in namespaces:
             syscalls.setns(namespace)
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
+        syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
         syscalls.clear_capabilities()
         os.setsid()
         os.chdir(self._folder)

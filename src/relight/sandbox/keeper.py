@@ -1,10 +1,11 @@
 """The init of a template's sandbox: as any init, and the maker of shells for the processes that the template forks.
 
-    template's sandbox           a shell
-    keeper (pid 1)      ─clone3▶ its init (pid 1 of its own)      waits for every orphan, and holds the namespaces
-      └ template ─────────fork──▶  └ worker: the template's child, in the shell's namespaces and group
+    template's sandbox                  a shell
+    keeper (pid 1)      ─executes▶      its pid 1 (`reaper.py`), in namespaces that the keeper made around itself
+      └ template ─────────fork──▶         └ worker: the template's child, in the shell's namespaces and groups
 
 The template's process may end, and its sandbox lives on for the workers it made, whose parent this process then is.
+When this process ends, so do all shells: their namespaces of processes are within its own.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
-from relight.sandbox import syscalls
-from relight.sandbox.messages import PACKET_BYTES, TO_KEEPER, InitFailed, InitHere, InitStarted, NewShell
-from relight.sandbox.operations import Operation, Trees
-from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell, wait_go
-from relight.sandbox.plan import DOOR, shell
+from relight.sandbox import reaper, syscalls
+from relight.sandbox.messages import PACKET_BYTES, TO_KEEPER, NewShell, ShellFailed, ShellMade
+from relight.sandbox.operations import Trees
+from relight.sandbox.pid1 import Bell, StepFailed, collect, execute, tell
+from relight.sandbox.plan import DOOR, KEEPER_CAPABILITIES, shell
 from relight.sandbox.spec import Mount
 
-SPACES = ("pid", "mnt", "ipc", "cgroup", "net")
-"""The namespaces of a shell that a worker joins, by their names in /proc, the first before it is forked."""
-
-_NOBODY = -1
+_SPACES = ("mnt", "ipc", "net")
+"""The namespaces of a shell but that of processes, by their names in /proc."""
 
 
 def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
     """Make shells, and wait for everybody, until the template and all shells are gone, or the launcher is."""
+    # It makes all it needs itself, and so may not look into what others closed: its shells' program, for one.
+    syscalls.limit_capabilities(KEEPER_CAPABILITIES)
+    maker = ShellMaker(covered)
     shells: set[int] = set()
     is_alive = True
     poll = select.poll()
@@ -49,76 +50,72 @@ def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount,
                 is_alive = False
                 tell(status, ended)
         if status.fileno() in ready:
-            shell_pid = _obey(status, covered)
-            if shell_pid is None:
+            order = _receive(status)
+            if order is None:
                 return
-            shells |= {shell_pid} - {_NOBODY}
+            shells |= maker.make(order, status)
 
 
-def _obey(status: socket.socket, covered: tuple[Mount, ...]) -> int | None:
-    """Make the shell that is asked for, and return its init; None: the launcher is gone.
+class ShellMaker:
+    """Makes the namespaces and mounts of shells around this process, which then goes back into its own."""
 
-    One that cannot be made is nobody: the launcher sees its status socket close.
-    """
+    def __init__(self, covered: tuple[Mount, ...]) -> None:
+        self._covered = covered
+        self._home = tuple(_open_space(name) for name in _SPACES)
+
+    def make(self, order: NewShell, status: socket.socket) -> set[int]:
+        """Make one and tell the launcher; its pid 1, if it could be made.
+
+        Raises OSError when this process cannot go back: it is of no use then.
+        """
+        trees: Trees = {}
+        made: list[int] = []
+        try:
+            pid = self._make(order, trees, made)
+            tell(status, ShellMade(id=order.id), *made)
+            return {pid}
+        except (StepFailed, OSError) as failure:  # no more processes, or namespaces, are permitted, say
+            tell(status, ShellFailed(id=order.id, reason=str(failure)))
+            return set()
+        finally:
+            for descriptor in (*made, *trees.values()):
+                os.close(descriptor)
+
+    def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
+        """Returns its pid 1; adds to `made` what is to be told with it."""
+        namespaces, operations = shell(order.network, order.ephemeral_disk_mib, self._covered)
+        try:
+            syscalls.unshare(namespaces)
+            execute(operations, trees)
+            # It has executed, or failed to, when this returns: only then may its namespace be looked at.
+            pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWPID | syscalls.CLONE_VFORK)
+            if pid == 0:
+                _become_reaper()
+            # By descriptor, and not by the pidfd: to join by that one must be allowed to look into the process.
+            made += (pidfd, trees.pop(DOOR), _open_space("pid", pid))
+            made += (_open_space(name) for name in (_SPACES if order.network == "none" else _SPACES[:-1]))
+        finally:
+            for space in self._home:
+                syscalls.setns(space)
+        return pid
+
+
+def _become_reaper() -> NoReturn:
     try:
-        data, descriptors, _, _ = socket.recv_fds(status, PACKET_BYTES, 1)
+        os.execve(reaper.PATH, [reaper.PATH], {})
+    finally:
+        os._exit(127)
+
+
+def _receive(status: socket.socket) -> NewShell | None:
+    """The launcher's next order; None: it is gone."""
+    try:
+        data = status.recv(PACKET_BYTES)
         order = TO_KEEPER.unpack(data) if data else None
     except (ConnectionResetError, ProtocolError):
         return None
-    if not isinstance(order, NewShell):
-        return None
-    namespaces, operations = shell(order.network, order.ephemeral_disk_mib, covered)
-    try:
-        pid, pidfd = syscalls.clone3(namespaces) if descriptors else (_NOBODY, -1)
-    except OSError:  # no more processes, or namespaces, are permitted: those that live are not to end for it
-        pid, pidfd = _NOBODY, -1
-    if pid == 0:
-        names = SPACES if order.network == "none" else SPACES[:-1]
-        _live_in_shell(socket.socket(fileno=descriptors[0]), operations, names)
-    for descriptor in (*descriptors, *({pidfd} - {-1})):
-        os.close(descriptor)
-    return pid
+    return order if isinstance(order, NewShell) else None
 
 
-def _live_in_shell(status: socket.socket, operations: tuple[Operation, ...], names: Sequence[str]) -> NoReturn:
-    """Be the init of a shell.  Never returns into the keeper, whose copy this process is."""
-    try:
-        _make_shell(status, operations, names)
-    except StepFailed as failure:
-        tell(status, InitFailed(reason=str(failure)))
-    except BaseException as error:  # noqa: BLE001 - a process's outermost frame: what is not told here is told nowhere
-        tell(status, InitFailed(reason=f"its first process failed: {error!r}"))
-    finally:
-        os._exit(0)
-
-
-def _make_shell(status: socket.socket, operations: tuple[Operation, ...], names: Sequence[str]) -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    close_strangers({status.fileno()})
-    pidfd = os.pidfd_open(os.getpid())
-    tell(status, InitHere(), pidfd)
-    os.close(pidfd)
-    if not wait_go(status):
-        return
-    trees: Trees = {}
-    execute(operations, trees)
-    listening = trees.pop(DOOR)
-    bell = Bell()
-    # By descriptor, and not by our pidfd: to join by that one must be allowed to look into us.
-    spaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names]
-    tell(status, InitStarted(), listening, *spaces)
-    for descriptor in (listening, *spaces):
-        os.close(descriptor)
-    _wait_for_orphans(status, bell)
-
-
-def _wait_for_orphans(status: socket.socket, bell: Bell) -> None:
-    """Reap until the launcher is gone; its kill ends this process as any other."""
-    poll = select.poll()
-    poll.register(bell, select.POLLIN)
-    poll.register(status, select.POLLIN)
-    while status.fileno() not in {descriptor for descriptor, _ in poll.poll()}:
-        bell.rung()
-        collect()
+def _open_space(name: str, pid: int | str = "self") -> int:
+    return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)

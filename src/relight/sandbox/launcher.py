@@ -35,12 +35,13 @@ from relight.sandbox.messages import (
     Ended,
     InitEnded,
     InitFailed,
-    InitHere,
     InitStarted,
     Kill,
     LauncherReady,
     NewShell,
     Refused,
+    ShellFailed,
+    ShellMade,
     Start,
     Started,
     StartShell,
@@ -57,23 +58,30 @@ _DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell,
 
 @dataclass(slots=True, kw_only=True)
 class _Sandbox:
-    """One that is not over: its init, and what is known of how it ends.
-
-    The init of a shell, which a `template`'s cloned, tells its pidfd itself: it is -1 until then.
-    """
+    """One that is not over: its init, and what is known of how it ends."""
 
     id: str
     plan: Plan
     pid: int
     pidfd: int
-    template: str = ""
-    network: str = ""
+    network: str
     status: socket.socket
     group: Group
     scratch: str
     is_started: bool = False
     failure: str = ""
     ended: InitEnded | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Shell:
+    """One that was ordered, or is there: then `pidfd` is that of its pid 1, which its template's keeper made."""
+
+    id: str
+    template: str
+    group: Group
+    pidfd: int = -1
+    is_unwanted: bool = False
 
 
 class Launcher:
@@ -87,6 +95,7 @@ class Launcher:
         self._uids = uid_block(facts.uid_extents, key)
         self._used_uids: set[int] = set()
         self._sandboxes: dict[str, _Sandbox] = {}
+        self._shells: dict[str, _Shell] = {}
         self._empty_groups: list[Group] = []
         self._selector = selectors.PollSelector()
 
@@ -98,10 +107,10 @@ class Launcher:
         while self._turn(None):
             pass
         self._selector.unregister(self._agent)
-        for sandbox in tuple(self._sandboxes.values()):
-            self._kill(sandbox)
+        for name in (*self._shells, *self._sandboxes):
+            self._kill(name)
         for _ in range(_LEAVE_ROUNDS):
-            if not self._sandboxes and not self._empty_groups:
+            if not (self._sandboxes or self._shells or self._empty_groups):
                 break
             self._turn(_RETRY_MS)
         self._groups.remove()
@@ -117,6 +126,8 @@ class Launcher:
                     return False
             elif isinstance(key.data, _Sandbox):
                 self._hear_init(key.data, has_ended=key.fd == key.data.pidfd)
+            elif isinstance(key.data, _Shell):
+                self._finish_shell(key.data)
         return True
 
     def _sweep(self) -> None:
@@ -144,8 +155,8 @@ class Launcher:
                 self._start(message, descriptors)
             elif isinstance(message, StartShell):
                 self._start_shell(message.spec)
-            elif isinstance(message, Kill) and message.id in self._sandboxes:
-                self._kill(self._sandboxes[message.id])
+            elif isinstance(message, Kill):
+                self._kill(message.id)
         except ProtocolError:
             return False  # the agent is ours: one that talks nonsense is broken, and gets what a dead one gets
         finally:
@@ -156,7 +167,7 @@ class Launcher:
     def _start(self, start: Start, descriptors: Sequence[int]) -> None:
         spec = start.spec
         try:
-            if len(descriptors) != 3 or spec.id in self._sandboxes:
+            if len(descriptors) != 3 or self._is_used(spec.id):
                 raise StartFailed(f"cannot start sandbox {spec.id}: the id is in use, or descriptors are missing")
             uid = self._next_uid()
             ground = Ground(
@@ -213,41 +224,24 @@ class Launcher:
                 os.close(tree)
 
     def _start_shell(self, spec: ShellSpec) -> None:
-        """Have the template's init clone one, which then tells itself of (`_read_status`)."""
+        """Have the template's keeper make one, which then tells of it (`_hear_shell`)."""
         template = self._sandboxes.get(spec.template)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         group = Group(())
         try:
-            if (
-                template is None
-                or not template.plan.is_template
-                or not template.is_started
-                or spec.id in self._sandboxes
-            ):
+            if template is None or not (template.plan.is_template and template.is_started) or self._is_used(spec.id):
                 raise StartFailed(f"cannot start shell {spec.id}: {spec.template} is no template, or the id is in use")
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
-            order = NewShell(network=template.network, ephemeral_disk_mib=spec.limits.ephemeral_disk_mib)
-            ours.setblocking(False)
-            socket.send_fds(template.status, [pack(order)], [theirs.fileno()])
+            disk = spec.limits.ephemeral_disk_mib
+            template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
         except (OSError, StartFailed) as error:
-            ours.close()
             self._discard(group)
             why = str(error) if isinstance(error, StartFailed) else f"cannot start shell {spec.id}: {error}"
             _send(self._agent, Refused(id=spec.id, reason=why))
             return
-        finally:
-            theirs.close()
-        sandbox = _Sandbox(
-            id=spec.id, plan=template.plan, pid=0, pidfd=-1, template=template.id, status=ours, group=group, scratch=""
-        )
-        self._sandboxes[sandbox.id] = sandbox
-        self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
+        self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
 
-    def _adopt_shell(self, sandbox: _Sandbox, pidfd: int) -> None:
-        """Its init is there: put it into its group, and let it go on."""
-        sandbox.pidfd = pidfd
-        self._selector.register(pidfd, selectors.EVENT_READ, sandbox)
-        self._let_go(sandbox)
+    def _is_used(self, name: str) -> bool:
+        return name in self._sandboxes or name in self._shells
 
     def _adopt(self, sandbox: _Sandbox) -> None:
         """Give a fresh init its users and its group, and let it go on."""
@@ -259,8 +253,7 @@ class Launcher:
 
     def _let_go(self, sandbox: _Sandbox) -> None:
         try:
-            sandbox.pid = sandbox.pid or _pid_of(sandbox.pidfd)
-            if sandbox.plan.isolation is Isolation.NAMESPACES and not sandbox.template:
+            if sandbox.plan.isolation is Isolation.NAMESPACES:
                 uids, gids = (INNER_ID, sandbox.plan.outer_uid), (INNER_ID, sandbox.plan.outer_gid)
                 write_maps(sandbox.pid, uids, gids, deny_setgroups=not self._facts.is_privileged)
             doors = sandbox.group.open_doors()
@@ -272,18 +265,22 @@ class Launcher:
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             sandbox.failure = f"cannot give it its users and groups: {error.strerror}{where}"
-            self._kill(sandbox)
+            self._kill(sandbox.id)
 
-    def _kill(self, sandbox: _Sandbox) -> None:
-        if sandbox.plan.isolation is Isolation.NAMESPACES:
-            if sandbox.pidfd >= 0:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+    def _kill(self, name: str) -> None:
+        """End a sandbox or a shell; nothing, when it has ended."""
+        shell, sandbox = self._shells.get(name), self._sandboxes.get(name)
+        if shell is not None:
+            shell.is_unwanted = True
+            _end_process(shell.pidfd)
+        elif sandbox is None:
+            return
+        elif sandbox.plan.isolation is Isolation.NAMESPACES:
+            _end_process(sandbox.pidfd)
         elif sandbox.group.folders:
             sandbox.group.kill()
             if not sandbox.is_started:  # its init may not have joined yet
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+                _end_process(sandbox.pidfd)
         else:
             sandbox.status.shutdown(socket.SHUT_WR)  # its init sees the end of us, and ends its descendants
 
@@ -307,56 +304,82 @@ class Launcher:
             if not data:
                 with suppress(KeyError):
                     self._selector.unregister(sandbox.status)  # it stays ready for ever; the pidfd tells the rest
-                if sandbox.pidfd < 0:
-                    self._finish(sandbox)  # its template's init went before there was one
                 return
             message = FROM_INIT.unpack(data)
-            if isinstance(message, InitHere):
-                self._adopt_shell(sandbox, descriptors[0])
+            if isinstance(message, (ShellMade, ShellFailed)):
+                self._hear_shell(message, descriptors)
             elif isinstance(message, InitStarted):
-                self._tell_started(sandbox, descriptors)
+                self._tell_started(sandbox, descriptors[0])
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
                 sandbox.ended = message
 
-    def _tell_started(self, sandbox: _Sandbox, descriptors: Sequence[int]) -> None:
+    def _tell_started(self, sandbox: _Sandbox, worker: int) -> None:
         sandbox.is_started = True
-        doors: tuple[int, ...] = ()
         try:
-            if sandbox.template:
-                doors = sandbox.group.open_doors()
-                spaces = len(descriptors) - 1
-                started = Started(id=sandbox.id, pid=sandbox.pid, isolation=sandbox.plan.isolation, namespaces=spaces)
-                _send(self._agent, started, sandbox.pidfd, *descriptors, *doors)
-                return
-            started = Started(id=sandbox.id, pid=_pid_of(descriptors[0]), isolation=sandbox.plan.isolation)
-            _send(self._agent, started, descriptors[0])
+            started = Started(id=sandbox.id, pid=_pid_of(worker), isolation=sandbox.plan.isolation)
+            _send(self._agent, started, worker)
             with suppress(OSError):
                 sandbox.status.send(GO)
         finally:
-            for one in (*descriptors, *doors):
+            os.close(worker)
+
+    # -- a keeper speaks, or a shell ends
+
+    def _hear_shell(self, message: ShellMade | ShellFailed, descriptors: Sequence[int]) -> None:
+        shell = self._shells[message.id]
+        if isinstance(message, ShellFailed):
+            self._drop_shell(shell, message.reason)
+            return
+        shell.pidfd, *others = descriptors
+        self._selector.register(shell.pidfd, selectors.EVENT_READ, shell)
+        doors: tuple[int, ...] = ()
+        try:
+            doors = shell.group.open_doors()
+            started = Started(id=shell.id, pid=0, isolation=Isolation.NAMESPACES, namespaces=len(others) - 1)
+            _send(self._agent, started, shell.pidfd, *others, *doors)
+        except OSError:
+            shell.is_unwanted = True  # its group is gone, or there are no descriptors left: of no use to anybody
+        finally:
+            for one in (*others, *doors):
                 os.close(one)
+        if shell.is_unwanted:
+            _end_process(shell.pidfd)
+
+    def _finish_shell(self, shell: _Shell) -> None:
+        """Its pid 1 has ended, and everybody in it before."""
+        self._selector.unregister(shell.pidfd)
+        os.close(shell.pidfd)
+        del self._shells[shell.id]
+        how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL))
+        self._discard(shell.group)
+        _send(self._agent, Ended(id=shell.id, exit=how))
+
+    def _drop_shell(self, shell: _Shell, why: str) -> None:
+        """It will never be there."""
+        del self._shells[shell.id]
+        self._discard(shell.group)
+        _send(self._agent, Refused(id=shell.id, reason=f"cannot start shell {shell.id}: {why}"))
 
     def _finish(self, sandbox: _Sandbox) -> None:
         """Init has ended, and in namespaces everybody with it: take in what is left, and say so."""
-        if not sandbox.template:
-            os.waitpid(sandbox.pid, 0)
+        os.waitpid(sandbox.pid, 0)
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
             init.kill_descendants(spared={other.pid for other in self._sandboxes.values()})
             shutil.rmtree(sandbox.scratch, ignore_errors=True)
-        ended = _exit_of(sandbox)
+        ended = _exit_of(sandbox.group, sandbox.ended or InitEnded(signal=signal.SIGKILL))
         with suppress(KeyError):
             self._selector.unregister(sandbox.status)
-        if sandbox.pidfd >= 0:
-            self._selector.unregister(sandbox.pidfd)
-            os.close(sandbox.pidfd)
+        self._selector.unregister(sandbox.pidfd)
+        os.close(sandbox.pidfd)
         sandbox.status.close()
-        if not sandbox.template:
-            self._used_uids.discard(sandbox.plan.outer_uid)
+        self._used_uids.discard(sandbox.plan.outer_uid)
         del self._sandboxes[sandbox.id]
+        for shell in [one for one in self._shells.values() if one.template == sandbox.id and one.pidfd < 0]:
+            self._drop_shell(shell, "its template ended before it was made")
         self._discard(sandbox.group)
         if sandbox.is_started:
             _send(self._agent, Ended(id=sandbox.id, exit=ended))
@@ -405,14 +428,19 @@ def _pid_of(pidfd: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
-def _exit_of(sandbox: _Sandbox) -> SandboxExit:
-    ended = sandbox.ended or InitEnded(signal=signal.SIGKILL)
-    has_succeeded = ended.code == 0
+def _end_process(pidfd: int) -> None:
+    """Kill it, if it is known and there."""
+    if pidfd >= 0:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _exit_of(group: Group, ended: InitEnded) -> SandboxExit:
     return SandboxExit(
         code=ended.code,
         signal=ended.signal,
-        out_of_memory=not has_succeeded and sandbox.group.oom_kills() > 0,
-        peak_memory_bytes=sandbox.group.peak_memory_bytes() or ended.peak_memory_bytes,
+        out_of_memory=ended.code != 0 and group.oom_kills() > 0,
+        peak_memory_bytes=group.peak_memory_bytes() or ended.peak_memory_bytes,
     )
 
 

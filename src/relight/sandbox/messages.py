@@ -1,7 +1,8 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
 agent ⇄ launcher      Start StartShell Kill  ─  LauncherReady Started Refused Ended
-launcher ⇄ init       (`GO`) NewShell        ─  InitHere InitStarted InitFailed InitEnded
+launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
+launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class LauncherReady:
 class Started:
     """The first process has executed its program; `pid` as this machine sees it.  With it comes its pidfd.
 
-    Of a shell the pidfd is that of its init, and these come too: a socket that listens inside, at `plan.DOOR`;
-    its `namespaces`, that of processes first; and for each of its groups a door: a process that writes `0` to it is in.
+    Of a shell the pidfd is that of its pid 1 (`pid` is not looked up: 0), and these come too: a socket that listens
+    inside, at `plan.DOOR`; its `namespaces`, that of processes first; and for each of its groups a door: a process that
+    writes `0` to it is in.
     """
 
     id: str
@@ -79,20 +81,31 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewShell:
-    """To the init of a template: clone the init of a shell; with it comes that one's status socket."""
+    """To a keeper: make this shell."""
 
+    id: str
     network: str
     ephemeral_disk_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InitHere:
-    """The init of a shell exists and waits for GO; with it comes its pidfd, as the launcher did not clone it."""
+class ShellMade:
+    """A shell is there; with it come the pidfd of its pid 1, what listens inside, and its namespaces."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShellFailed:
+    """It could not be made, and nothing of it is left."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitStarted:
-    """The worker process runs; with it comes its pidfd.  Or, a shell is ready; with it come what listens inside, and its namespaces."""
+    """The worker process runs; with it comes its pidfd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,4 +127,4 @@ class InitEnded:
 TO_LAUNCHER = Kinds(Start, StartShell, Kill)
 TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
 TO_KEEPER = Kinds(NewShell)
-FROM_INIT = Kinds(InitHere, InitStarted, InitFailed, InitEnded)
+FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed)

@@ -196,6 +196,25 @@ class WriteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteProgram:
+    """A program that can be executed, and not be read: what runs it cannot be looked into either."""
+
+    path: str
+    data: bytes
+
+    def execute(self, trees: Trees) -> None:
+        descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o111)
+        try:
+            os.fchmod(descriptor, 0o111)
+            os.write(descriptor, self.data)
+        finally:
+            os.close(descriptor)
+
+    def describe(self) -> str:
+        return f"write the program {self.path} ({len(self.data)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
 class Become:
     """Become this user, without any other group where `clear_groups`.
 
@@ -305,7 +324,7 @@ class LockPrivileges:
 
 @dataclass(frozen=True, slots=True)
 class EnterInnerUsers:
-    """Enter a user namespace and a mount namespace below those in which the root was made.
+    """Enter a user namespace, a mount namespace and others (`namespaces`) below those in which the root was made.
 
     What is mounted by then is locked: nobody inside, whatever capabilities they hold there, can make it writable or
     look beneath it.
@@ -313,10 +332,11 @@ class EnterInnerUsers:
 
     uid: int
     gid: int
+    namespaces: int = 0
 
     def execute(self, trees: Trees) -> None:
         syscalls.set_dumpable(True)  # an undumpable process cannot write its own maps; nobody else is here yet
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | self.namespaces)
         for name, text in (
             ("setgroups", "deny"),
             ("uid_map", f"{self.uid} {self.uid} 1"),
@@ -326,7 +346,7 @@ class EnterInnerUsers:
         syscalls.set_dumpable(False)
 
     def describe(self) -> str:
-        return "enter inner user and mount namespaces, which lock the mounts"
+        return f"enter inner user and mount namespaces, which lock the mounts, and others ({self.namespaces:#x})"
 
 
 @dataclass(frozen=True, slots=True)

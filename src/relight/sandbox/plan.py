@@ -8,11 +8,12 @@ seccomp, each forbidding what the step before it still needed.
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 
 from relight.protocol.errors import StartFailed
-from relight.sandbox import syscalls
+from relight.sandbox import reaper, syscalls
 from relight.sandbox.facts import Facts, SourceFact
 from relight.sandbox.operations import (
     AdoptOrphans,
@@ -41,6 +42,7 @@ from relight.sandbox.operations import (
     SetNoNewPrivileges,
     TakeTree,
     WriteFile,
+    WriteProgram,
 )
 from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec
 
@@ -55,8 +57,14 @@ _NEW_ROOT = "/tmp"  # any folder that every machine has: the new root is mounted
 _SCRATCH = "/.scratch"
 _RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRATCH)
 _OWN_FOLDERS = ("/tmp/", "/dev/shm/", f"{HOME}/")
+KEEPER_CAPABILITIES = (
+    *(syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT),  # namespaces and mounts, and the way back
+    syscalls.CAP_NET_ADMIN,  # a loopback interface that is up
+    syscalls.CAP_SYS_PTRACE,  # the namespace of a process that nobody else may look into
+)
+"""What it takes to make a shell."""
+
 _FORKING = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT)  # what a template's children need to enter a shell
-_TEMPLATE_END = (EnterInnerUsers(INNER_ID, INNER_ID), DieWithParent(), ForbidUserNamespaces(), SetNoNewPrivileges())
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -101,6 +109,7 @@ def plan(spec: SandboxSpec, ground: Ground) -> Plan:
 
 def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
     takes = _takes(spec, ground)
+    programs = (WriteProgram(reaper.PATH, reaper.program()),) if spec.is_template else ()
     # Root takes the mounts where it still is root: it alone may look into another's folder, or show owners otherwise.
     # Anyone else may copy mounts only in a mount namespace of their own.
     is_privileged = ground.facts.is_privileged
@@ -115,10 +124,12 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             Become(INNER_ID, INNER_ID, clear_groups=is_privileged),
             DieWithParent(),
             LeaveGroupView(),
-            *_root(spec, ground.facts),
+            *_root(spec, ground.facts, programs),
             SetHostname(spec.hostname),
+            *(_template_end(spec) if spec.is_template else ()),
             *((RaiseLoopback(),) if spec.network == "none" else ()),
-            *(_TEMPLATE_END if spec.is_template else (ForbidUserNamespaces(), LockPrivileges())),
+            ForbidUserNamespaces(),
+            SetNoNewPrivileges() if spec.is_template else LockPrivileges(),
         ),
         worker=(*((KeepCapabilities(_FORKING),) if spec.is_template else ()), *_worker(spec)),
         argv=spec.argv,
@@ -129,19 +140,17 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
 
 
 def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
-    """The namespaces of a shell, and what its init does in them: over the template's mounts, which it has a copy of."""
-    namespaces = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC
-    return namespaces | (syscalls.CLONE_NEWNET if network == "none" else 0), (
-        DieWithParent(),
-        LeaveGroupView(),
-        MountNew("proc", "/proc"),
+    """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
+
+    Its /proc is for the worker to mount: the kernel shows the processes of whoever mounts it.
+    """
+    return syscalls.CLONE_NEWNS | _spaces_of_shells(network), (
         *(TakeTree(mount.target, mount.target, mount.writable) for mount in covered),
         *_scratch(ephemeral_disk_mib),
         *(PlaceTree(mount.target) for mount in covered),
         MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
         Listen(DOOR),
         *((RaiseLoopback(),) if network == "none" else ()),
-        LockPrivileges(),
     )
 
 
@@ -179,6 +188,8 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
     if spec.is_template and (spec.isolation or facts.isolation) is Isolation.PROCESS:
         raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
+    if spec.is_template and not reaper.program():
+        raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
@@ -191,9 +202,17 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
 
 
 def _namespaces(spec: SandboxSpec) -> int:
-    flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID
-    flags |= syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-    return flags | (syscalls.CLONE_NEWNET if spec.network == "none" else 0)
+    flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
+    return flags | (0 if spec.is_template else _spaces_of_shells(spec.network))
+
+
+def _spaces_of_shells(network: str) -> int:
+    """The namespaces that a template has of the same kinds as its shells, besides mounts; its inner users own them."""
+    return syscalls.CLONE_NEWIPC | (syscalls.CLONE_NEWNET if network == "none" else 0)
+
+
+def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:
+    return EnterInnerUsers(INNER_ID, INNER_ID, _spaces_of_shells(spec.network)), DieWithParent()
 
 
 def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
@@ -215,7 +234,7 @@ def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
     return TakeTree(mount.source, mount.target, mount.writable, owner=owner)
 
 
-def _root(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
+def _root(spec: SandboxSpec, facts: Facts, programs: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """All that is to be seen, sealed."""
     return (
         *_new_root(spec.limits),
@@ -224,6 +243,7 @@ def _root(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
         *_etc(spec, facts),
         *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
         *((MakeLink(spec.door, DOOR),) if spec.door else ()),
+        *programs,
         SealRoot(),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+CLONE_VFORK = 0x00004000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -46,7 +47,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAP_NET_ADMIN = 12
 CAP_SYS_CHROOT = 18
+CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -190,17 +193,23 @@ def drop_capabilities(kept: tuple[int, ...] = ()) -> None:
         _check(_libc.prctl(_PR_CAP_AMBIENT, *(ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_RAISE, capability, 0, 0))))
 
 
+def limit_capabilities(kept: tuple[int, ...]) -> None:
+    """Give up every capability of this process but the kept ones; what it executes has none, unless it is root."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _set_capabilities(sum(1 << capability for capability in kept), inheritable=0)
+
+
 def clear_capabilities() -> None:
     """Give up what `drop_capabilities` kept; quick, as none can be got back already."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set_capabilities(0)
 
 
-def _set_capabilities(mask: int) -> None:
+def _set_capabilities(mask: int, *, inheritable: int | None = None) -> None:
     header = _CapHeader(version=_LINUX_CAPABILITY_VERSION_3, pid=0)
     assert mask < 1 << 32, "only the first word is used"
     data = (_CapData * 2)()
-    data[0] = _CapData(effective=mask, permitted=mask, inheritable=mask)
+    data[0] = _CapData(effective=mask, permitted=mask, inheritable=mask if inheritable is None else inheritable)
     _check(_libc.capset(ctypes.byref(header), data))
 
 
