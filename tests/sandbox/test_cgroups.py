@@ -160,15 +160,15 @@ def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
 def test_kills_for_want_of_memory_are_counted_in_both_versions(tmp_path, file, text, kills):
     (tmp_path / file).write_text(text)
 
-    assert Group((tmp_path,)).oom_kills() == kills
+    assert Group((str(tmp_path),)).oom_kills() == kills
 
 
 @pytest.mark.parametrize("file", ["memory.peak", "memory.max_usage_in_bytes"])
 def test_the_peak_is_read_in_both_versions_and_zero_where_there_is_none(tmp_path, file):
-    assert Group((tmp_path,)).peak_memory_bytes() == 0
+    assert Group((str(tmp_path),)).peak_memory_bytes() == 0
     (tmp_path / file).write_text("4096\n")
 
-    assert Group((tmp_path,)).peak_memory_bytes() == 4096
+    assert Group((str(tmp_path),)).peak_memory_bytes() == 4096
 
 
 def test_a_sweep_touches_no_folder_of_another_agent(tmp_path):

@@ -14,12 +14,12 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from relight.sandbox.spec import Limits
 
 _CONTROLLERS = ("memory", "cpu", "pids")
 _CPU_PERIOD_US = 100_000
+_READ_BYTES = 4096
 _KILL_ROUNDS = 1000  # v1 has no atomic kill: again until a look finds nobody; a fork bomb meets pids.max long before
 
 
@@ -65,7 +65,7 @@ def find_groups(mountinfo: str, own_groups: str, *, is_root: bool) -> GroupLayou
         elif v2:
             unified = _writable(v2, path, is_root=is_root)
     trees.sort(key=lambda tree: _CONTROLLERS.index(tree[0]))
-    available = _read(Path(unified) / "cgroup.controllers").split() if unified else []
+    available = _read(f"{unified}/cgroup.controllers").split() if unified else []
     usable = tuple(name for name in _CONTROLLERS if name in available)
     flavour = _flavour(has_v1=bool(v1), has_v2=bool(v2))
     top = v2[0] if v2 and is_root and unified else ""
@@ -88,7 +88,7 @@ class Groups:
         # A login's scope holds its shell, and so cannot hand controllers down; root may begin at the top instead.
         why = ""
         for unified in filter(None, dict.fromkeys((self.layout.unified, self.layout.top))):
-            why = self._hand_down(Path(unified))
+            why = self._hand_down(unified)
             if not why:
                 self.layout = dataclasses.replace(self.layout, unified=unified)
                 return self.layout
@@ -96,13 +96,13 @@ class Groups:
         self.layout = dataclasses.replace(self.layout, v2_controllers=(), reason=reason)
         return self.layout
 
-    def _hand_down(self, unified: Path) -> str:
+    def _hand_down(self, unified: str) -> str:
         """Give controllers to the groups below `unified`; returns why not."""
         wanted = " ".join(f"+{name}" for name in self.layout.v2_controllers)
         try:
             _enable(unified, wanted)
-            (unified / self._name).mkdir(exist_ok=True)
-            _enable(unified / self._name, wanted)
+            os.makedirs(f"{unified}/{self._name}", exist_ok=True)
+            _enable(f"{unified}/{self._name}", wanted)
         except OSError as error:
             return error.strerror or type(error).__name__
         return ""
@@ -112,8 +112,8 @@ class Groups:
         group = Group(self._folders(name, is_to_kill=is_to_kill))
         try:
             for folder in group.folders:
-                folder.mkdir(parents=True)
-            self._limit(group, limits)
+                _make(folder)
+            self._limit(name, limits)
         except OSError:
             group.try_remove()
             raise
@@ -122,58 +122,49 @@ class Groups:
     @property
     def parents(self) -> tuple[str, ...]:
         """The folders that hold the sandboxes' groups: what a successor must be told to sweep them."""
-        return tuple(str(parent) for parent in self._parents())
+        bases = [folder for _, folder in self.layout.trees] + ([self.layout.unified] if self.layout.unified else [])
+        return tuple(f"{base}/{self._name}" for base in bases)
 
     def sweep(self, also: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Kill and remove every sandbox with a group here or in a dead agent's folders `also`; returns what is left."""
-        strangers = (Path(folder) for folder in also if os.path.basename(folder) == self._name)
-        parents = tuple(dict.fromkeys((*self._parents(), *strangers)))
+        strangers = (folder for folder in also if os.path.basename(folder) == self._name)
+        parents = tuple(dict.fromkeys((*self.parents, *strangers)))
         left = []
-        for folder in [entry for parent in parents if parent.is_dir() for entry in parent.iterdir() if entry.is_dir()]:
+        for folder in [entry.path for parent in parents for entry in _entries(parent) if entry.is_dir()]:
             group = Group((folder,))
             group.kill()
             if not group.try_remove():
-                left.append(str(folder))
+                left.append(folder)
         for parent in parents:
             _try_remove(parent)
         return tuple(left)
 
     def remove(self) -> None:
         """Remove the agent's own level, when it is empty."""
-        for parent in self._parents():
+        for parent in self.parents:
             _try_remove(parent)
 
-    def _parents(self) -> tuple[Path, ...]:
-        bases = [folder for _, folder in self.layout.trees] + ([self.layout.unified] if self.layout.unified else [])
-        return tuple(Path(base) / self._name for base in bases)
-
-    def _folders(self, name: str, *, is_to_kill: bool) -> tuple[Path, ...]:
+    def _folders(self, name: str, *, is_to_kill: bool) -> tuple[str, ...]:
         needs_unified = is_to_kill or bool(self.layout.v2_controllers)
-        return tuple(
-            parent / name for parent in self._parents() if needs_unified or str(parent.parent) != self.layout.unified
-        )
+        unified = f"{self.layout.unified}/{self._name}"
+        return tuple(f"{parent}/{name}" for parent in self.parents if needs_unified or parent != unified)
 
-    def _limit(self, group: Group, limits: Limits) -> None:
-        v1 = {name: Path(folder) / self._name / group.name for name, folder in self.layout.trees}
-        for name, files in _settings_v1(limits).items():
-            for file, value in files if name in v1 else ():
-                _set(v1[name] / file, value)
-        v2 = Path(self.layout.unified) / self._name / group.name
-        for name, files in _settings_v2(limits).items():
-            for file, value in files if name in self.layout.v2_controllers else ():
-                _set(v2 / file, value)
+    def _limit(self, name: str, limits: Limits) -> None:
+        v1 = {controller: f"{folder}/{self._name}/{name}" for controller, folder in self.layout.trees}
+        for controller, files in _settings_v1(limits).items():
+            for file, value in files if controller in v1 else ():
+                _set(v1[controller], file, value)
+        v2 = f"{self.layout.unified}/{self._name}/{name}"
+        for controller, files in _settings_v2(limits).items():
+            for file, value in files if controller in self.layout.v2_controllers else ():
+                _set(v2, file, value)
 
 
 class Group:
-    """The group of one sandbox: a folder in each tree."""
+    """The group of one sandbox: a folder in each tree.  Plain strings: a path object costs more than what is done to it."""
 
-    def __init__(self, folders: tuple[Path, ...]) -> None:
+    def __init__(self, folders: tuple[str, ...]) -> None:
         self.folders = folders
-
-    @property
-    def name(self) -> str:
-        """The sandbox's id; empty where no group could be made."""
-        return self.folders[0].name if self.folders else ""
 
     def open_doors(self) -> tuple[int, ...]:
         """Descriptors by which a process of one thread joins it, one for each folder: it writes `0`.  Raises OSError.
@@ -181,15 +172,13 @@ class Group:
         A v1 tree has `tasks`, by which a thread moves itself at once.  For `cgroup.procs` the kernel stops all forks and
         exits first, and that takes a grace period of RCU, up to 20 ms, unless the tree is mounted with `favordynmods`.
         """
-        names = ("tasks", "cgroup.procs")
-        files = (next((folder / name for name in names if (folder / name).exists()), folder) for folder in self.folders)
-        return tuple(os.open(file, os.O_WRONLY | os.O_CLOEXEC) for file in files)
+        return tuple(_open_door(folder) for folder in self.folders)
 
     def kill(self) -> None:
         """Kill every process in it, and those they start meanwhile."""
         for folder in self.folders:
             with suppress(OSError):
-                (folder / "cgroup.kill").write_text("1")
+                _write(f"{folder}/cgroup.kill", "1")
                 return
         for _ in range(_KILL_ROUNDS):
             pids = self.pids()
@@ -201,23 +190,24 @@ class Group:
 
     def pids(self) -> tuple[int, ...]:
         """The processes in it that still live."""
-        return tuple({int(pid) for folder in self.folders for pid in _read(folder / "cgroup.procs").split()})
+        return tuple({int(pid) for folder in self.folders for pid in _read(f"{folder}/cgroup.procs").split()})
 
     def peak_memory_bytes(self) -> int:
         """The most memory it held, 0 where the kernel does not count it."""
-        return max((_number(folder / file) for folder in self.folders for file in _PEAKS), default=0)
+        return max((_number(f"{folder}/{file}") for folder in self.folders for file in _PEAKS), default=0)
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory."""
-        texts = [_read(folder / file) for folder in self.folders for file in ("memory.events", "memory.oom_control")]
+        texts = [
+            _read(f"{folder}/{file}") for folder in self.folders for file in ("memory.events", "memory.oom_control")
+        ]
         lines = [line.split() for text in texts for line in text.splitlines()]
         return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] == "oom_kill")
 
     def try_remove(self) -> bool:
         """Remove it; false while the kernel still finds a process in it."""
-        for folder in self.folders:
-            _try_remove(folder)
-        return not any(folder.exists() for folder in self.folders)
+        gone = [_try_remove(folder) for folder in self.folders]
+        return all(gone)
 
 
 _PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
@@ -244,32 +234,57 @@ def _settings_v2(limits: Limits) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def _set(file: Path, value: str) -> None:
+def _set(folder: str, file: str, value: str) -> None:
     """Write a setting; one whose name begins with `?` may be missing."""
-    is_optional = file.name.startswith("?")
-    file = file.with_name(file.name.lstrip("?"))
-    if not is_optional or file.exists():
-        file.write_text(value)
+    path = f"{folder}/{file.lstrip('?')}"
+    if file[0] != "?" or os.path.exists(path):
+        _write(path, value)
 
 
-def _try_remove(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+def _make(folder: str) -> None:
+    try:
+        os.mkdir(folder)
+    except FileNotFoundError:  # the agent's own level is gone: the first, or somebody else has tidied up
+        os.makedirs(folder)
 
 
-def _enable(folder: Path, wanted: str) -> None:
+def _try_remove(folder: str) -> bool:
+    """Whether it is gone."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _open_door(folder: str) -> int:
+    try:
+        return os.open(f"{folder}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
+
+
+def _enable(folder: str, wanted: str) -> None:
     """Hand controllers down.  A group with processes of its own cannot, so the agent steps aside into a leaf."""
-    control = folder / "cgroup.subtree_control"
+    control = f"{folder}/cgroup.subtree_control"
     if set(wanted.replace("+", "").split()) <= set(_read(control).split()):
         return
     ours = {os.getpid(), os.getppid()}
-    inhabitants = {int(pid) for pid in _read(folder / "cgroup.procs").split()}
-    if inhabitants and inhabitants <= ours and folder.name:
-        leaf = folder / "relight-agent"
-        leaf.mkdir(exist_ok=True)
+    inhabitants = {int(pid) for pid in _read(f"{folder}/cgroup.procs").split()}
+    if inhabitants and inhabitants <= ours and os.path.basename(folder):
+        leaf = f"{folder}/relight-agent"
+        os.makedirs(leaf, exist_ok=True)
         for pid in inhabitants:
-            (leaf / "cgroup.procs").write_text(str(pid))
-    control.write_text(wanted)
+            _write(f"{leaf}/cgroup.procs", str(pid))
+    _write(control, wanted)
 
 
 def _mounted_trees(mountinfo: str) -> tuple[dict[str, tuple[str, str]], tuple[str, str] | None]:
@@ -301,13 +316,35 @@ def _flavour(*, has_v1: bool, has_v2: bool) -> GroupFlavour:
     return GroupFlavour.V2 if has_v2 else GroupFlavour.NONE
 
 
-def _read(file: Path) -> str:
+def _read(file: str) -> str:
     try:
-        return file.read_text()
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return _read_all(descriptor).decode()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
 
 
-def _number(file: Path) -> int:
+def _read_all(descriptor: int) -> bytes:
+    data = part = os.read(descriptor, _READ_BYTES)
+    while part:
+        part = os.read(descriptor, _READ_BYTES)
+        data += part
+    return data
+
+
+def _write(file: str, value: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _number(file: str) -> int:
     text = _read(file).strip()
     return int(text) if text.isdecimal() else 0

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 from contextlib import suppress
+from functools import lru_cache, partial
 from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
@@ -60,7 +61,7 @@ class ShellMaker:
     """Makes the namespaces and mounts of shells around this process, which then goes back into its own."""
 
     def __init__(self, covered: tuple[Mount, ...]) -> None:
-        self._covered = covered
+        self._plan = lru_cache(partial(shell, covered=covered))
         self._home = tuple(_open_space(name) for name in _SPACES)
 
     def make(self, order: NewShell, status: socket.socket) -> set[int]:
@@ -83,7 +84,7 @@ class ShellMaker:
 
     def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
         """Returns its pid 1; adds to `made` what is to be told with it."""
-        namespaces, operations = shell(order.network, order.ephemeral_disk_mib, self._covered)
+        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib)
         try:
             syscalls.unshare(namespaces)
             execute(operations, trees)
