@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relight.sandbox import cgroups
 from relight.sandbox.cgroups import Group, GroupFlavour, GroupLayout, Groups, find_groups
 from relight.sandbox.spec import Limits
 
@@ -95,11 +96,11 @@ def test_the_agent_steps_aside_into_a_leaf_where_it_is_alone(tmp_path, monkeypat
 
 
 def test_a_v2_group_that_is_not_delegated_is_said_and_nothing_is_limited(tmp_path, monkeypatch):
-    def busy(self: Path, text: str) -> int:
+    def busy(file: str, text: str) -> None:
         raise OSError(16, "Device or resource busy")
 
     groups = v2_groups(tmp_path)
-    monkeypatch.setattr(Path, "write_text", busy)
+    monkeypatch.setattr(cgroups, "_write", busy)
 
     layout = groups.prepare()
 
@@ -111,14 +112,14 @@ def test_root_begins_at_the_top_where_its_own_group_has_other_processes(tmp_path
     scope = tmp_path / "session.scope"
     scope.mkdir()
     layout = GroupLayout(flavour=GroupFlavour.V2, unified=str(scope), top=str(tmp_path), v2_controllers=("memory",))
-    write = Path.write_text
+    write = cgroups._write
 
-    def busy_in_the_scope(self: Path, text: str) -> int:
-        if self.parent == scope:
+    def busy_in_the_scope(file: str, text: str) -> None:
+        if os.path.dirname(file) == str(scope):
             raise OSError(16, "Device or resource busy")
-        return write(self, text)
+        write(file, text)
 
-    monkeypatch.setattr(Path, "write_text", busy_in_the_scope)
+    monkeypatch.setattr(cgroups, "_write", busy_in_the_scope)
     prepared = Groups(layout, "key").prepare()
 
     assert (prepared.unified, prepared.enforces("memory"), prepared.reason) == (str(tmp_path), True, "")
@@ -187,10 +188,5 @@ def test_a_sweep_touches_no_folder_of_another_agent(tmp_path):
 def record_writes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What would be written to the kernel's files, in order."""
     written: list[tuple[str, str]] = []
-
-    def write(self: Path, text: str) -> int:
-        written.append((str(self), text))
-        return len(text)
-
-    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr(cgroups, "_write", lambda file, text: written.append((file, text)))
     return written
