@@ -57,12 +57,13 @@ def _show_groups(answer: Json) -> None:
     groups = objects(answer, "groups")
     bounds = answer["bounds"] if isinstance(answer, dict) else []
     shown = used_buckets(groups)
-    columns = ("FUNCTION", "LEVEL", "STARTS", "SHARE", "FAILED", "P50", "P90", "P99", "MOSTLY", _range(bounds, shown))
+    figures = ("STARTS", "AHEAD", "SHARE", "FAILED", "P50", "P90", "P99", "MOSTLY")
+    columns = ("FUNCTION", "LEVEL", *figures, _range(bounds, shown))
     show_table(columns, [_row(group, shown) for group in groups], "no starts")
     levels = objects(answer, "levels")
-    if len(groups) > 1 and levels:
+    if levels and isinstance(answer, dict):
         shares = ", ".join(f"{_percent(one['share'])} level {level_name(str(one['level']))}" for one in levels)
-        click.echo(f"\nall: {shares}")
+        click.echo(f"\nall: {shares}; hit rate {_percent(answer['hit_rate'])}")
 
 
 def _show_reasons(reasons: list[Row]) -> None:
@@ -82,7 +83,8 @@ def _row(group: Row, shown: range) -> tuple[str, ...]:
         f"{group['app']}/{group['function']}",
         level_name(str(group["level"])),
         str(group["count"]),
-        _percent(group["share"]) if group["count"] else "",
+        str(group["ahead"] or ""),
+        _percent(group["share"]) if group["share"] else "",
         str(group["failed"] or ""),
         *(show_duration(number(group[share])) if group["count"] else "" for share in ("p50", "p90", "p99")),
         f"{longest['name']} {show_duration(number(longest['seconds']))}" if longest else "",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from relight.cli.tables import number, objects
 from relight.protocol.manifest import Json
-from relight.protocol.starts import NUMBERS
+from relight.protocol.starts import NUMBERS, StartLevel
 
 Row = dict[str, Json]
 
@@ -78,7 +78,11 @@ def timeline(call: Row, attempts: Sequence[Row], life: Life) -> list[Step]:
 
 
 def _wait(since: float, until: float | None, reason: str, life: Life) -> Iterator[Step]:
-    yield Step(at=since, until=until, what="queued", detail=reason)
+    is_parked = life.start is not None and life.start["level"] == StartLevel.PARKED.value
+    said = [reason, f"{_level(life.start)}: its worker was started ahead" if is_parked else ""]
+    yield Step(at=since, until=until, what="queued", detail=", ".join(filter(None, said)))
+    if is_parked:
+        return
     phases = _phases(life)
     for one in life.intervals:
         state = str(one["state"])

@@ -47,7 +47,7 @@ class Bound:
 def unbound(spec: FunctionSpec) -> Bound:
     """The workers of whoever says nothing; none are kept ready where something must be said."""
     if any(parameter.required for parameter in spec.parameters):
-        spec = replace(spec, scaling=replace(spec.scaling, min_workers=0))
+        spec = replace(spec, scaling=replace(spec.scaling, min_workers=0, buffer_workers=0))
     return Bound(text="", function=spec)
 
 

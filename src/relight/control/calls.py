@@ -21,6 +21,7 @@ from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import CANCELLED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
 from relight.control.newness import Newness
+from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
@@ -144,7 +145,7 @@ class Calls:
         attempts = await self._store.calls.attempts(workspace, call_id)
         intervals = await self._intervals(workspace, view) if view.worker else ()
         worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
-        start = worker.start if worker is not None else None
+        start = start_for(view, intervals, worker.start if worker is not None else None)
         return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals), start=start)
 
     async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:

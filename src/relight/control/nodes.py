@@ -79,9 +79,9 @@ class Nodes:
         for change in reports.workers:
             self._writers.note(change.worker)
             worker = self._scheduler.worker(change.worker)
-            if change.start is not None and worker is not None and worker.node == node:
-                self._starts.note(worker, change)
             self._scheduler.worker_changed(node, change)
+            if worker is not None and worker.node == node:
+                self._starts.note(worker, change)
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
         if reports.items:
@@ -146,6 +146,10 @@ class Nodes:
         """Calls were given to workers."""
         self._calls.claimed(leases)
         self._streams.claimed(leases)
+        for lease in leases:
+            worker = self._scheduler.worker(lease.worker) if lease.parked_seconds is not None else None
+            if worker is not None and lease.parked_seconds is not None:
+                self._starts.note_parked(worker, lease.parked_seconds, self._clock.now())
 
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """Calls lost their worker."""

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from relight.protocol.calls import CallView
 from relight.protocol.link import WorkerChange
-from relight.protocol.starts import Phase, StartLevel
+from relight.protocol.starts import Phase, StartLevel, StartReport
 from relight.protocol.startviews import LevelShare, StartGroup, StartQuery, StartReason, StartSummary, StartView
+from relight.protocol.workers import WorkerInterval, WorkerState
 from relight.scheduler.state import Worker
 from relight.store.store import Store
 
@@ -20,6 +22,12 @@ MOST_LOOKED_AT = 20_000
 
 BOUNDS = tuple(base * 10.0**power for power in range(-3, 2) for base in (1, 2, 5))
 """How long starts take is counted in steps: up to 1 ms, 2 ms, 5 ms, … 50 s, and longer."""
+
+HITS = (StartLevel.PARKED, StartLevel.FORK)
+"""The levels on which all that takes long was done before."""
+
+_ONE_TURN_SECONDS = 0.01
+"""What happens in one turn of the loop is written down with times that are no further apart."""
 
 _RANKS = {level: rank for rank, level in enumerate(StartLevel)}
 
@@ -31,26 +39,19 @@ class Starts:
         self._store = store
 
     def note(self, worker: Worker, change: WorkerChange) -> None:
-        """A start of this worker is over, as its node says."""
-        if change.start is None:
-            return
-        spec = worker.spec
-        start = StartView(
-            worker=worker.id,
-            node=worker.node,
-            app=spec.app,
-            environment=spec.environment,
-            version=spec.version,
-            function=spec.function.name,
-            binding=spec.binding,
-            level=change.start.level,
-            why=change.start.why,
-            phases=change.start.phases,
-            seconds=change.start.seconds,
-            at=change.at,
-            failure=change.exit.reason if change.exit is not None else "",
-        )
-        self._store.starts.add(spec.workspace, (start,))
+        """A start of this worker is over, as its node says; call it once the scheduler knows."""
+        if change.start is not None:
+            failure = change.exit.reason if change.exit is not None else ""
+            self._keep(
+                worker, replace(_view(worker, change.start, change.at), failure=failure, is_ahead=worker.is_parked)
+            )
+
+    def note_parked(self, worker: Worker, seconds: float, at: float) -> None:
+        """A call found this worker ready and never used, after so long."""
+        self._keep(worker, _view(worker, parked(seconds), at))
+
+    def _keep(self, worker: Worker, start: StartView) -> None:
+        self._store.starts.add(worker.spec.workspace, (start,))
 
     async def list(self, workspace: str, query: StartQuery) -> tuple[StartView, ...]:
         """Starts, newest first."""
@@ -62,20 +63,55 @@ class Starts:
         return await self._store.starts.look(workspace, asked, partial(summarize, query=asked))
 
 
+def parked(seconds: float) -> StartReport:
+    """The start of a call that found a worker started ahead."""
+    return StartReport(level=StartLevel.PARKED, phases=(Phase(name="take", seconds=seconds),))
+
+
+def start_for(call: CallView, life: Sequence[WorkerInterval], start: StartReport | None) -> StartReport | None:
+    """How the start of its worker was for this call: quicker than it took, where it was over before the call came."""
+    ready = next((one for one in life if one.state is WorkerState.READY), None)
+    if start is None or ready is None or call.started_at is None or ready.until is None:
+        return start
+    is_first = abs(call.started_at - ready.until) < _ONE_TURN_SECONDS
+    is_parked = is_first and ready.since < call.submitted_at and ready.until - ready.since > _ONE_TURN_SECONDS
+    return parked(max(0.0, call.started_at - call.submitted_at)) if is_parked else start
+
+
+def _view(worker: Worker, start: StartReport, at: float) -> StartView:
+    spec = worker.spec
+    return StartView(
+        worker=worker.id,
+        node=worker.node,
+        app=spec.app,
+        environment=spec.environment,
+        version=spec.version,
+        function=spec.function.name,
+        binding=spec.binding,
+        level=start.level,
+        why=start.why,
+        phases=start.phases,
+        seconds=start.seconds,
+        at=at,
+    )
+
+
 def summarize(starts: Iterable[StartView], query: StartQuery) -> StartSummary:
     """Starts, newest first, by function and level; the quickest level first, the most frequent reason first."""
     seen = tuple(starts)
     ready = [start for start in seen if not start.failure]
+    waited_for = [start for start in ready if not start.is_ahead]
     groups: dict[tuple[str, str, StartLevel], list[StartView]] = {}
     for start in seen:
         groups.setdefault((start.app, start.function, start.level), []).append(start)
-    of_function = Counter((start.app, start.function) for start in ready)
+    of_function = Counter((start.app, start.function) for start in waited_for)
     return StartSummary(
         starts=len(seen),
         since=seen[-1].at if len(seen) == query.limit else query.since,
         is_whole=len(seen) < query.limit,
         bounds=BOUNDS,
-        levels=_levels(ready),
+        hit_rate=_share(sum(start.level in HITS for start in waited_for), len(waited_for)),
+        levels=_levels(waited_for),
         groups=tuple(
             _group(groups[key], of_function[key[:2]])
             for key in sorted(groups, key=lambda key: (*key[:2], _RANKS[key[2]]))
@@ -89,10 +125,14 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(1, math.ceil(share * len(ordered))) - 1] if ordered else 0.0
 
 
-def _levels(ready: Sequence[StartView]) -> tuple[LevelShare, ...]:
-    counts = Counter(start.level for start in ready)
+def _share(some: int, of_all: int) -> float:
+    return some / of_all if of_all else 0.0
+
+
+def _levels(waited_for: Sequence[StartView]) -> tuple[LevelShare, ...]:
+    counts = Counter(start.level for start in waited_for)
     return tuple(
-        LevelShare(level=level, count=counts[level], share=counts[level] / len(ready))
+        LevelShare(level=level, count=counts[level], share=_share(counts[level], len(waited_for)))
         for level in StartLevel
         if counts[level]
     )
@@ -100,6 +140,7 @@ def _levels(ready: Sequence[StartView]) -> tuple[LevelShare, ...]:
 
 def _group(starts: Sequence[StartView], of_function: int) -> StartGroup:
     ready = [start for start in starts if not start.failure]
+    ahead = sum(start.is_ahead for start in ready)
     ordered = sorted(start.seconds for start in ready)
     buckets = [0] * (len(BOUNDS) + 1)
     for seconds in ordered:
@@ -110,7 +151,8 @@ def _group(starts: Sequence[StartView], of_function: int) -> StartGroup:
         level=starts[0].level,
         count=len(ready),
         failed=len(starts) - len(ready),
-        share=len(ready) / of_function if of_function else 0.0,
+        ahead=ahead,
+        share=_share(len(ready) - ahead, of_function),
         p50=percentile(ordered, 0.5),
         p90=percentile(ordered, 0.9),
         p99=percentile(ordered, 0.99),

@@ -87,7 +87,7 @@ class Retries:
 class Scaling:
     """How many workers there may be.  `max_workers` None: as many as there is room for.
 
-    `buffer_workers` are started beyond what the calls of now need, while there are any.
+    `buffer_workers` are kept ready beyond what the calls of now need, even where there are none.
     """
 
     min_workers: int = 0

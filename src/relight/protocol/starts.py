@@ -35,6 +35,7 @@ NUMBERS = {
 
 
 PHASES = {
+    "take": "a worker that was started ahead is given its first call",
     "place": "the node has the order, and comes to it",
     "fetch": "the code, or the image, is brought to the node",
     "template": "a template is made, as there is none yet: its sandbox, Python, imports and `@enter(snap=True)`",

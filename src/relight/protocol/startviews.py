@@ -11,7 +11,8 @@ from relight.protocol.starts import Phase, StartLevel
 class StartView:
     """A start as it is kept: of which worker, when it was over (seconds since 1970), and how it went.
 
-    `failure` is empty when the worker became ready, else the reason of its exit.
+    `failure` is empty when the worker became ready, else the reason of its exit.  `is_ahead`: no call waited for it; the
+    first that finds the worker so has a start of its own, on level 0p.
     """
 
     worker: str
@@ -27,6 +28,7 @@ class StartView:
     seconds: float
     at: float
     failure: str = ""
+    is_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class StartQuery:
 class StartGroup:
     """The starts of a function on one level that made a worker ready, and how many others did not.
 
-    `share` is of those of the function.  Each percentile is a start that there was.  `buckets` counts the starts by how
+    No call waited for `ahead` of them; of the rest, `share` are on this level.  Each percentile is a start that there was.  `buckets` counts the starts by how
     long they took: up to the bound in `StartSummary.bounds` at the same place, and the last are longer than all.
     `phases` has the median of each.
     """
@@ -56,6 +58,7 @@ class StartGroup:
     level: StartLevel
     count: int
     failed: int
+    ahead: int
     share: float
     p50: float
     p90: float
@@ -78,7 +81,7 @@ class StartReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelShare:
-    """How many of all starts were on a level."""
+    """How many of all starts that a call waited for were on a level."""
 
     level: StartLevel
     count: int
@@ -87,12 +90,16 @@ class LevelShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSummary:
-    """Starts by function and level.  `starts` were looked at, from `since` on: all there are unless `is_whole` is false."""
+    """Starts by function and level.  `starts` were looked at, from `since` on: all there are unless `is_whole` is false.
+
+    `hit_rate` is how many of the starts that a call waited for found what they needed ready: those on level 1, and quicker.
+    """
 
     starts: int
     since: float
     is_whole: bool
     bounds: tuple[float, ...]
+    hit_rate: float = 0.0
     levels: tuple[LevelShare, ...] = ()
     groups: tuple[StartGroup, ...] = ()
     reasons: tuple[StartReason, ...] = ()

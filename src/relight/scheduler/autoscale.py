@@ -23,12 +23,16 @@ class Load:
     stuck: int = 0
     mean_seconds: float | None = None
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no call waits or runs."""
+        return not (self.waiting or self.moving or self.stuck)
+
 
 def wanted_workers(load: Load, scaling: Scaling) -> int:
-    """The number of workers that fits the load, between the floor and the ceiling."""
+    """The number of workers that fits the load and leaves the buffer free, between the floor and the ceiling."""
     ceiling = math.inf if scaling.max_workers is None else scaling.max_workers
-    needed = load.stuck + _for_moving(load)
-    ready = needed + scaling.buffer_workers if needed else 0
+    ready = load.stuck + _for_moving(load) + scaling.buffer_workers
     return int(min(max(ready, scaling.min_workers), ceiling))
 
 

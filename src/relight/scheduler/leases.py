@@ -15,7 +15,10 @@ from relight.scheduler.queue import WaitingCall
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds."""
+    """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds.
+
+    `parked_seconds` is how long the call waited, where it found a worker that was parked; None where it did not.
+    """
 
     call: WaitingCall
     token: Token
@@ -24,6 +27,7 @@ class Lease:
     attempt: int
     granted_at: float
     renewed_at: float
+    parked_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,8 @@ class Scheduler:
         for function in self._functions.values():
             if function.key.version == version:
                 function.is_superseded = True
+                for worker in [one for one in function.workers.values() if one.is_parked and one.is_free]:
+                    self._let_go(worker, now=False)
 
     def waiting(self, key: FunctionKey) -> int:
         """How many calls of a function wait."""
@@ -316,6 +318,7 @@ class Scheduler:
             start=held.start,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
+        worker.is_parked = held.state is WorkerState.READY
         worker.calls = {
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
@@ -393,26 +396,36 @@ class Scheduler:
         if change.state is WorkerState.READY:
             function.failures, function.last_failure = 0, None
         self._pump(function)
+        if change.state is WorkerState.READY:
+            worker.is_parked = worker.state is WorkerState.READY and not worker.calls
         if change.state in (WorkerState.GONE, WorkerState.READY):
             self._pump_others(function)
 
     def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
+        died_unused = worker.is_parked and worker.state is WorkerState.READY
         had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
+        reason = change.exit.reason if change.exit is not None else "it did not start"
+        if died_unused and not worker.is_leaving:
+            function.deaths += 1
+            self._back_off(function, function.deaths)
+            message = f"a worker of {function.key.function} ended before its first call: {reason}"
+            function.last_failure = Failure(code="start_failed", message=message)
         if had_started or worker.is_leaving:
             return
-        now = self._clock.monotonic()
         function.failures += 1
-        backoff = FIRST_BACKOFF_SECONDS * 2 ** (function.failures - 1)
-        function.blocked_until = now + min(backoff, LONGEST_BACKOFF_SECONDS)
-        reason = change.exit.reason if change.exit is not None else "it did not start"
+        self._back_off(function, function.failures)
         function.last_failure = change.failure or Failure(
             code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
         )
         was_killed = change.exit is not None and change.exit.reason.startswith(("signal:", "out_of_memory", "killed:"))
         if function.failures >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
             self._listener.cannot_start(function.queue.take_all(), function.last_failure)
+
+    def _back_off(self, function: Function, times: int) -> None:
+        backoff = min(FIRST_BACKOFF_SECONDS * 2 ** min(times - 1, 30), LONGEST_BACKOFF_SECONDS)
+        function.blocked_until = self._clock.monotonic() + backoff
 
     def workers(self) -> list[Worker]:
         """Every worker there is."""
@@ -473,19 +486,22 @@ class Scheduler:
             self._let_go(worker, now=True)
 
     def _stop_idle(self, function: Function, now: float) -> None:
-        scaling = function.spec.function.scaling
-        staying = function.staying()
-        floor = function.floor()
-        idle = [one for one in staying if one.state in (WorkerState.IDLE, WorkerState.READY) and not one.calls]
-        for worker in sorted(idle, key=lambda one: one.since)[: max(0, len(staying) - floor)]:
-            if now - worker.since >= scaling.scaledown_window_seconds:
+        window = function.spec.function.scaling.scaledown_window_seconds
+        idle = [
+            one
+            for one in function.workers.values()
+            if one.is_free and one.state is not WorkerState.BUSY and now - one.since >= window
+        ]
+        if idle:
+            idle.sort(key=lambda one: (one.is_parked, one.since))  # a buffer is of workers that were never used
+            for worker in idle[: max(0, len(function.staying()) - function.wanted(now))]:
                 self._let_go(worker, now=False)
 
     # -- inside: giving calls to workers
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not len(function.queue) and not function.floor():
+        if not len(function.queue) and not function.floor() and not function.is_parking:
             return
         now = self._clock.monotonic()
         leases = self._grant(function, now)
@@ -498,19 +514,25 @@ class Scheduler:
     def _grant(self, function: Function, now: float) -> list[Lease]:
         """Leases for calls that wait, always with the worker that has the fewest."""
         depth = function.depth()
-        takers = [(len(one.calls), one.id, one) for one in function.workers.values() if one.takes(depth, now)]
+        takers = [
+            (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
+        ]
         heapq.heapify(takers)
         leases: list[Lease] = []
         while takers and (call := function.queue.pop(now)) is not None:
-            worker = takers[0][2]
+            worker = takers[0][3]
             if not worker.calls:
                 worker.moved_at = now
             worker.calls.add(call.id)
-            leases.append(self._leases.grant(call, worker.id, worker.node, now))
+            lease = self._leases.grant(call, worker.id, worker.node, now)
+            leases.append(lease)
+            if worker.is_parked:
+                lease.parked_seconds = max(0.0, now - call.due_at)
+                worker.is_parked, function.deaths = False, 0
             if worker.state is not WorkerState.BUSY:
                 self._enter(worker, WorkerState.BUSY)
             if worker.takes(depth, now):
-                heapq.heapreplace(takers, (len(worker.calls), worker.id, worker))
+                heapq.heapreplace(takers, (len(worker.calls), False, worker.id, worker))
             else:
                 heapq.heappop(takers)
         return leases
@@ -544,18 +566,20 @@ class Scheduler:
         now = self._clock.monotonic()
         if function.is_stopped or function.blocked_until > now:
             return
-        scaling = function.spec.function.scaling
-        if function.floor() != scaling.min_workers:
-            scaling = replace(scaling, min_workers=function.floor())
         load = function.load(now)
+        scaling = function.scaling(load)
         wanted = wanted_workers(load, scaling)
+        needed = wanted_workers(load, replace(scaling, buffer_workers=0)) if scaling.buffer_workers else wanted
         function.no_place = None
         for _ in range(wanted - len(function.workers)):
+            is_buffer = len(function.workers) >= needed  # it takes what is free and nobody waits for, and no more
+            if is_buffer and any(other.lacks_room for other in self._functions.values() if other is not function):
+                return
             rooms = [node.room() for node in self._nodes.values() if node.is_connected]
             where = place(function.spec.function.resources, rooms)
             if isinstance(where, NoPlace):
-                if len(function.workers) >= wanted_workers(load, replace(scaling, buffer_workers=0)):
-                    return  # only the buffer is missing: it takes what is free, and no more
+                if is_buffer:
+                    return
                 function.no_place = where
                 self._make_room(function, where)
                 return

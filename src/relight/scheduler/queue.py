@@ -24,7 +24,7 @@ class FunctionKey(NamedTuple):
 class WaitingCall:
     """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
 
-    `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
+    `due_at` is since when it waits for nothing but a worker.  `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
     it was with a worker before.  `token` is the newest claim on it that is over: no other up to it means anything.
     """
 
@@ -36,6 +36,7 @@ class WaitingCall:
     attempts: int = 0
     payload: Payload | None = None
     not_before: float = 0.0
+    due_at: float = 0.0
     expires_at: float | None = None
     is_cancelled: bool = False
     is_again: bool = False
@@ -66,6 +67,7 @@ class FunctionQueue:
     def push(self, call: WaitingCall, now: float) -> None:
         """Add a call; one that was running before goes to the front, for it has waited longest."""
         self._calls[call.id] = call
+        call.due_at = max(now, call.not_before)
         if call.not_before > now:
             heapq.heappush(self._delayed, (call.not_before, call.id, call))
         elif call.is_again or call.attempts:

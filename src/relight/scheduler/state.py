@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
 from relight.protocol.link import Hello, WorkerSpec
+from relight.protocol.manifest import Scaling
 from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
-from relight.scheduler.autoscale import DRAIN_SECONDS, Load
+from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue
 
@@ -28,7 +29,7 @@ class Worker:
     """A worker that was asked for.  `since` is monotonic, `since_unix` for people.
 
     `credit` is how many calls may be with it; `moved_at` is when it came to the call that it runs;
-    `waiting` are those of its calls that wait for others.
+    `waiting` are those of its calls that wait for others.  A parked one was ready before any call needed it, and never used.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Worker:
     sandbox: str = ""
     calls: set[str] = field(default_factory=set)
     is_leaving: bool = False
+    is_parked: bool = False
     exit: WorkerExit | None = None
     start: StartReport | None = None
     moved_at: float = 0.0
@@ -96,7 +98,8 @@ class Worker:
 class Function:
     """One function of one version: its queue, its workers, and how its starts have gone.
 
-    `failures` counts the starts that failed one after another; until `blocked_until` no other is tried.
+    `failures` counts the starts that failed one after another, `deaths` the workers that ended before their first call;
+    until `blocked_until` no other is tried.
     """
 
     key: FunctionKey
@@ -105,6 +108,7 @@ class Function:
     workers: dict[str, Worker] = field(default_factory=dict)
     mean_seconds: float | None = None
     failures: int = 0
+    deaths: int = 0
     blocked_until: float = 0.0
     last_failure: Failure | None = None
     no_place: NoPlace | None = None
@@ -113,7 +117,41 @@ class Function:
 
     def floor(self) -> int:
         """How many workers there are even when nothing waits."""
-        return 0 if self.is_stopped or self.is_superseded else self.spec.function.scaling.min_workers
+        return self.spec.function.scaling.min_workers if self.is_current else 0
+
+    def scaling(self, load: Load) -> Scaling:
+        """What its options come to under a load.
+
+        One that is superseded keeps nothing for its own sake, and a binding's buffer is there only while calls are: there
+        may be as many bindings as there are values.
+        """
+        asked = self.spec.function.scaling
+        is_parking = self.is_parking or (bool(self.key.binding) and self.is_current and not load.is_nothing)
+        floor, buffer = self.floor(), asked.buffer_workers if is_parking else 0
+        if (floor, buffer) == (asked.min_workers, asked.buffer_workers):
+            return asked
+        return replace(asked, min_workers=floor, buffer_workers=buffer)
+
+    def wanted(self, now: float) -> int:
+        """How many workers there should be."""
+        load = self.load(now)
+        return wanted_workers(load, self.scaling(load))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its name leads to it."""
+        return not (self.is_stopped or self.is_superseded)
+
+    @property
+    def is_parking(self) -> bool:
+        """Whether workers are kept ready beyond what its calls need, even when there are none."""
+        return self.is_current and not self.key.binding and self.spec.function.scaling.buffer_workers > 0
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether calls, or its floor, wait for room that others may leave."""
+        is_refused = self.no_place is not None and self.no_place.is_for_now
+        return is_refused and (len(self.queue) > 0 or len(self.workers) < self.floor())
 
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""

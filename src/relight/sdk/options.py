@@ -39,7 +39,7 @@ class FunctionOptions(TypedDict, total=False):
     attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
-    when idle; while there are calls, `buffer_workers` more than they need.  `min_containers`, `max_containers` and
+    when idle; and `buffer_workers` ready beyond what calls need.  `min_containers`, `max_containers` and
     `buffer_containers` are other words for these.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.

@@ -90,11 +90,12 @@ def _row(workspace: str, start: StartView) -> Row:
         "seconds": start.seconds,
         "at": start.at,
         "failure": start.failure,
+        "is_ahead": int(start.is_ahead),
     }
 
 
 def _view(*row: str | float) -> StartView:
-    worker, node, app, environment, version, function, binding, level, why, phases, seconds, at, failure = row
+    worker, node, app, environment, version, function, binding, level, why, phases, seconds, at, failure, is_ahead = row
     return StartView(
         worker=str(worker),
         node=str(node),
@@ -109,4 +110,5 @@ def _view(*row: str | float) -> StartView:
         seconds=float(seconds),
         at=float(at),
         failure=str(failure),
+        is_ahead=bool(is_ahead),
     )

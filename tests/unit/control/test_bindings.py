@@ -133,7 +133,7 @@ def test_a_value_without_a_default_must_be_given_and_nothing_is_kept_ready_witho
     with pytest.raises(InvalidRequest, match=r"its parameter 'size' has no value and no default; .*Model\(size=…\)"):
         bind(spec, "")
 
-    assert unbound(spec).function.scaling.min_workers == 0
+    assert unbound(spec).function.scaling == Scaling(max_workers=4)
     assert bind(spec, text({"size": "7b"})).parameters == (("size", "7b"),)
 
 

@@ -13,14 +13,17 @@ from relight.blobs.store import BlobStore
 from relight.clock import SystemClock
 from relight.control import starts as module
 from relight.control.platform import Control, Rules, open_control
-from relight.control.starts import BOUNDS, percentile, summarize
+from relight.control.starts import BOUNDS, percentile, start_for, summarize
 from relight.protocol import PROTOCOL
+from relight.protocol.calls import CallView
 from relight.protocol.link import HeldWorker, Hello, Reports, WorkerChange, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
+from relight.protocol.payload import Payload
 from relight.protocol.starts import Phase, StartLevel, StartReport
 from relight.protocol.startviews import StartQuery, StartView
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerExit, WorkerInterval, WorkerState
 from relight.scheduler.loop import Timing
+from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.store.rows import NewVersion
 from relight.store.store import open_store
 
@@ -203,3 +206,72 @@ async def test_a_summary_looks_at_the_newest_only(control: Control, monkeypatch:
     told = await control.starts.summary(WS, StartQuery(app="shop"))
 
     assert (told.starts, told.is_whole, told.groups[0].p50) == (1, False, 2.0)
+
+
+async def test_a_start_ahead_of_any_call_is_told_apart_and_the_call_that_finds_it_has_one_on_level_0p(
+    control: Control,
+) -> None:
+    control.nodes.report("n1", ready())
+    (ahead,) = await control.starts.list(WS, StartQuery())
+    key = FunctionKey(VERSION, "square")
+    payload = Payload(format="json", data=b"{}")
+    control.scheduler.submit([WaitingCall(id="call-1", workspace=WS, key=key, payload=payload)])
+
+    found, _ = await control.starts.list(WS, StartQuery())
+
+    assert (ahead.level, ahead.is_ahead) == (StartLevel.FORK, True)
+    assert (found.level, found.is_ahead, found.why, found.worker) == (StartLevel.PARKED, False, "", "w1")
+    assert [phase.name for phase in found.phases] == ["take"]
+    assert found.phases[0].seconds == pytest.approx(found.seconds, abs=1e-6)
+
+
+def test_starts_ahead_are_in_no_share() -> None:
+    starts = [
+        *[start(0.0001, StartLevel.PARKED)] * 6,
+        *[start(0.004, is_ahead=True)] * 7,
+        *[start(0.004)] * 3,
+        start(0.5, StartLevel.BOOT, why="first: it was"),
+    ]
+
+    told = summarize(starts, QUERY)
+
+    assert [(group.level, group.count, group.ahead, group.share) for group in told.groups] == [
+        (StartLevel.PARKED, 6, 0, 0.6),
+        (StartLevel.FORK, 10, 7, 0.3),
+        (StartLevel.BOOT, 1, 0, 0.1),
+    ]
+    assert [(one.level, one.count, one.share) for one in told.levels] == [
+        (StartLevel.PARKED, 6, 0.6),
+        (StartLevel.FORK, 3, 0.3),
+        (StartLevel.BOOT, 1, 0.1),
+    ]
+    assert told.hit_rate == 0.9
+
+
+@pytest.mark.parametrize(
+    ("submitted", "started", "is_parked"),
+    [(20.0, 20.001, True), (9.0, 20.001, False), (20.0, 25.0, False)],
+    ids=["came while it was parked", "waited for it", "was not its first"],
+)
+def test_only_the_call_that_found_a_worker_ready_has_a_start_on_level_0p(
+    submitted: float, started: float, is_parked: bool
+) -> None:
+    life = [
+        WorkerInterval(worker="w", state=WorkerState.STARTING, since=8.0, until=10.0),
+        WorkerInterval(worker="w", state=WorkerState.READY, since=10.0, until=20.001),
+        WorkerInterval(worker="w", state=WorkerState.BUSY, since=20.001),
+    ]
+    call = CallView(
+        id="call-1",
+        app="shop",
+        environment="main",
+        version=VERSION,
+        function="square",
+        submitted_at=submitted,
+        started_at=started,
+    )
+
+    told = start_for(call, life, REPORT)
+
+    assert told is not None
+    assert (told.level is StartLevel.PARKED, told is REPORT) == (is_parked, not is_parked)

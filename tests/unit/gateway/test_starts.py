@@ -59,6 +59,7 @@ async def test_a_summary_is_one_object(api) -> None:
         "since": 5.0,
         "is_whole": True,
         "bounds": [0.1],
+        "hit_rate": 0.0,
         "levels": [],
         "groups": [],
         "reasons": [],

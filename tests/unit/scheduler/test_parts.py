@@ -185,11 +185,9 @@ def test_short_calls_ask_for_fewer_workers_than_long_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "buffer", "ceiling", "wanted"), [(0, 2, None, 0), (1, 2, None, 3), (1, 2, 2, 2), (4, 0, None, 4)]
+    ("waiting", "buffer", "ceiling", "wanted"), [(0, 2, None, 2), (1, 2, None, 3), (1, 2, 2, 2), (4, 0, None, 4)]
 )
-def test_a_buffer_is_held_beyond_what_calls_need_while_there_are_any(
-    waiting: int, buffer: int, ceiling: int | None, wanted: int
-) -> None:
+def test_a_buffer_is_held_beyond_what_calls_need(waiting: int, buffer: int, ceiling: int | None, wanted: int) -> None:
     scaling = Scaling(buffer_workers=buffer, max_workers=ceiling)
 
     assert wanted_workers(Load(waiting=waiting), scaling) == wanted

@@ -1,12 +1,13 @@
 -- add_start: a start is over; one that is told again is there already
 INSERT INTO starts (
-    workspace, at, worker, app, environment, version, function, binding, node, level, why, phases, seconds, failure
+    workspace, at, worker, app, environment, version, function, binding, node, level, why, phases, seconds, failure, is_ahead
 ) VALUES (
-    :workspace, :at, :worker, :app, :environment, :version, :function, :binding, :node, :level, :why, :phases, :seconds, :failure
+    :workspace, :at, :worker, :app, :environment, :version, :function, :binding, :node, :level, :why, :phases, :seconds, :failure, :is_ahead
 ) ON CONFLICT DO NOTHING;
 
 -- starts: starts, newest first
-SELECT worker, node, app, environment, version, function, binding, level, why, phases, seconds, at, failure FROM starts
+SELECT worker, node, app, environment, version, function, binding, level, why, phases, seconds, at, failure, is_ahead
+FROM starts
 WHERE workspace = :workspace AND at >= :since AND at < :before
     AND (:app = '' OR app = :app) AND (:environment = '' OR environment = :environment)
     AND (:function = '' OR function = :function) AND (:level = '' OR level = :level)
