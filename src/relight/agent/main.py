@@ -150,7 +150,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         isolation=lambda: sandboxes.isolation,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
-    templates = Templates(forge, budget << 20, options.data_dir / "templates")
+    templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
     templates.restore()
     surroundings = Surroundings(
         starter=Starter(templates, provider, sandboxes),

@@ -13,6 +13,7 @@ from relight.agent.outbox import Outbox
 from relight.agent.workers import Workers
 from relight.protocol import PROTOCOL
 from relight.protocol.link import GpuFact, Hello, Orders, StopWorker, Welcome, WorkerSpec
+from relight.protocol.templates import TemplateOutcome
 
 DRAIN_SECONDS = 10.0
 """What workers get to leave by themselves when the node is stopped."""
@@ -31,6 +32,9 @@ class HasTemplates(Protocol):
 
     def forget(self, version: str) -> None:
         """Those of a version are of no use any more."""
+
+    def outcomes(self) -> tuple[TemplateOutcome, ...]:
+        """What became of each that was to be made."""
 
     async def close(self) -> None:
         """End them all."""
@@ -73,6 +77,7 @@ class Node:
             isolation=me.isolation,
             pid=me.pid,
             workers=self._workers.held_workers(),
+            templates=self._templates.outcomes(),
         )
 
     def welcome(self, welcome: Welcome) -> None:

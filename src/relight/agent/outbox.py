@@ -23,6 +23,7 @@ from relight.agent.lines import CanWait, UnkeptLines
 from relight.protocol.calls import Token
 from relight.protocol.link import CallEnd, CallItem, LogLines, Reports, WorkerChange
 from relight.protocol.payload import Payload
+from relight.protocol.templates import TemplateOutcome
 from relight.protocol.workers import WorkerState
 
 REPORT_BYTES = 8 * 1024 * 1024
@@ -57,6 +58,7 @@ class Outbox:
         self._items = UntakenItems()
         self._changes: deque[WorkerChange] = deque()
         self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
+        self._templates: list[TemplateOutcome] = []
         self._lines = UnkeptLines()
         self._has_told = asyncio.Event()
 
@@ -85,6 +87,11 @@ class Outbox:
     def change(self, change: WorkerChange) -> None:
         """Tell that a worker's state changed."""
         self._changes.append(change)
+        self.wake()
+
+    def template(self, outcome: TemplateOutcome) -> None:
+        """Tell what became of a template."""
+        self._templates.append(outcome)
         self.wake()
 
     def lines(self, lines: Sequence[LogLines], writer: CanWait | None = None) -> None:
@@ -116,8 +123,9 @@ class Outbox:
     def rewind(self) -> None:
         """A new link: what was told on the last one may not have been heard.
 
-        A departure is told again too, as a worker that is not there any more cannot be seen in Hello.
+        A departure is told again too, as a worker that is not there any more cannot be seen in Hello; its templates can.
         """
+        self._templates.clear()
         self._untold = deque(self._ends)
         self._items.rewind()
         self._lines.rewind()
@@ -130,11 +138,13 @@ class Outbox:
         items = self._items.take(REPORT_BYTES)
         ends = () if self._items.has_untold else self._take_ends()
         changes = self._take_changes()
-        if not (ends or changes or items or batch):
+        templates, self._templates = tuple(self._templates), []
+        if not (ends or changes or items or batch or templates):
             return None
         if batch is None:
-            return Reports(ends=ends, workers=changes, items=items)
-        return Reports(ends=ends, workers=changes, items=items, logs=batch.lines, log_batch=batch.number)
+            return Reports(ends=ends, workers=changes, items=items, templates=templates)
+        lines, number = batch.lines, batch.number
+        return Reports(ends=ends, workers=changes, items=items, logs=lines, log_batch=number, templates=templates)
 
     @property
     def has_lines(self) -> bool:

@@ -7,7 +7,6 @@ do all that come meanwhile.  What is remembered of them on the disk brings them 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import platform
 from collections import deque
@@ -27,7 +26,11 @@ from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
+<<<<<<< HEAD
 from relight.sandbox import reaper
+=======
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
+>>>>>>> d405ee6 (Say at deploy what became of each template, and start workers where theirs is)
 from relight.sandbox.spec import Isolation, Limits
 
 BUILDS = 2
@@ -47,6 +50,8 @@ REMEMBERED = 1000
 """So many keys of templates that were given up are known, to say why a start had to wait."""
 
 _log = logging.getLogger("relight.agent")
+
+TellOutcome = Callable[[TemplateOutcome], None]
 
 TellLines = Callable[[str, list[Line]], None]
 
@@ -108,10 +113,15 @@ class _Entry:
 
 
 class Templates:
-    """`budget` bytes of memory are theirs, `memory` is the file in which they are remembered."""
+    """`budget` bytes of memory are theirs, `memory` is the file in which they are remembered.
 
-    def __init__(self, forge: Forge, budget: int, memory: Path) -> None:
+    `tell` hears what becomes of each; `outcomes` has all of it.
+    """
+
+    def __init__(self, forge: Forge, budget: int, memory: Path, tell: TellOutcome = lambda _: None) -> None:
         self._forge = forge
+        self._tell = tell
+        self._outcomes: dict[str, TemplateOutcome] = {}
         self._keeping = Keeping(budget)
         self._memory = memory
         self._entries: dict[str, _Entry] = {}
@@ -128,7 +138,7 @@ class Templates:
         """Fork a worker of `spec`, once its template is there.  Raises RelightError when that cannot be made."""
         if refusal := self._refusal(spec):
             return NoTemplate(refusal)
-        key = key_of(spec)
+        key = template_key(spec)
         entry = self._entry(key, spec)
         waited_for = "" if entry.is_settled.is_set() else entry.why
         await self._wait_settled(entry, tell, begin)
@@ -163,19 +173,28 @@ class Templates:
 
     def prepare(self, spec: WorkerSpec) -> None:
         """Have a template of this worker ready before anybody waits for it."""
-        if not self._refusal(spec) and key_of(spec) not in self._entries and key_of(spec) not in self._unsafe:
-            self._entry(key_of(spec), spec, is_wanted=False)
+        if (
+            not self._refusal(spec)
+            and template_key(spec) not in self._entries
+            and template_key(spec) not in self._unsafe
+        ):
+            self._entry(template_key(spec), spec, is_wanted=False)
 
     def forget(self, version: str) -> None:
         """A version is not served any more."""
         for key, entry in tuple(self._entries.items()):
             if entry.template.spec.version != version:
                 continue
+            self._outcomes.pop(key, None)
             if entry.is_settled.is_set():
                 self._drop(key)
             else:
                 entry.is_forgotten = True
         self._remember()
+
+    def outcomes(self) -> tuple[TemplateOutcome, ...]:
+        """What became of each that was to be made, the newest last."""
+        return tuple(self._outcomes.values())
 
     def codes(self) -> set[str]:
         """The digests of the code that templates use."""
@@ -206,6 +225,7 @@ class Templates:
             return "closing: the agent is leaving"
         if self._forge.isolation() is Isolation.PROCESS:
             return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
+<<<<<<< HEAD
         if not reaper.program():
             return f"machine: no template can be forked on {platform.machine()}"
         if spec.gpus:
@@ -213,6 +233,9 @@ class Templates:
         if not spec.function.uses_template:
             return "asked: the function has template=False"
         return ""
+=======
+        return never_forked(spec.function)
+>>>>>>> d405ee6 (Say at deploy what became of each template, and start workers where theirs is)
 
     def _entry(self, key: str, spec: WorkerSpec, *, is_wanted: bool = True) -> _Entry:
         entry = self._entries.get(key)
@@ -225,6 +248,7 @@ class Templates:
         entry = self._entries[key] = _Entry(
             template, self._why_none(key, spec, was_lost=entry is not None), asyncio.Event()
         )
+        self._note(TemplateOutcome(key=key, state=TemplateState.MAKING))
         self._forge.tasks.create_task(self._build(key, entry, is_wanted=is_wanted), name=f"{name}.build")
         return entry
 
@@ -232,7 +256,7 @@ class Templates:
         if was_lost:
             return _LOST
         if key in self._given_up:
-            return "evicted: its template was given up for others that are dearer to make or asked for more"
+            return _EVICTED
         others = (
             entry.template.spec for entry in self._entries.values() if entry.template.spec.version != spec.version
         )
@@ -254,6 +278,8 @@ class Templates:
             entry.error = StartFailed(f"cannot make a template of {entry.template.spec.function.name}: {error}")
         finally:
             entry.is_settled.set()
+            if entry.error is not None and not self._is_closing:
+                self._note_none(key, f"failed: {str(entry.error).partition(_LINE)[0]}")
             if entry.error is not None or key in self._unsafe:
                 await entry.template.close()
                 if self._entries.get(key) is entry:
@@ -269,10 +295,13 @@ class Templates:
         frozen = await template.build(layout)
         if frozen.unsafe:
             self._unsafe[key] = f"unsafe: {frozen.unsafe[:MOST_WORDS]}"
+            self._note_none(key, self._unsafe[key])
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
         self._want_shells(entry, limits_of(template.spec), had_shell=True)
-        self._keeping.add(key, await asyncio.to_thread(memory_of, template.pid), self._forge.clock.monotonic() - began)
+        memory, took = await asyncio.to_thread(memory_of, template.pid), self._forge.clock.monotonic() - began
+        self._keeping.add(key, memory, took)
+        self._note(TemplateOutcome(key=key, state=TemplateState.READY, seconds=took, memory_bytes=memory))
         self._give_up()
         self._remember()
 
@@ -283,7 +312,18 @@ class Templates:
         ]
         for key in self._keeping.give_up(spared):
             self._given_up.append(key)
+            self._note_none(key, _EVICTED)
             self._drop(key)
+
+    def _note_none(self, key: str, why: str) -> None:
+        self._note(TemplateOutcome(key=key, state=TemplateState.NONE, why=why[:MOST_WORDS]))
+
+    def _note(self, outcome: TemplateOutcome) -> None:
+        self._outcomes.pop(outcome.key, None)
+        self._outcomes[outcome.key] = outcome
+        if len(self._outcomes) > KEPT_OUTCOMES:
+            del self._outcomes[next(iter(self._outcomes))]
+        self._tell(outcome)
 
     def _drop(self, key: str) -> None:
         entry = self._entries.pop(key)
@@ -322,18 +362,6 @@ class Templates:
 
 
 _FILE = Kinds(Remembered)
+_EVICTED = "evicted: its template was given up for others that are dearer to make or asked for more"
+_LINE = "\n"
 _LOST = "lost: its template's process had ended"
-
-
-def key_of(spec: WorkerSpec) -> str:
-    """What two workers must have in common to be forked from one template.
-
-    The version says which code; functions of one module share it, unless their objects are made before the fork.
-    """
-    function = spec.function
-    own = (function.name, spec.parameters) if function.has_snap or function.serialized else ()
-    parts = (
-        *(spec.workspace, spec.app, spec.environment, spec.version, spec.code.digest, function.image),
-        *(function.env, function.network, function.module, own),
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()

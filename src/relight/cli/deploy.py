@@ -9,6 +9,7 @@ import click
 from relight.cli import failures
 from relight.cli.files import apps_of, load, outline_of, split_target
 from relight.cli.options import json_option
+from relight.cli.readiness import show_templates, templates_of
 from relight.cli.tables import show_json
 from relight.protocol.manifest import Json
 
@@ -16,9 +17,13 @@ from relight.protocol.manifest import Json
 @click.command()
 @click.argument("file")
 @click.option("--environment", "-e", default="main", show_default=True, help="Where to deploy it.")
+@click.option("--no-wait", is_flag=True, help="Do not wait to hear whether workers can be forked, and how soon.")
 @json_option
-def deploy(*, file: str, environment: str, as_json: bool) -> int:
+def deploy(*, file: str, environment: str, no_wait: bool, as_json: bool) -> int:
     """Deploy the app in FILE.  The version before it finishes the calls it has.
+
+    Says of each function whether its workers are forks of a template, or why not; one that is not made in 2 s goes on being
+    made.
 
     \b
     Example:
@@ -33,7 +38,9 @@ def deploy(*, file: str, environment: str, as_json: bool) -> int:
     made: list[Json] = []
     for app in apps_of(module):
         deployed = app.deploy(environment)
-        made.append({**asdict(deployed), "functions": [spec.name for spec in app.specs()]})
+        rows = [] if no_wait else templates_of(deployed.app, environment, deployed.version)
+        functions: list[Json] = [spec.name for spec in app.specs()]
+        made.append({**asdict(deployed), "functions": functions, "templates": list(rows)})
         if as_json:
             continue
         was = f", in place of {deployed.replaced}" if deployed.replaced else ""
@@ -45,6 +52,7 @@ def deploy(*, file: str, environment: str, as_json: bool) -> int:
                     f"  relight call {deployed.app}/{name}"
                     + "".join(f" --{one.name.replace('_', '-')} …" for one in method.parameters if one.required)
                 )
+        show_templates(rows)
     if as_json:
         show_json({"apps": made})
     return 0

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock, now_ms
-from relight.control.bindings import Bound, check_parameters
+from relight.control.bindings import check_parameters
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog, Version, key_of
 from relight.control.limits import check_limits
+from relight.control.templates import Templates, can_be_made
 from relight.protocol.api import Deploy, Deployed
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.manifest import FunctionSpec, Manifest
-from relight.protocol.views import AppView, FunctionStats
+from relight.protocol.views import AppTemplates, AppView, FunctionStats
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.state import Worker
@@ -28,11 +29,14 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Deploys:
     """Versions of apps, and the names that lead to them."""
 
-    def __init__(self, store: Store, blobs: BlobStore, catalog: Catalog, calls: Calls, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobStore, catalog: Catalog, calls: Calls, templates: Templates, clock: Clock
+    ) -> None:
         self._store = store
         self._blobs = blobs
         self._catalog = catalog
         self._calls = calls
+        self._templates = templates
         self._clock = clock
         self._scheduler: Scheduler
 
@@ -63,7 +67,9 @@ class Deploys:
         )
         replaced = await self._store.versions.deploy(row)
         self._activate(version)
-        self._scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound() if _can_be_made(bound))
+        self._scheduler.prepare(
+            version.worker_spec(bound) for bound in version.all_unbound() if can_be_made(bound.function)
+        )
         if replaced:
             self._scheduler.supersede_version(replaced)
         return Deployed(version=version.id, app=version.app, environment=version.environment, replaced=replaced)
@@ -97,6 +103,11 @@ class Deploys:
             running=sum(len(worker.calls) for worker in workers),
             workers=sum(STATES[worker.state].takes_calls for worker in workers),
         )
+
+    async def templates(self, workspace: str, app: str, environment: str, wait_seconds: float) -> AppTemplates:
+        """What became of the templates of an app, once it is known of all or `wait_seconds` have passed.  Raises NotFound."""
+        version = await self._catalog.route(workspace, app, environment)
+        return AppTemplates(version=version.id, templates=await self._templates.of(version, wait_seconds))
 
     async def stop(self, workspace: str, app: str, environment: str) -> int:
         """Let a name lead nowhere, cancel its calls and stop its workers; how many calls were cancelled."""
@@ -137,11 +148,6 @@ class Deploys:
                 f"upload it first with PUT /v1/blobs/{manifest.code.digest}"
             )
         _check_functions(manifest)
-
-
-def _can_be_made(bound: Bound) -> bool:
-    """Whether a template can be made already: one that holds an object needs its parameters."""
-    return not (bound.function.has_snap and any(one.required for one in bound.function.parameters))
 
 
 def _check_functions(manifest: Manifest) -> None:

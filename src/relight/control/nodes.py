@@ -15,6 +15,7 @@ from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
 from relight.control.starts import Starts
 from relight.control.streams import Streams
+from relight.control.templates import Templates
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
 from relight.protocol.errors import Failure, Forbidden, InvalidRequest
@@ -35,11 +36,14 @@ SendOrders = Callable[[Orders], None]
 class Nodes:
     """The machines that are, or were, linked to this server."""
 
-    def __init__(self, store: Store, calls: Calls, streams: Streams, logs: Logs, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, calls: Calls, streams: Streams, logs: Logs, templates: Templates, clock: Clock
+    ) -> None:
         self._store = store
         self._calls = calls
         self._streams = streams
         self._logs = logs
+        self._templates = templates
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
         self._starts = Starts(store)
@@ -69,6 +73,7 @@ class Nodes:
         self._links[hello.node] = send
         self._meet(hello)
         unknown = self._scheduler.connect(hello)
+        self._templates.told(hello.node, ())
         self._streams.connected(hello.node)
         return Welcome(epoch=self._scheduler.epoch, protocol=PROTOCOL, unknown_workers=unknown)
 
@@ -82,6 +87,8 @@ class Nodes:
             self._scheduler.worker_changed(node, change)
             if worker is not None and worker.node == node:
                 self._starts.note(worker, change)
+        if reports.templates:
+            self._templates.told(node, reports.templates)
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
         if reports.items:

@@ -18,6 +18,7 @@ from relight.control.retries import Retries
 from relight.control.runs import Runs
 from relight.control.starts import Starts
 from relight.control.streams import Streams
+from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
@@ -68,13 +69,14 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     streams = Streams(clock)
     calls = Calls(store, catalog, clock, streams)
     logs = Logs(store, clock)
-    nodes = Nodes(store, calls, streams, logs, clock)
-    deploys = Deploys(store, blobs, catalog, calls, clock)
+    templates = Templates()
+    nodes = Nodes(store, calls, streams, logs, templates, clock)
+    deploys = Deploys(store, blobs, catalog, calls, templates, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
-    for room in (calls, streams, deploys, runs, nodes):
+    for room in (calls, streams, deploys, runs, nodes, templates):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)

@@ -10,6 +10,7 @@ from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.views import (
+    AppTemplates,
     AppView,
     CallPlace,
     CallQuery,
@@ -74,6 +75,9 @@ class Deploys(Protocol):
 
     async def function(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionSpec:
         """What was deployed under a name."""
+
+    async def templates(self, workspace: str, app: str, environment: str, wait_seconds: float, /) -> AppTemplates:
+        """What became of the templates of an app."""
 
     async def stats(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionStats:
         """How much of a function waits and runs."""

@@ -213,6 +213,17 @@ ROUTES: tuple[Route, ...] = (
         answer='{"apps": [App]}',
     ),
     Route(
+        method="GET",
+        path="/v1/apps/{app}/templates",
+        name="show_templates",
+        scope=Scope.READ,
+        handler=deploys.templates,
+        summary="What became of the templates of an app: made in which time, or why there is none",
+        answer='{"version", "templates": [Template]}',
+        query=(*_ENVIRONMENT, ("wait", "seconds to wait until it is known of all; 0 when left out, 60 at most")),
+        waits=True,
+    ),
+    Route(
         method="POST",
         path="/v1/apps/{app}/stop",
         name="stop_app",

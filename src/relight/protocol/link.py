@@ -14,6 +14,7 @@ from relight.protocol.errors import Failure
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
+from relight.protocol.templates import TemplateOutcome
 from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
@@ -191,6 +192,7 @@ class Hello:
     isolation: str = "namespaces"
     pid: int = 0
     workers: tuple[HeldWorker, ...] = ()
+    templates: tuple[TemplateOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,7 @@ class Reports:
     logs: tuple[LogLines, ...] = ()
     log_batch: int = 0
     held: tuple[str, ...] | None = None
+    templates: tuple[TemplateOutcome, ...] = ()
 
 
 # -- server → agent

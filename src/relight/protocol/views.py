@@ -7,6 +7,7 @@ from enum import Enum
 
 from relight.protocol.calls import CallState
 from relight.protocol.link import GpuFact
+from relight.protocol.templates import TemplateView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,14 @@ class FunctionStats:
     def num_total_runners(self) -> int:
         """Another word for `workers`."""
         return self.workers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppTemplates:
+    """GET /v1/apps/{app}/templates: what became of the templates of its version, one for each function."""
+
+    version: str
+    templates: tuple[TemplateView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

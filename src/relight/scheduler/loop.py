@@ -19,6 +19,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
 from relight.protocol.manifest import Resources
 from relight.protocol.payload import Payload
+from relight.protocol.templates import TemplateOutcome, TemplateState, never_forked, template_key
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.deadlock import Wait
@@ -104,6 +105,14 @@ class Scheduler:
             for node in self._nodes.values():
                 if node.is_connected:
                     self._orders.prepare(node.id, spec)
+                    if not never_forked(spec.function) and (key := template_key(spec)) not in node.templates:
+                        node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
+
+    def templates_changed(self, node_id: str, outcomes: Iterable[TemplateOutcome]) -> None:
+        """A node says what became of its templates."""
+        if node_id in self._nodes:
+            for outcome in outcomes:
+                self._nodes[node_id].note_template(outcome)
 
     def check_room(self, key: FunctionKey) -> None:
         """Raise LimitExceeded when so many bindings are in use that no other can be taken."""
@@ -288,6 +297,7 @@ class Scheduler:
             node.workers = before.workers
         elif before is not None:
             self._forget_workers(before)
+        node.templates = {outcome.key: outcome for outcome in hello.templates}
         held = {worker.worker for worker in hello.workers}
         for worker in [one for one in node.workers.values() if one.id not in held]:
             self._forget_worker(worker)
@@ -575,7 +585,7 @@ class Scheduler:
             is_buffer = len(function.workers) >= needed  # it takes what is free and nobody waits for, and no more
             if is_buffer and any(other.lacks_room for other in self._functions.values() if other is not function):
                 return
-            rooms = [node.room() for node in self._nodes.values() if node.is_connected]
+            rooms = [node.room(template=function.template) for node in self._nodes.values() if node.is_connected]
             where = place(function.spec.function.resources, rooms)
             if isinstance(where, NoPlace):
                 if is_buffer:

@@ -17,7 +17,10 @@ DEFAULT_MEMORY_MIB = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a node has, and has free.  `starting` workers are being started there, of at most `start_limit` at once."""
+    """What a node has, and has free.  `starting` workers are being started there, of at most `start_limit` at once.
+
+    `has_template`: the worker would be a fork there.
+    """
 
     node: str
     cpu: float
@@ -28,6 +31,7 @@ class Room:
     free_gpus: tuple[GpuFact, ...]
     starting: int = 0
     start_limit: int = 4
+    has_template: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ def memory_of(resources: Resources) -> int:
 
 
 def place(resources: Resources, rooms: Sequence[Room]) -> Place | NoPlace:
-    """The node with the most CPU left after taking the worker; the earliest GPU of its list that is free anywhere."""
+    """The earliest GPU of its list that is free anywhere; where a template is, and of those nodes where most CPU is left."""
     if not rooms:
         return NoPlace(
             reason="no_node: no node is connected; start one with `relight up` or `relight agent`", is_for_now=True
@@ -65,7 +69,7 @@ def place(resources: Resources, rooms: Sequence[Room]) -> Place | NoPlace:
     for gpu in resources.gpu or (None,):
         fitting = [room for room in rooms if _fits(resources, gpu, room)]
         if fitting:
-            best = max(fitting, key=lambda room: room.free_cpu)
+            best = max(fitting, key=lambda room: (room.has_template, room.free_cpu))
             return Place(node=best.node, gpus=_pick(gpu, best.free_gpus))
     return _explain(resources, rooms)
 

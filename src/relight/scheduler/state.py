@@ -9,6 +9,7 @@ from relight.protocol.errors import Failure
 from relight.protocol.link import Hello, WorkerSpec
 from relight.protocol.manifest import Scaling
 from relight.protocol.starts import StartReport
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
@@ -99,7 +100,7 @@ class Function:
     """One function of one version: its queue, its workers, and how its starts have gone.
 
     `failures` counts the starts that failed one after another, `deaths` the workers that ended before their first call;
-    until `blocked_until` no other is tried.
+    until `blocked_until` no other is tried.  `template` is the key of what its workers are forked from, "" for nothing.
     """
 
     key: FunctionKey
@@ -114,6 +115,10 @@ class Function:
     no_place: NoPlace | None = None
     is_stopped: bool = False
     is_superseded: bool = False
+    template: str = ""
+
+    def __post_init__(self) -> None:
+        self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
 
     def floor(self) -> int:
         """How many workers there are even when nothing waits."""
@@ -182,9 +187,25 @@ class Node:
     hello: Hello
     is_connected: bool = True
     workers: dict[str, Worker] = field(default_factory=dict)
+    templates: dict[str, TemplateOutcome] = field(default_factory=dict)
 
-    def room(self, gone: Collection[str] = ()) -> Room:
-        """What is free, had the workers of `gone` left already.  One whose call waits for others lends its CPU."""
+    def note_template(self, outcome: TemplateOutcome) -> None:
+        """It has a template, or has none any more; the newest are known."""
+        self.templates.pop(outcome.key, None)
+        self.templates[outcome.key] = outcome
+        if len(self.templates) > KEPT_OUTCOMES:
+            del self.templates[next(iter(self.templates))]
+
+    def can_fork(self, key: str) -> bool:
+        """Whether it has this template ready."""
+        outcome = self.templates.get(key)
+        return outcome is not None and outcome.state is TemplateState.READY
+
+    def room(self, gone: Collection[str] = (), template: str = "") -> Room:
+        """What is free, had the workers of `gone` left already.  One whose call waits for others lends its CPU.
+
+        `template` is the key of that which is wanted, "" where it makes no difference.
+        """
         workers = [worker for worker in self.workers.values() if worker.id not in gone]
         asked = [worker.spec.function.resources for worker in workers]
         taken = {gpu for worker in workers for gpu in worker.spec.gpus}
@@ -198,4 +219,5 @@ class Node:
             free_gpus=tuple(gpu for gpu in self.hello.gpus if gpu.id not in taken),
             starting=sum(worker.is_starting for worker in workers),
             start_limit=max(2, int(2 * self.hello.cpu)),
+            has_template=bool(template) and self.can_fork(template),
         )

@@ -26,6 +26,7 @@ from relight.protocol.link import CallEnd, CallItem, LogLines, RunCall, WorkerSp
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartLevel
+from relight.protocol.templates import TemplateOutcome
 from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
 
 _LENGTH = struct.Struct("!I")
@@ -163,6 +164,9 @@ class FakeTemplates:
 
     def forget(self, version: str) -> None:
         self.forgotten.append(version)
+
+    def outcomes(self) -> tuple[TemplateOutcome, ...]:
+        return ()
 
     async def close(self) -> None:
         self.is_closed = True

@@ -7,8 +7,9 @@ import asyncio
 from relight.agent.lines import BATCH_LINES, BATCHES_AHEAD
 from relight.agent.outbox import REPORT_BYTES, Held, Outbox
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.link import CallEnd, LogLines, WorkerChange
+from relight.protocol.link import CallEnd, LogLines, Reports, WorkerChange
 from relight.protocol.payload import Payload
+from relight.protocol.templates import TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerState
 
 
@@ -246,3 +247,15 @@ def test_a_departure_waits_for_lines_that_are_told_again_on_a_new_link():
     assert quiet is None
     assert loud is not None
     assert (len(loud.logs), len(loud.workers)) == (1, 1)
+
+
+def test_what_became_of_a_template_is_told_once_and_by_the_hello_of_a_new_link():
+    outbox = Outbox()
+    ready = TemplateOutcome(key="k", state=TemplateState.READY)
+    outbox.template(ready)
+
+    assert outbox.take() == Reports(templates=(ready,))
+    outbox.template(ready)
+    outbox.rewind()
+
+    assert outbox.take() is None

@@ -27,7 +27,9 @@ from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.starts import Phase, StartLevel
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
+from relight.protocol.templates import TemplateState, TemplateView
 from relight.protocol.views import (
+    AppTemplates,
     AppView,
     CallPlace,
     CallQuery,
@@ -133,6 +135,10 @@ class FakeDeploys:
     """One app."""
 
     stopped: list[tuple[str, str]] = field(default_factory=list)
+
+    async def templates(self, workspace: str, app: str, environment: str, wait_seconds: float, /) -> AppTemplates:
+        ready = TemplateView(function="square", state=TemplateState.READY, node="n", seconds=0.5, memory_mib=38.0)
+        return AppTemplates(version=f"version-of-{app}-in-{environment}", templates=(ready,))
 
     async def deploy(self, workspace: str, deploy: Deploy, /) -> Deployed:
         return Deployed(version="version-1", app=deploy.manifest.app, environment=deploy.environment)

@@ -90,3 +90,15 @@ def test_the_docs_show_every_route() -> None:
 
     for route in ROUTES:
         assert f"| `{route.method} {route.path}` |" in page, route.name
+
+
+async def test_what_became_of_an_apps_templates_is_told(api: Api) -> None:
+    answer = await api.ask("GET", "/v1/apps/shop/templates?environment=staging&wait=2")
+    wrong = await api.ask("GET", "/v1/apps/shop/templates?wait=61")
+
+    said = json.loads(answer.body)
+    assert said["version"] == "version-of-shop-in-staging"
+    assert said["templates"] == [
+        {"function": "square", "state": "ready", "why": "", "node": "n", "seconds": 0.5, "memory_mib": 38.0}
+    ]
+    assert wrong.status == 400

@@ -12,6 +12,7 @@ from relight.protocol.errors import Failure
 from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Resources, Scaling
 from relight.protocol.payload import Payload
+from relight.protocol.templates import TemplateOutcome, TemplateState, template_key
 from relight.protocol.workers import WorkerExit, WorkerState
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS, Scheduler, Timing
@@ -598,3 +599,21 @@ def test_an_acknowledgement_goes_with_the_next_orders_or_by_itself_a_little_late
 
     assert [[call for call, _ in orders.acknowledged] for orders in sent] == [["a", "b"], ["c"]]
     assert (soon, len(later)) == ([], 1)
+
+
+def test_a_worker_is_started_on_the_node_that_has_its_template() -> None:
+    world = World()
+    key = template_key(world.scheduler._functions[world.key].spec)
+    world.node("n1")
+    world.node("n2")
+    world.scheduler.templates_changed("n1", [TemplateOutcome(key=key, state=TemplateState.MAKING)])
+    world.scheduler.templates_changed("n2", [TemplateOutcome(key=key, state=TemplateState.READY)])
+    world.submit("a")
+    world.flush()
+    (first,) = world.scheduler.workers()
+    world.scheduler.templates_changed("n2", [TemplateOutcome(key=key, state=TemplateState.NONE, why="evicted: it was")])
+
+    world.submit("b")
+
+    assert [worker.node for worker in world.scheduler.workers()] == ["n2", "n1"]
+    assert first.node == "n2"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,3 +199,30 @@ def test_a_worker_that_is_stuck_counts_as_none() -> None:
     load = Load(waiting=1, stuck=2, mean_seconds=0.001)
 
     assert wanted_workers(load, Scaling()) == 3
+
+
+def test_a_worker_goes_where_its_template_is_when_there_is_room() -> None:
+    there = room("there", free_cpu=1.0, has_template=True)
+    freer = room("freer", free_cpu=4.0)
+
+    assert place(Resources(cpu=1), [freer, there]) == Place(node="there")
+    assert place(Resources(cpu=1.5), [freer, there]) == Place(node="freer")
+    assert place(Resources(cpu=1), [freer, room("there", has_template=True, starting=4)]) == Place(node="freer")
+    assert place(Resources(cpu=1), [room("a", has_template=True, free_cpu=2.0), there]) == Place(node="a")
+
+
+@given(st.lists(st.tuples(st.floats(0, 4), st.booleans(), st.integers(0, 4)), max_size=5), st.floats(0.1, 4))
+def test_a_template_never_costs_a_worker_its_place(nodes: list[tuple[float, bool, int]], cpu: float) -> None:
+    rooms = [
+        room(str(at), free_cpu=free, has_template=has, starting=starting)
+        for at, (free, has, starting) in enumerate(nodes)
+    ]
+    without = [replace(one, has_template=False) for one in rooms]
+
+    placed = place(Resources(cpu=cpu), rooms)
+
+    assert isinstance(placed, Place) == isinstance(place(Resources(cpu=cpu), without), Place)
+    if isinstance(placed, Place):
+        chosen = rooms[int(placed.node)]
+        better = [one for one in rooms if one.has_template and one.free_cpu >= cpu and one.starting < one.start_limit]
+        assert chosen.has_template or not better
