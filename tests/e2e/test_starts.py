@@ -118,7 +118,9 @@ def test_a_single_start_is_read_over_http_with_its_worker(cli: Cli) -> None:
 
 def test_the_page_names_every_level_phase_and_reason() -> None:
     page = PAGE.read_text()
-    code = "\n".join(path.read_text() for path in (PAGE.parents[1] / "src" / "relight" / "agent").glob("*.py"))
+    room = PAGE.parents[1] / "src" / "relight"
+    files = [*(room / "agent").glob("*.py"), room / "protocol" / "templates.py", room / "control" / "templates.py"]
+    code = "\n".join(path.read_text() for path in files)
     reasons = set(re.findall(r'"(first|[a-z]+_[a-z]+|[a-z]+): (?:the|its|what|a|sandboxes|\{)', code))
 
     assert [level.value for level in StartLevel if f"| {NUMBERS[level]} | `{level.value}` |" not in page] == []

@@ -53,8 +53,8 @@ class Place:
 
     def __init__(self, control: Control) -> None:
         self.control = control
-        self.prepared: list[str] = []
         self.key = ""
+        self.has_orders = asyncio.Event()
 
     def connect(self, node: str = "n1", isolation: str = "namespaces", *outcomes: TemplateOutcome) -> None:
         hello = Hello(
@@ -69,7 +69,7 @@ class Place:
         self.control.nodes.connect(hello, self._obey)
 
     def _obey(self, orders: Orders) -> None:
-        self.prepared += [spec.function.name for spec in orders.prepare]
+        self.has_orders.set()
         for spec in orders.prepare:
             if spec.function.name == "square":
                 self.key = template_key(spec)
@@ -81,7 +81,7 @@ class Place:
     async def activate(self) -> None:
         version = await self.control.deploys._catalog.route(WS, "shop", "main")
         self.control.scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound())
-        await asyncio.sleep(0)  # orders leave at the end of a turn of the loop
+        await self.has_orders.wait()
 
     def say(self, state: TemplateState, why: str = "", node: str = "n1", **more: float) -> None:
         outcome = TemplateOutcome(key=self.key, state=state, why=why, **more)  # type: ignore[arg-type]  # shorthand
@@ -104,8 +104,8 @@ async def test_a_template_that_is_being_made_is_waited_for_until_its_node_says_w
     await place.activate()
     before = await place.views()
     waiting = asyncio.create_task(place.views(wait=60))
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    done, _ = await asyncio.wait([waiting], timeout=0.01)
+    assert not done
 
     place.say(TemplateState.READY, seconds=0.4, memory_bytes=38 << 20)
     after = await waiting
