@@ -26,11 +26,8 @@ from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
-<<<<<<< HEAD
-from relight.sandbox import reaper
-=======
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
->>>>>>> d405ee6 (Say at deploy what became of each template, and start workers where theirs is)
+from relight.sandbox import reaper
 from relight.sandbox.spec import Isolation, Limits
 
 BUILDS = 2
@@ -173,12 +170,11 @@ class Templates:
 
     def prepare(self, spec: WorkerSpec) -> None:
         """Have a template of this worker ready before anybody waits for it."""
-        if (
-            not self._refusal(spec)
-            and template_key(spec) not in self._entries
-            and template_key(spec) not in self._unsafe
-        ):
-            self._entry(template_key(spec), spec, is_wanted=False)
+        key, refusal = template_key(spec), self._refusal(spec)
+        if refusal and refusal != never_forked(spec.function):  # that is this machine's, where others may take it
+            self._note_none(key, refusal)
+        elif not refusal and key not in self._entries and key not in self._unsafe:
+            self._entry(key, spec, is_wanted=False)
 
     def forget(self, version: str) -> None:
         """A version is not served any more."""
@@ -225,17 +221,9 @@ class Templates:
             return "closing: the agent is leaving"
         if self._forge.isolation() is Isolation.PROCESS:
             return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
-<<<<<<< HEAD
         if not reaper.program():
             return f"machine: no template can be forked on {platform.machine()}"
-        if spec.gpus:
-            return "gpu: a worker with a GPU is started by itself"
-        if not spec.function.uses_template:
-            return "asked: the function has template=False"
-        return ""
-=======
         return never_forked(spec.function)
->>>>>>> d405ee6 (Say at deploy what became of each template, and start workers where theirs is)
 
     def _entry(self, key: str, spec: WorkerSpec, *, is_wanted: bool = True) -> _Entry:
         entry = self._entries.get(key)

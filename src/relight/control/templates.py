@@ -78,6 +78,4 @@ def _why_not_yet(function: FunctionSpec, nodes: list[Node]) -> str:
         return "parameters: its object is made before the fork, so there is a template for each value it is called with"
     if not nodes:
         return "no_node: no node is connected; start one with `relight up`"
-    if all(node.hello.isolation == "process" for node in nodes):
-        return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
     return ""

@@ -56,14 +56,13 @@ class Place:
         self.key = ""
         self.has_orders = asyncio.Event()
 
-    def connect(self, node: str = "n1", isolation: str = "namespaces", *outcomes: TemplateOutcome) -> None:
+    def connect(self, node: str = "n1", *outcomes: TemplateOutcome) -> None:
         hello = Hello(
             node=node,
             incarnation="i",
             protocol=PROTOCOL,
             cpu=2.0,
             memory_mib=1000,
-            isolation=isolation,
             templates=outcomes,
         )
         self.control.nodes.connect(hello, self._obey)
@@ -159,18 +158,14 @@ async def test_what_a_node_has_when_it_comes_is_known_again(place: Place) -> Non
     await place.activate()
     ready = TemplateOutcome(key=place.key, state=TemplateState.READY, seconds=2.0)
 
-    place.connect("n1", "namespaces", ready)
+    place.connect("n1", ready)
 
     assert (await place.views(wait=60))["square"].seconds == 2.0
 
 
-@pytest.mark.parametrize(
-    ("isolation", "code"), [("", "no_node"), ("process", "no_namespaces"), ("namespaces", "first")]
-)
-async def test_where_no_node_can_have_it_or_none_was_asked_that_is_said(
-    place: Place, isolation: str, code: str
-) -> None:
-    if isolation:
-        place.connect("n1", isolation)
+@pytest.mark.parametrize(("has_node", "code"), [(False, "no_node"), (True, "first")])
+async def test_where_no_node_is_or_none_was_asked_that_is_said(place: Place, has_node: bool, code: str) -> None:
+    if has_node:
+        place.connect()
 
     assert (await place.views(wait=60))["square"].why.partition(":")[0] == code
