@@ -42,5 +42,5 @@ def _said(row: Row) -> str:
     if row["state"] == TemplateState.READY.value:
         return f"template ready in {number(row['seconds']):.1f} s ({number(row['memory_mib']):.0f} MiB)"
     if row["state"] == TemplateState.MAKING.value:
-        return "template is being made"
+        return f"no template yet: {row['why']}" if row["why"] else "template is being made"
     return f"no template: {row['why']}"

@@ -54,9 +54,14 @@ class Templates:
 
 
 def _view(function: FunctionSpec, key: str, nodes: list[Node]) -> TemplateView:
-    why = never_forked(function) or _why_not_yet(function, nodes)
+    why = never_forked(function)
+    if not why and not can_be_made(function):
+        why = "parameters: its object is made before the fork, so there is a template for each value it is called with"
     if why:
         return TemplateView(function=function.name, state=TemplateState.NONE, why=why)
+    if not nodes:
+        why = "no_node: no node is connected; start one with `relight up`"
+        return TemplateView(function=function.name, state=TemplateState.MAKING, why=why)
     known = [(node, node.templates[key]) for node in nodes if key in node.templates]
     if not known:
         why = "first: no node has been asked for it; its first start makes it"
@@ -71,11 +76,3 @@ def _view(function: FunctionSpec, key: str, nodes: list[Node]) -> TemplateView:
         seconds=outcome.seconds,
         memory_mib=outcome.memory_bytes / _MIB,
     )
-
-
-def _why_not_yet(function: FunctionSpec, nodes: list[Node]) -> str:
-    if not can_be_made(function):
-        return "parameters: its object is made before the fork, so there is a template for each value it is called with"
-    if not nodes:
-        return "no_node: no node is connected; start one with `relight up`"
-    return ""

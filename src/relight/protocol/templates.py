@@ -39,7 +39,10 @@ class TemplateOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateView:
-    """What is known of a function's template: on `node` where it is ready, else on the node that said why it is not."""
+    """What is known of a function's template: on `node` where it is ready, else on the node that said why it is not.
+
+    One that waits for a node is being made, and `why` says so.
+    """
 
     function: str
     state: TemplateState

@@ -8,6 +8,7 @@ One central queue for each function; a worker is given a call only when it has c
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,7 +20,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
 from relight.protocol.manifest import Resources
 from relight.protocol.payload import Payload
-from relight.protocol.templates import TemplateOutcome, TemplateState, never_forked, template_key
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.deadlock import Wait
@@ -86,6 +87,7 @@ class Scheduler:
         self._functions: dict[FunctionKey, Function] = {}
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
+        self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         self._waits = Waits(
             World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         )
@@ -100,13 +102,21 @@ class Scheduler:
             self._scale(self._functions[key])
 
     def prepare(self, specs: Iterable[WorkerSpec]) -> None:
-        """Have every node make templates of these workers, before a call needs one."""
+        """Have every node make templates of these workers, before a call needs one; where there is none, the first that comes."""
+        nodes = [node for node in self._nodes.values() if node.is_connected]
         for spec in specs:
-            for node in self._nodes.values():
-                if node.is_connected:
-                    self._orders.prepare(node.id, spec)
-                    if not never_forked(spec.function) and (key := template_key(spec)) not in node.templates:
-                        node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
+            if not nodes:
+                self._unprepared.append(spec)
+            for node in nodes:
+                self._orders.prepare(node.id, spec)
+                if not never_forked(spec.function) and (key := template_key(spec)) not in node.templates:
+                    node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
+
+    def _prepare_late(self) -> None:
+        """A node has come: what was deployed while there was none, and still is."""
+        late, self._unprepared = tuple(self._unprepared), deque(maxlen=KEPT_OUTCOMES)
+        known = {(key.version, key.function) for key, one in self._functions.items() if one.is_current}
+        self.prepare(spec for spec in late if (spec.version, spec.function.name) in known)
 
     def templates_changed(self, node_id: str, outcomes: Iterable[TemplateOutcome]) -> None:
         """A node says what became of its templates."""
@@ -306,6 +316,7 @@ class Scheduler:
         self._listener.lost(
             self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more"
         )
+        self._prepare_late()
         for function in list(self._functions.values()):
             self._pump(function)
         return tuple(unknown)

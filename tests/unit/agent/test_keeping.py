@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from relight.agent.keeping import Keeping
 
 
@@ -61,3 +66,64 @@ def test_what_is_gone_takes_no_room_and_cannot_be_used() -> None:
     keeping.use("a")
 
     assert (keeping.size, keeping.by_worth()) == (0, [])
+
+
+class Model:
+    """The same said plainly: one list, looked through each time."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.floor = 0.0
+        self.kept: dict[str, tuple[int, float, int, float]] = {}  # size, cost, uses, worth
+
+    def add(self, key: str, size: int, cost: float) -> None:
+        self.kept[key] = (size, cost, 1, self.floor + cost / size)
+
+    def use(self, key: str) -> None:
+        if key in self.kept:
+            size, cost, uses, _ = self.kept[key]
+            self.kept[key] = (size, cost, uses + 1, self.floor + (uses + 1) * cost / size)
+
+    def give_up(self, spared: set[str]) -> list[str]:
+        gone = []
+        while sum(one[0] for one in self.kept.values()) > self.budget and (open_to := set(self.kept) - spared):
+            least = min(open_to, key=lambda key: (self.kept[key][3], key))
+            self.floor = max(self.floor, self.kept.pop(least)[3])
+            gone.append(least)
+        return gone
+
+
+KEYS = st.sampled_from("abcdef")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), KEYS, st.integers(1, 60), st.floats(0.01, 10)),
+        st.tuples(st.just("use"), KEYS),
+        st.tuples(st.just("remove"), KEYS),
+        st.tuples(st.just("give_up"), st.sets(KEYS, max_size=2)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_what_is_kept_is_what_the_policy_says_after_any_history(steps: list[Any]) -> None:
+    keeping, model = Keeping(100), Model(100)
+    for what, *said in steps:
+        if what == "remove":
+            keeping.remove(said[0])
+            model.kept.pop(said[0], None)
+        else:
+            assert getattr(keeping, what)(*said) == getattr(model, what)(*said)
+
+        assert set(keeping.by_worth()) == set(model.kept)
+        assert keeping.size == sum(one[0] for one in model.kept.values())
+
+
+@given(STEPS)
+def test_what_is_kept_fits_but_for_those_that_are_spared(steps: list[Any]) -> None:
+    keeping = Keeping(100)
+    for what, *said in steps:
+        getattr(keeping, what)(*said)
+        if what == "give_up":
+            kept = set(keeping.by_worth())
+            assert keeping.size <= 100 or kept <= said[0]

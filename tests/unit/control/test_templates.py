@@ -168,4 +168,16 @@ async def test_where_no_node_is_or_none_was_asked_that_is_said(place: Place, has
     if has_node:
         place.connect()
 
-    assert (await place.views(wait=60))["square"].why.partition(":")[0] == code
+    assert (await place.views(wait=0.01))["square"].why.partition(":")[0] == code
+
+
+async def test_what_is_deployed_while_there_is_no_node_is_made_by_the_first_that_comes(place: Place) -> None:
+    version = await place.control.deploys._catalog.route(WS, "shop", "main")
+    place.control.scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound())
+    assert (await place.views())["square"].state is TemplateState.MAKING
+
+    place.connect()
+    await place.has_orders.wait()
+    place.say(TemplateState.READY, seconds=0.4)
+
+    assert (await place.views(wait=60))["square"].seconds == 0.4
