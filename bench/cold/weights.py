@@ -5,11 +5,7 @@ The variables `BENCH_APP` and `BENCH_WEIGHTS` say under which name it is deploye
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
-import warnings
-from pathlib import Path
 
 import torch
 
@@ -25,20 +21,9 @@ class Weights:
 
     @relight.enter(snap=True)
     def map(self) -> None:
-        """Map the file, and touch each page once, as whoever has used the weights before."""
-        with Path(VARIABLES["BENCH_WEIGHTS"]).open("rb") as file:
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        sum(view[:: mmap.PAGESIZE])
-        begin = 8 + int.from_bytes(view[:8], "little")
-        header = json.loads(view[8:begin])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of memory that cannot be written: this is not to be
-            self.layers = [
-                torch.frombuffer(view, dtype=torch.float32, count=shape[0] * shape[1], offset=begin + offsets[0]).view(
-                    shape
-                )
-                for shape, offsets in ((one["shape"], one["data_offsets"]) for one in header.values())
-            ]
+        """Map the file, and have all of it in memory, as it is once somebody has used the weights."""
+        weights = relight.load_weights(VARIABLES["BENCH_WEIGHTS"], framework="torch", warm=True)
+        self.layers = list(weights.values())
 
     @relight.method()
     def answer(self, x: int) -> int:
