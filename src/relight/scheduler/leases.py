@@ -15,7 +15,10 @@ from relight.scheduler.queue import WaitingCall
 
 @dataclass(slots=True, kw_only=True)
 class Lease:
-    """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds."""
+    """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds.
+
+    `is_held`: its worker is being started, so it has not begun; `is_asked_back`: its node was told to give it back then.
+    """
 
     call: WaitingCall
     token: Token
@@ -24,6 +27,8 @@ class Lease:
     attempt: int
     granted_at: float
     renewed_at: float
+    is_held: bool = False
+    is_asked_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

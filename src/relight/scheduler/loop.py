@@ -22,6 +22,7 @@ from relight.protocol.payload import Payload
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
@@ -85,9 +86,9 @@ class Scheduler:
         self._functions: dict[FunctionKey, Function] = {}
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
-        self._waits = Waits(
-            World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
-        )
+        world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
+        self._waits = Waits(world)
+        self._holds = Holds(world, orders)
         self.epoch = epoch
 
     # -- functions
@@ -196,12 +197,23 @@ class Scheduler:
         function = self._functions.get(lease.call.key)
         if worker is not None:
             worker.calls.discard(call_id)
+        if function is not None:
+            function.held.pop(call_id, None)
         if seconds is not None:
             if worker is not None:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
                 function.measure(seconds)
         return lease
+
+    def take_back(self, call_id: str, token: Token) -> bool:
+        """A node gives back a call that it held for a start; False when that is not what it had, or it was cancelled."""
+        lease = self._leases.get(call_id)
+        if lease is None or lease.token != token or not lease.is_held or lease.call.is_cancelled:
+            return False
+        self._holds.give_back([lease], self._clock.monotonic())
+        self._pump(self._functions[lease.call.key])
+        return True
 
     def refill(self, keys: Iterable[FunctionKey]) -> None:
         """Calls of these functions have ended: give their workers others; those without one are idle from now."""
@@ -233,6 +245,8 @@ class Scheduler:
             self._send_call(lease, payload)
             if lease.call.is_cancelled:
                 self._orders.cancel(lease.node, lease.call.id, lease.token)  # its node did not know it before
+            elif lease.is_asked_back:
+                self._orders.ask_back(lease.node, lease.call.id, lease.token)
 
     def wait_begins(self, call_id: str, wait: Wait) -> None:
         """A running call waits for others: its worker lends its CPU to those that found none, and does not count."""
@@ -250,6 +264,9 @@ class Scheduler:
         """The reason a call is not running, `code: sentence`; empty when it runs or is not known."""
         function = self._functions.get(key)
         call = function.queue.get(call_id) if function is not None else None
+        held = function.held.get(call_id) if function is not None else None
+        if held is not None and held.worker in self._workers:
+            return f"starting:{self._workers[held.worker].state.value}: a worker is on its way"
         if function is None or call is None:
             return ""
         now = self._clock.monotonic()
@@ -291,9 +308,7 @@ class Scheduler:
             self._forget_worker(worker)
         unknown = [worker.worker for worker in hello.workers if not self._adopt(node, worker, now)]
         kept = [call for worker in hello.workers for call, _, _ in worker.calls]
-        self._listener.lost(
-            self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more"
-        )
+        self._lose(self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more")
         for function in list(self._functions.values()):
             self._pump(function)
         return tuple(unknown)
@@ -320,6 +335,8 @@ class Scheduler:
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
         node.workers[worker.id] = self._workers[worker.id] = function.workers[worker.id] = worker
+        if not worker.is_starting:
+            self._begin_held(function, worker, now)  # it was ready while its node was away
         return True
 
     def _adopt_binding(self, key: FunctionKey, spec: WorkerSpec) -> Function | None:
@@ -352,22 +369,27 @@ class Scheduler:
         if lease is not None and lease.worker in self._workers:
             self._workers[lease.worker].calls.discard(call_id)
         function.queue.remove(call_id)
+        function.held.pop(call_id, None)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
         adopted = self._leases.adopt(call, known, now)
-        self._listener.claimed([adopted])
+        if worker.is_starting:
+            self._holds.keep(function, adopted)
+        else:
+            self._listener.claimed([adopted])
         return True
 
     def disconnect(self, node_id: str) -> None:
         """A node's link is gone; its calls are still its own until their leases end."""
         if node_id in self._nodes:
             self._nodes[node_id].is_connected = False
+            self._holds.disconnected(node_id)
 
     def forget_node(self, node_id: str, why: str) -> None:
         """A node is known to be dead, and with it all it had."""
         node = self._nodes.pop(node_id, None)
         if node is not None:
             self._forget_workers(node)
-            self._listener.lost(self._leases.take_node(node_id), why)
+            self._lose(self._leases.take_node(node_id), why)
             for function in list(self._functions.values()):
                 self._pump(function)
 
@@ -392,6 +414,8 @@ class Scheduler:
             self._enter(worker, change.state, at=change.at, detail=change.detail)
         if change.state is WorkerState.READY:
             function.failures, function.last_failure = 0, None
+            began = self._clock.monotonic() - max(0.0, self._clock.now() - change.at)
+            self._begin_held(function, worker, began)
         self._pump(function)
         if change.state in (WorkerState.GONE, WorkerState.READY):
             self._pump_others(function)
@@ -400,6 +424,7 @@ class Scheduler:
         had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
+        self._holds.give_back(self._holds.of(function, worker), self._clock.monotonic())
         if had_started or worker.is_leaving:
             return
         now = self._clock.monotonic()
@@ -441,7 +466,7 @@ class Scheduler:
         if expired:
             for lease in expired:
                 self._give_up(lease)
-            self._listener.lost(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
+            self._lose(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
         for call_id, key, failure in self._waits.look(now):
             stuck = self._functions[key].queue.remove(call_id)
             if stuck is not None:
@@ -450,6 +475,7 @@ class Scheduler:
             late = function.queue.take_expired(now)
             if late:
                 self._listener.expired(late, self._why_no_worker(function, now))
+            self._holds.ask_back_late(function, now)
             self._pump(function)
             self._stop_idle(function, now)
         for key in [
@@ -485,7 +511,7 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not len(function.queue) and not function.floor():
+        if not len(function.queue) and not function.floor() and not function.held:
             return
         now = self._clock.monotonic()
         leases = self._grant(function, now)
@@ -500,6 +526,8 @@ class Scheduler:
         depth = function.depth()
         takers = [(len(one.calls), one.id, one) for one in function.workers.values() if one.takes(depth, now)]
         heapq.heapify(takers)
+        for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
+            heapq.heappop(takers)  # it is for one that comes back
         leases: list[Lease] = []
         while takers and (call := function.queue.pop(now)) is not None:
             worker = takers[0][2]
@@ -537,6 +565,20 @@ class Scheduler:
                 accept=call.accept,
             ),
         )
+
+    def _begin_held(self, function: Function, worker: Worker, began: float) -> None:
+        """A worker was ready at that time, and has run what it held since."""
+        leases = self._holds.begin(function, worker, began)
+        if leases:
+            if worker.state is WorkerState.READY:
+                self._enter(worker, WorkerState.BUSY)
+            self._listener.claimed(leases)
+
+    def _lose(self, leases: Sequence[Lease], why: str) -> None:
+        """Nobody has these calls any more: those that did not begin wait on, the others are the listener's."""
+        lost = self._holds.give_back(leases, self._clock.monotonic())
+        if lost:
+            self._listener.lost(lost, why)
 
     # -- inside: how many workers
 
@@ -577,6 +619,9 @@ class Scheduler:
         self._listener.worker_entered(worker, "")
         self._enter(worker, WorkerState.PLACING)
         self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
+        lease = self._holds.take_along(function, worker, self._clock.monotonic())
+        if lease is not None:
+            self._send_calls([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""
