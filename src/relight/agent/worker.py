@@ -67,6 +67,12 @@ RECALL_SECONDS = 0.2
 RING_SECONDS = 0.2
 """A call that has not ended so long after it was told to is told once more: an event loop may not have heard it."""
 
+STARTING_SECONDS = 0.01
+"""How long word that it is being started waits for word that it is ready."""
+
+READY_SECONDS = 0.002
+"""How long word that it is ready, and runs a call at once, waits for that call's end."""
+
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
 _BEFORE_READY = (*_BEFORE_SANDBOX, WorkerState.STARTING)
@@ -594,7 +600,13 @@ class Worker:
             exit=ending,
             start=start,
         )
-        self._around.outbox.change(change)
+        self._around.outbox.change(change, self._patience())
+
+    def _patience(self) -> float:
+        """How long word of its state may wait for company."""
+        if self.state is WorkerState.READY and self._attempts:
+            return READY_SECONDS
+        return STARTING_SECONDS if self.state is WorkerState.STARTING else 0.0
 
     def _kill(self, why: str) -> None:
         self._verdict = self._verdict or why
