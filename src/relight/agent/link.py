@@ -68,7 +68,8 @@ class Link:
         self._connection: Connection | None = None
         self._is_up = asyncio.Event()
         self._is_flushing = False
-        outbox.wake = self.flush_soon
+        self._flush_later: asyncio.TimerHandle | None = None
+        outbox.wake = self.flush_within
 
     async def connected(self) -> Connection:
         """The connection to the server, once there is one and the server has taken the node."""
@@ -146,7 +147,7 @@ class Link:
             self._connection = connection
             self._outbox.rewind()
             self._is_up.set()
-            self.flush_soon()
+            self.flush_within(0.0)
         elif isinstance(message, Orders):
             if not welcomed.done():
                 raise ProtocolError("cannot take orders before the server has taken this node")
@@ -154,14 +155,25 @@ class Link:
 
     # -- out
 
-    def flush_soon(self) -> None:
-        """Tell what there is at the end of this turn of the loop."""
-        if not self._is_flushing and self.is_up:
+    def flush_within(self, seconds: float) -> None:
+        """Tell what there is within so many seconds, 0 for the end of this turn of the loop."""
+        if self._is_flushing or not self.is_up:
+            return
+        if not seconds:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
+        elif self._flush_later is None or self._flush_later.when() > self._loop.time() + seconds:
+            self._cancel_later()
+            self._flush_later = self._loop.call_later(seconds, self._flush)
+
+    def _cancel_later(self) -> None:
+        if self._flush_later is not None:
+            self._flush_later.cancel()
+            self._flush_later = None
 
     def _flush(self) -> None:
         self._is_flushing = False
+        self._cancel_later()
         connection = self._connection
         if connection is None or connection.closed.done():
             return

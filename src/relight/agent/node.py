@@ -100,6 +100,8 @@ class Node:
         for grant in orders.grant:
             self._outbox.taken((grant.call, grant.token), grant.taken)
             self._workers.grant(grant)
+        for one in orders.ask_back:
+            self._workers.ask_back(one)
         for cancel in orders.cancel:
             self._workers.cancel(cancel)
         for stop in orders.stop:

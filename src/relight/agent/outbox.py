@@ -48,9 +48,11 @@ class Held:
 
 
 class Outbox:
-    """`wake` is called when there is something new to tell; it is expected to `take` soon after."""
+    """`wake` is called when there is something new to tell, with the seconds that it may wait for more; it is expected to
+    `take` by then.
+    """
 
-    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, wake: Callable[[float], None] = lambda patience_seconds: None) -> None:
         self.wake = wake
         self._held: dict[tuple[str, Token], Held] = {}
         self._ends: dict[tuple[str, Token], CallEnd] = {}
@@ -73,38 +75,38 @@ class Outbox:
         self._held[held.key] = held
         self._ends[held.key] = end
         self._untold.append(held.key)
-        self.wake()
+        self.wake(0.0)
 
     def item(self, item: CallItem) -> None:
         """Tell an item, until its reader has taken it."""
         self._items.add(item)
-        self.wake()
+        self.wake(0.0)
 
     def taken(self, key: tuple[str, Token], number: int) -> None:
         """The items of an attempt up to `number` are with their reader."""
         self._items.taken(key, number)
 
-    def change(self, change: WorkerChange) -> None:
-        """Tell that a worker's state changed."""
+    def change(self, change: WorkerChange, patience_seconds: float = 0.0) -> None:
+        """Tell that a worker's state changed; with patience, together with what comes next."""
         self._changes.append(change)
-        self.wake()
+        self.wake(patience_seconds)
 
     def template(self, outcome: TemplateOutcome) -> None:
         """Tell what became of a template."""
         self._templates.append(outcome)
-        self.wake()
+        self.wake(0.0)
 
     def lines(self, lines: Sequence[LogLines], writer: CanWait | None = None) -> None:
         """Tell what a worker wrote; `writer` is paused while there is no room for more of it."""
         self._lines.add(lines, writer)
-        self.wake()
+        self.wake(0.0)
 
     def lines_kept(self, batch: int) -> None:
         """The lines of batches up to this one are kept by the server."""
         if batch:
             self._lines.acknowledge(batch)
             self._has_told.set()
-            self.wake()
+            self.wake(0.0)
 
     def look(self, now: float) -> None:
         """Now and then, whether the server hears or not: hold nobody back for ever."""

@@ -67,8 +67,15 @@ RECALL_SECONDS = 0.2
 RING_SECONDS = 0.2
 """A call that has not ended so long after it was told to is told once more: an event loop may not have heard it."""
 
+STARTING_SECONDS = 0.01
+"""How long word that it is being started waits for word that it is ready."""
+
+READY_SECONDS = 0.002
+"""How long word that it is ready, and runs a call at once, waits for that call's end."""
+
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
+_BEFORE_READY = (*_BEFORE_SANDBOX, WorkerState.STARTING)
 
 
 class StartsProcesses(Protocol):
@@ -144,17 +151,21 @@ class Worker:
     # -- orders
 
     def take(self, order: RunCall) -> None:
-        """A call to run, after those before it; `feed` lets it begin.  One that cannot be taken ends, uncharged."""
+        """A call to run, after those before it, once this worker is ready; `feed` lets it begin.
+
+        One that cannot be taken ends, uncharged.
+        """
         attempt = Attempt(order=order)
         known = self._attempts.get(order.call)
         if known is not None and known.order.token == order.token:
             return  # the order was repeated
-        if not STATES[self.state].takes_calls or self._verdict or len(self._attempts) >= CREDIT:
+        is_up = STATES[self.state].takes_calls
+        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= CREDIT:
             why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
         self._attempts[order.call] = attempt
-        if self.state is not WorkerState.BUSY:
+        if is_up and self.state is not WorkerState.BUSY:
             self._enter(WorkerState.BUSY)
         if order.payload.data is None:
             attempt.is_fetching = True
@@ -163,8 +174,8 @@ class Worker:
             self._turns.add(attempt)
 
     def feed(self) -> None:
-        """Give the worker what it has room for, all at once."""
-        if self._channel is None:
+        """Give the worker what it has room for, all at once, once it is ready."""
+        if self._channel is None or self.state in _BEFORE_READY:
             return
         while (attempt := self._turns.next()) is not None:
             order = attempt.order
@@ -194,12 +205,22 @@ class Worker:
         self._interrupt(attempt, CallEvent.CANCELLED)
         return True
 
+    def ask_back(self, call: str, token: Token) -> bool:
+        """Give back a call that waits for this worker to be ready; false when it is not here."""
+        attempt = self._attempts.get(call)
+        if attempt is None or attempt.order.token != token:
+            return False
+        if self.state in _BEFORE_READY and attempt.interrupted is None:
+            self._turns.leave(attempt)
+            self._refuse((attempt,), f"worker {self.id} is still being started, and another is free")
+        return True
+
     def grant(self, order: GrantItems) -> bool:
         """Let a generator make more items; false when it is not here."""
         attempt = self._attempts.get(order.call)
         if attempt is None or attempt.order.token != order.token:
             return False
-        if self._deliveries.grant(attempt, order.items):
+        if self._deliveries.grant(attempt, order.items) and self.state not in _BEFORE_READY:
             self._send(Grant(call=order.call, items=order.items))  # lost on a worker that has not got it: see `feed`
         return True
 
@@ -528,6 +549,11 @@ class Worker:
             start=self.start,
             detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
         )
+        if self._attempts:
+            if self._output is not None:
+                self._output.end_call()  # what loading wrote is no call's
+            self._enter(WorkerState.BUSY)
+            self.feed()
 
     def _hear_load_failed(self, message: LoadFailed) -> None:
         if self.state is not WorkerState.STARTING:
@@ -574,7 +600,13 @@ class Worker:
             exit=ending,
             start=start,
         )
-        self._around.outbox.change(change)
+        self._around.outbox.change(change, self._patience())
+
+    def _patience(self) -> float:
+        """How long word of its state may wait for company."""
+        if self.state is WorkerState.READY and self._attempts:
+            return READY_SECONDS
+        return STARTING_SECONDS if self.state is WorkerState.STARTING else 0.0
 
     def _kill(self, why: str) -> None:
         self._verdict = self._verdict or why
@@ -619,12 +651,12 @@ class Worker:
 
     def _tell_system(self, text: str) -> None:
         _log.info(text, extra={"worker": self.id, "version": self.spec.version})
-        calls = list(self._attempts) or [""]
+        calls = list(self._attempts) if self.state not in _BEFORE_READY else []
         at = self._around.clock.now()
         self._around.outbox.lines(
             [
                 LogLines(worker=self.id, at=at, source="system", texts=tuple(text.split("\n")), call=call)
-                for call in calls
+                for call in calls or [""]
             ]
         )
 

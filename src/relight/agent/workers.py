@@ -9,7 +9,16 @@ from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
 from relight.agent.worker import CREDIT, Surroundings, Worker
 from relight.protocol.errors import Unavailable, failure_of
-from relight.protocol.link import CancelCall, GrantItems, HeldWorker, RunCall, StartWorker, StopWorker, WorkerChange
+from relight.protocol.link import (
+    AskBack,
+    CancelCall,
+    GrantItems,
+    HeldWorker,
+    RunCall,
+    StartWorker,
+    StopWorker,
+    WorkerChange,
+)
 from relight.protocol.workers import WorkerExit, WorkerState
 
 
@@ -61,6 +70,10 @@ class Workers:
     def grant(self, order: GrantItems) -> None:
         """Let a generator go on; without effect when it has ended."""
         any(worker.grant(order) for worker in self._workers.values())
+
+    def ask_back(self, order: AskBack) -> None:
+        """Give a call back; without effect when it has begun, or ended."""
+        any(worker.ask_back(order.call, order.token) for worker in self._workers.values())
 
     def cancel(self, order: CancelCall) -> None:
         """Interrupt a call; without effect when it has ended, as its end is on the way."""

@@ -536,7 +536,7 @@ class Calls:
         if view.state is not CallState.QUEUED:
             return view
         lease = self._scheduler.lease(view.id)
-        if lease is not None:
+        if lease is not None and not lease.is_held:
             return replace(view, state=CallState.RUNNING, worker=lease.worker, started_at=self._claim(lease).at)
         reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function, view.binding))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")

@@ -18,6 +18,7 @@ from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
+from relight.protocol.calls import CallEvent
 from relight.protocol.errors import Failure, Forbidden, InvalidRequest
 from relight.protocol.link import CallEnd, Hello, Orders, Reports, Welcome
 from relight.protocol.views import NodeView, Principal, Scope
@@ -81,6 +82,7 @@ class Nodes:
         """A node says what happened."""
         if reports.logs:
             self._take_lines(node, reports)
+        ends = self._take_back(node, reports.ends)
         for change in reports.workers:
             self._writers.note(change.worker)
             worker = self._scheduler.worker(change.worker)
@@ -93,8 +95,8 @@ class Nodes:
             self._scheduler.heard(node, reports.held)
         if reports.items:
             self._streams.told(node, reports.items)
-        if reports.ends:
-            self._take_ends(node, reports.ends)
+        if ends:
+            self._take_ends(node, ends)
 
     def disconnect(self, node: str, send: SendOrders) -> None:
         """A node's link is gone; unless another has taken its place already."""
@@ -196,6 +198,23 @@ class Nodes:
             at=self._clock.now(),
         )
         intake.take(Arrived(batch=batch, calls=frozenset(group.call for group in reports.logs if group.call)))
+
+    def _take_back(self, node: str, ends: Sequence[CallEnd]) -> Sequence[CallEnd]:
+        """Calls that were with a worker that was being started come back; the ends that are those of an attempt.
+
+        Before the changes of workers: after them they would be calls that had begun.
+        """
+        for end in ends:
+            if end.outcome is CallEvent.LEASE_LOST and not end.is_charged:
+                return [one for one in ends if not self._is_given_back(node, one)]
+        return ends
+
+    def _is_given_back(self, node: str, end: CallEnd) -> bool:
+        is_unbegun = end.outcome is CallEvent.LEASE_LOST and not end.is_charged
+        if not is_unbegun or not self._scheduler.take_back(end.call, end.token):
+            return False
+        self._scheduler.acknowledge(node, end.call, end.token)
+        return True
 
     def _take_ends(self, node: str, ends: Sequence[CallEnd]) -> None:
         """An end is kept, and seen, after the lines of its call."""

@@ -60,7 +60,7 @@ class StopWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCall:
-    """Give a call to a worker.  Only this `token` may end it."""
+    """Give a call to a worker, which may still be being started.  Only this `token` may end it."""
 
     worker: str
     call: str
@@ -74,6 +74,14 @@ class RunCall:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelCall:
     """Stop a call that is running; its end comes as any other."""
+
+    call: str
+    token: Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskBack:
+    """Give a call back, uncharged, if the worker that is to run it is still being started."""
 
     call: str
     token: Token
@@ -238,6 +246,7 @@ class Orders:
     run: tuple[RunCall, ...] = ()
     cancel: tuple[CancelCall, ...] = ()
     grant: tuple[GrantItems, ...] = ()
+    ask_back: tuple[AskBack, ...] = ()
     acknowledged: tuple[tuple[str, Token], ...] = ()
     logs_kept: int = 0
 

@@ -18,6 +18,7 @@ class Lease:
     """A call in a worker's hands.  `attempt` is its number; `granted_at` and `renewed_at` are monotonic seconds.
 
     `parked_seconds` is how long the call waited, where it found a worker that was parked; None where it did not.
+    `is_held`: its worker is being started, so it has not begun; `is_asked_back`: its node was told to give it back then.
     """
 
     call: WaitingCall
@@ -28,6 +29,8 @@ class Lease:
     granted_at: float
     renewed_at: float
     parked_seconds: float | None = None
+    is_held: bool = False
+    is_asked_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

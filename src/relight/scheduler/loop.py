@@ -24,6 +24,7 @@ from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateS
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
@@ -88,9 +89,9 @@ class Scheduler:
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
         self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
-        self._waits = Waits(
-            World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
-        )
+        world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
+        self._waits = Waits(world)
+        self._holds = Holds(world, orders)
         self.epoch = epoch
 
     # -- functions
@@ -217,12 +218,23 @@ class Scheduler:
         function = self._functions.get(lease.call.key)
         if worker is not None:
             worker.calls.discard(call_id)
+        if function is not None:
+            function.held.pop(call_id, None)
         if seconds is not None:
             if worker is not None:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
                 function.measure(seconds)
         return lease
+
+    def take_back(self, call_id: str, token: Token) -> bool:
+        """A node gives back a call that it held for a start; False when that is not what it had, or it was cancelled."""
+        lease = self._leases.get(call_id)
+        if lease is None or lease.token != token or not lease.is_held or lease.call.is_cancelled:
+            return False
+        self._holds.give_back([lease], self._clock.monotonic())
+        self._pump(self._functions[lease.call.key])
+        return True
 
     def refill(self, keys: Iterable[FunctionKey]) -> None:
         """Calls of these functions have ended: give their workers others; those without one are idle from now."""
@@ -254,6 +266,8 @@ class Scheduler:
             self._send_call(lease, payload)
             if lease.call.is_cancelled:
                 self._orders.cancel(lease.node, lease.call.id, lease.token)  # its node did not know it before
+            elif lease.is_asked_back:
+                self._orders.ask_back(lease.node, lease.call.id, lease.token)
 
     def wait_begins(self, call_id: str, wait: Wait) -> None:
         """A running call waits for others: its worker lends its CPU to those that found none, and does not count."""
@@ -271,27 +285,15 @@ class Scheduler:
         """The reason a call is not running, `code: sentence`; empty when it runs or is not known."""
         function = self._functions.get(key)
         call = function.queue.get(call_id) if function is not None else None
+        held = function.held.get(call_id) if function is not None else None
+        if held is not None and held.worker in self._workers:
+            return f"starting:{self._workers[held.worker].state.value}: a worker is on its way"
         if function is None or call is None:
             return ""
         now = self._clock.monotonic()
         if call.not_before > now:
             return f"retry_backoff: it is tried again in {call.not_before - now:.1f} s"
-        return self._waits.reason(call_id) or self._why_no_worker(function, now)
-
-    def _why_no_worker(self, function: Function, now: float) -> str:
-        if function.blocked_until > now and function.last_failure is not None:
-            return f"crash_loop: {function.last_failure.message}; the next start is in {function.blocked_until - now:.1f} s"
-        starting = [worker for worker in function.workers.values() if worker.is_starting]
-        if starting:
-            return f"starting:{starting[0].state.value}: a worker is on its way"
-        if function.no_place is not None:
-            return function.no_place.reason
-        if not any(node.is_connected for node in self._nodes.values()):
-            return "no_node: no node is connected; start one with `relight up`"
-        limit = function.spec.function.scaling.max_workers
-        if limit is not None and len(function.workers) >= limit:
-            return f"at_max_workers: all {limit} workers are busy; raise max_workers= to run more at once"
-        return "no_worker: it is next in line for a worker"
+        return self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
 
     # -- nodes
 
@@ -313,9 +315,7 @@ class Scheduler:
             self._forget_worker(worker)
         unknown = [worker.worker for worker in hello.workers if not self._adopt(node, worker, now)]
         kept = [call for worker in hello.workers for call, _, _ in worker.calls]
-        self._listener.lost(
-            self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more"
-        )
+        self._lose(self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more")
         self._prepare_late()
         for function in list(self._functions.values()):
             self._pump(function)
@@ -344,6 +344,8 @@ class Scheduler:
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
         node.workers[worker.id] = self._workers[worker.id] = function.workers[worker.id] = worker
+        if not worker.is_starting:
+            self._begin_held(function, worker, now)  # it was ready while its node was away
         return True
 
     def _adopt_binding(self, key: FunctionKey, spec: WorkerSpec) -> Function | None:
@@ -376,22 +378,27 @@ class Scheduler:
         if lease is not None and lease.worker in self._workers:
             self._workers[lease.worker].calls.discard(call_id)
         function.queue.remove(call_id)
+        function.held.pop(call_id, None)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
         adopted = self._leases.adopt(call, known, now)
-        self._listener.claimed([adopted])
+        if worker.is_starting:
+            self._holds.keep(function, adopted)
+        else:
+            self._listener.claimed([adopted])
         return True
 
     def disconnect(self, node_id: str) -> None:
         """A node's link is gone; its calls are still its own until their leases end."""
         if node_id in self._nodes:
             self._nodes[node_id].is_connected = False
+            self._holds.disconnected(node_id)
 
     def forget_node(self, node_id: str, why: str) -> None:
         """A node is known to be dead, and with it all it had."""
         node = self._nodes.pop(node_id, None)
         if node is not None:
             self._forget_workers(node)
-            self._listener.lost(self._leases.take_node(node_id), why)
+            self._lose(self._leases.take_node(node_id), why)
             for function in list(self._functions.values()):
                 self._pump(function)
 
@@ -416,6 +423,8 @@ class Scheduler:
             self._enter(worker, change.state, at=change.at, detail=change.detail)
         if change.state is WorkerState.READY:
             function.failures, function.last_failure = 0, None
+            began = self._clock.monotonic() - max(0.0, self._clock.now() - change.at)
+            self._begin_held(function, worker, began)
         self._pump(function)
         if change.state is WorkerState.READY:
             worker.is_parked = worker.state is WorkerState.READY and not worker.calls
@@ -427,6 +436,7 @@ class Scheduler:
         had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
+        self._holds.give_back(self._holds.of(function, worker), self._clock.monotonic())
         reason = change.exit.reason if change.exit is not None else "it did not start"
         if died_unused and not worker.is_leaving:
             function.deaths += 1
@@ -475,7 +485,7 @@ class Scheduler:
         if expired:
             for lease in expired:
                 self._give_up(lease)
-            self._listener.lost(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
+            self._lose(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
         for call_id, key, failure in self._waits.look(now):
             stuck = self._functions[key].queue.remove(call_id)
             if stuck is not None:
@@ -483,7 +493,8 @@ class Scheduler:
         for function in list(self._functions.values()):
             late = function.queue.take_expired(now)
             if late:
-                self._listener.expired(late, self._why_no_worker(function, now))
+                self._listener.expired(late, self._waits.why_no_worker(function, now))
+            self._holds.ask_back_late(function, now)
             self._pump(function)
             self._stop_idle(function, now)
         for key in [
@@ -522,7 +533,7 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not len(function.queue) and not function.floor() and not function.is_parking:
+        if not (len(function.queue) or function.held or function.floor() or function.is_parking):
             return
         now = self._clock.monotonic()
         leases = self._grant(function, now)
@@ -539,6 +550,8 @@ class Scheduler:
             (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
         ]
         heapq.heapify(takers)
+        for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
+            heapq.heappop(takers)  # it is for one that comes back
         leases: list[Lease] = []
         while takers and (call := function.queue.pop(now)) is not None:
             worker = takers[0][3]
@@ -581,6 +594,20 @@ class Scheduler:
             ),
         )
 
+    def _begin_held(self, function: Function, worker: Worker, began: float) -> None:
+        """A worker was ready at that time, and has run what it held since."""
+        leases = self._holds.begin(function, worker, began)
+        if leases:
+            if worker.state is WorkerState.READY:
+                self._enter(worker, WorkerState.BUSY)
+            self._listener.claimed(leases)
+
+    def _lose(self, leases: Sequence[Lease], why: str) -> None:
+        """Nobody has these calls any more: those that did not begin wait on, the others are the listener's."""
+        lost = self._holds.give_back(leases, self._clock.monotonic())
+        if lost:
+            self._listener.lost(lost, why)
+
     # -- inside: how many workers
 
     def _scale(self, function: Function) -> None:
@@ -622,6 +649,9 @@ class Scheduler:
         self._listener.worker_entered(worker, "")
         self._enter(worker, WorkerState.PLACING)
         self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
+        lease = self._holds.take_along(function, worker, self._clock.monotonic())
+        if lease is not None:
+            self._send_calls([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relight.protocol.calls import Token
-from relight.protocol.link import CancelCall, GrantItems, Orders, RunCall, StartWorker, StopWorker, WorkerSpec
+from relight.protocol.link import AskBack, CancelCall, GrantItems, Orders, RunCall, StartWorker, StopWorker, WorkerSpec
 
 Send = Callable[[str, Orders], None]
 """Gives a node its orders; does nothing when it is away."""
@@ -30,6 +30,7 @@ class _Pending:
     run: list[RunCall] = field(default_factory=list)
     cancel: list[CancelCall] = field(default_factory=list)
     grant: list[GrantItems] = field(default_factory=list)
+    ask_back: list[AskBack] = field(default_factory=list)
     acknowledged: list[tuple[str, Token]] = field(default_factory=list)
 
 
@@ -71,6 +72,10 @@ class OrderBook:
         """Cancel a running call."""
         self._of(node).cancel.append(CancelCall(call=call, token=token))
 
+    def ask_back(self, node: str, call: str, token: Token) -> None:
+        """Have a call given back unless it has begun."""
+        self._of(node).ask_back.append(AskBack(call=call, token=token))
+
     def grant(self, node: str, order: GrantItems) -> None:
         """Let a generator go on."""
         self._of(node).grant.append(order)
@@ -102,6 +107,7 @@ class OrderBook:
                     run=tuple(pending.run),
                     cancel=tuple(pending.cancel),
                     grant=tuple(pending.grant),
+                    ask_back=tuple(pending.ask_back),
                     acknowledged=tuple(pending.acknowledged),
                 ),
             )

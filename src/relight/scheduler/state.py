@@ -12,6 +12,7 @@ from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
+from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue
 
@@ -101,12 +102,14 @@ class Function:
 
     `failures` counts the starts that failed one after another, `deaths` the workers that ended before their first call;
     until `blocked_until` no other is tried.  `template` is the key of what its workers are forked from, "" for nothing.
+    `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`).
     """
 
     key: FunctionKey
     spec: WorkerSpec
     queue: FunctionQueue = field(default_factory=FunctionQueue)
     workers: dict[str, Worker] = field(default_factory=dict)
+    held: dict[str, Lease] = field(default_factory=dict)
     mean_seconds: float | None = None
     failures: int = 0
     deaths: int = 0
@@ -169,7 +172,7 @@ class Function:
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
         busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
-        stuck = [worker for worker in busy if worker.is_lending or now - worker.moved_at > DRAIN_SECONDS]
+        stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
 

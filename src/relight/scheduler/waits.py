@@ -84,6 +84,22 @@ class Waits:
         found = self._found.get(call)
         return f"deadlock: {found[1].message}" if found is not None else ""
 
+    def why_no_worker(self, function: Function, now: float) -> str:
+        """Why a call of this function has none yet, `code: sentence`."""
+        if function.blocked_until > now and function.last_failure is not None:
+            return f"crash_loop: {function.last_failure.message}; the next start is in {function.blocked_until - now:.1f} s"
+        starting = [worker for worker in function.workers.values() if worker.is_starting]
+        if starting:
+            return f"starting:{starting[0].state.value}: a worker is on its way"
+        if function.no_place is not None:
+            return function.no_place.reason
+        if not any(node.is_connected for node in self._world.nodes.values()):
+            return "no_node: no node is connected; start one with `relight up`"
+        limit = function.spec.function.scaling.max_workers
+        if limit is not None and len(function.workers) >= limit:
+            return f"at_max_workers: all {limit} workers are busy; raise max_workers= to run more at once"
+        return "no_worker: it is next in line for a worker"
+
     def look(self, now: float) -> Sequence[tuple[str, FunctionKey, Failure]]:
         """Drop waits that are over; the calls that are to end because a circle of which they are part has stood."""
         for call in list(self._asked):

@@ -23,8 +23,8 @@ from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 M = TypeVar("M")
 KeptEnds = asyncio.Future[tuple[CallView | None, ...]]
 
-AWAITED_SECONDS = 0.003
-"""How long a call whose caller waits for its end may wait for that to be committed with."""
+AWAITED_SECONDS = 0.01
+"""How long a call whose caller waits for its end may wait for that to be committed with: a quick start is over by then."""
 
 
 @dataclass(slots=True)

@@ -103,32 +103,36 @@ class WorkerTable:
 
     def record(self, workspace: str, rows: Sequence[WorkerRow]) -> asyncio.Future[None]:
         """Each worker is as its row says from `at` on; a time before its present state began counts as that time."""
-        recorded = self._later.add(
+        return self._later.add(
             _Moment(workspace, row.view.id, row.view.state, row.at, row.detail, row.view) for row in rows
         )
-        self._later.hurry()
-        return recorded
 
     def pass_through(self, workspace: str, worker: str, state: WorkerState, at: float) -> None:
         """A worker turned busy or idle, as it does with each call: written with others of its kind, a moment later."""
         self._later.add((_Moment(workspace, worker, state, at, "", None),))
 
     def _write(self, moments: list[_Moment], connection: sqlite3.Connection) -> None:
-        last = {(moment.workspace, moment.worker): moment for moment in moments}
+        """Write the moments of each worker at once: most lives are short."""
+        lives: dict[tuple[str, str], list[_Moment]] = {}
         for moment in moments:
-            value = {
-                "workspace": moment.workspace,
-                "id": moment.worker,
-                "state": moment.state.value,
-                "at": moment.at,
-                "detail": moment.detail,
-            }
-            connection.execute(self._sql["close_interval"], value)
-            connection.execute(self._sql["open_interval"], value)
-            if moment.view is not None:
-                connection.execute(self._sql["put_worker"], {**value, "view": json.dumps(to_plain(moment.view))})
-            elif last[(moment.workspace, moment.worker)] is moment:
-                connection.execute(self._sql["move_worker"], value)
+            lives.setdefault((moment.workspace, moment.worker), []).append(moment)
+        rows: list[_Interval] = []
+        for (workspace, worker), life in lives.items():
+            last = connection.execute(self._sql["last_interval"], {"workspace": workspace, "id": worker}).fetchone()
+            rows += _intervals(life, last)
+            if last is not None:
+                connection.execute(self._sql["close_interval"], {**rows[-len(life)], "n": last[0]})
+            self._put(connection, life)
+        connection.executemany(self._sql["open_interval"], rows)
+
+    def _put(self, connection: sqlite3.Connection, life: Sequence[_Moment]) -> None:
+        now = life[-1]
+        value = {"workspace": now.workspace, "id": now.worker, "state": now.state.value}
+        view = next((moment.view for moment in reversed(life) if moment.view is not None), None)
+        if view is None:
+            connection.execute(self._sql["move_worker"], value)
+        else:
+            connection.execute(self._sql["put_worker"], {**value, "view": json.dumps(to_plain(view))})
 
     async def get(self, workspace: str, worker: str) -> WorkerView | None:
         """One worker, None when it was never recorded."""
@@ -157,6 +161,33 @@ class WorkerTable:
             WorkerInterval(worker=name, state=WorkerState(state), since=since, until=until, detail=detail)
             for name, state, since, until, detail in rows
         )
+
+
+_Interval = dict[str, object]
+
+
+def _intervals(life: Sequence[_Moment], last: tuple[int, float, float | None] | None) -> list[_Interval]:
+    """A worker's next states, each from where it left the one before: `last` is that one's number, since and until."""
+    number, since, until = (-1, life[0].at, life[0].at) if last is None else last
+    begin = max(since, life[0].at) if until is None else until
+    rows: list[_Interval] = []
+    for moment, after in zip(life, [*life[1:], None], strict=True):
+        number += 1
+        is_over = moment.state is WorkerState.GONE  # it has no length
+        until = begin if is_over else None if after is None else max(begin, after.at)
+        rows.append(
+            {
+                "workspace": moment.workspace,
+                "id": moment.worker,
+                "n": number,
+                "state": moment.state.value,
+                "since": begin,
+                "until": until,
+                "detail": moment.detail,
+            }
+        )
+        begin = begin if until is None else until
+    return rows
 
 
 def _worker_view(view: str, state: str) -> WorkerView:

@@ -239,8 +239,9 @@ async def test_orders_come_in_their_order(bench, server, node):
     order: RunCall = bench.order()
 
     server.order(start=(StartWorker(worker="worker-1", spec=bench.spec()),), run=(order,))
-    await server.until(lambda: len(server.ends()) == 1)
-    server.order(stop=(StopWorker(worker="worker-1", now=True),))
+    await server.until(lambda: "starting" in server.states())
+    server.order(stop=(StopWorker(worker="worker-1", now=True),), run=(order,))
     await server.until(lambda: "gone" in server.states())
 
-    assert server.ends()[0].is_charged is False, "a worker that is not ready takes no call"
+    (end,) = server.ends()
+    assert (end.outcome, end.is_charged) == (CallEvent.LEASE_LOST, False), "it was taken first, and did not begin"

@@ -33,7 +33,7 @@ def change(state: WorkerState) -> WorkerChange:
 
 def test_all_that_happened_in_one_turn_is_one_report():
     wakes: list[int] = []
-    outbox = Outbox(lambda: wakes.append(1))
+    outbox = Outbox(lambda _: wakes.append(1))
 
     outbox.change(change(WorkerState.BUSY))
     outbox.lines([line("hello")])
@@ -152,7 +152,7 @@ def test_lines_are_told_again_on_a_new_link_before_the_end_of_their_call():
 
 def test_an_end_goes_when_room_for_its_lines_is_made():
     wakes: list[int] = []
-    outbox = Outbox(lambda: wakes.append(1))
+    outbox = Outbox(lambda _: wakes.append(1))
     for number in range(BATCHES_AHEAD):
         outbox.lines([line(str(number))])
         outbox.take()

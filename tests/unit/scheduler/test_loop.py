@@ -2,139 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
-from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, WorkerSpec
-from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Resources, Scaling
+from relight.protocol.link import HeldWorker, Orders, WorkerChange, WorkerSpec
+from relight.protocol.manifest import CodeBundle, FunctionSpec, Resources, Scaling
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome, TemplateState, template_key
 from relight.protocol.workers import WorkerExit, WorkerState
 from relight.scheduler.leases import Claimed, Lease
-from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS, Scheduler, Timing
+from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.orders import OrderBook
-from relight.scheduler.queue import FunctionKey, WaitingCall
-from relight.scheduler.state import Worker
-
-IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
-LEASE_SECONDS = 30.0
-
-
-class Clock:
-    """Time that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
-class World:
-    """A scheduler between a node that obeys and a control that listens."""
-
-    def __init__(self, **function: object) -> None:
-        self.clock = Clock()
-        self.orders: list[tuple[str, Orders]] = []
-        self.lost_calls: list[tuple[str, str]] = []
-        self.failed: list[tuple[str, str]] = []
-        self.expired_calls: list[str] = []
-        self.states: list[tuple[str, WorkerState]] = []
-        self.before_delivery: Callable[[Lease], object] = lambda lease: None
-        self._soon: list[Callable[[], None]] = []
-        book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append, self._soon.append)
-        timing = Timing(lease_seconds=LEASE_SECONDS, sweep_seconds=0.25)
-        self.scheduler = Scheduler(7, timing, self.clock, book, self)
-        self.key = self.function("f", **function)
-
-    # -- what the scheduler tells
-
-    def claimed(self, leases: Sequence[Lease]) -> None: ...
-
-    def lost(self, leases: Sequence[Lease], why: str) -> None:
-        self.lost_calls += [(lease.call.id, why) for lease in leases]
-
-    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
-        self.expired_calls += [call.id for call in calls]
-
-    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
-        self.failed += [(call.id, failure.message) for call in calls]
-
-    def payload_missing(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            self.before_delivery(lease)
-            self.scheduler.deliver(lease, Payload(format="json", data=b"from the store"))
-
-    def worker_entered(self, worker: Worker, detail: str) -> None:
-        self.states.append((worker.id, worker.state))
-
-    # -- what a test does
-
-    def function(self, name: str, **more: object) -> FunctionKey:
-        spec = FunctionSpec(name=name, module="m", qualname=name, image=IMAGE, **more)  # type: ignore[arg-type]  # shorthand
-        code = CodeBundle(digest="d", size=1, folder="/app")
-        key = FunctionKey(f"v-{name}", name)
-        worker = WorkerSpec(
-            workspace="default", app="a", environment="main", version=key.version, function=spec, code=code
-        )
-        self.scheduler.add_function(key, worker)
-        return key
-
-    def node(self, name: str = "n1", incarnation: str = "i1", workers: tuple[HeldWorker, ...] = ()) -> tuple[str, ...]:
-        hello = Hello(node=name, incarnation=incarnation, protocol=1, cpu=2.0, memory_mib=1024, workers=workers)
-        return self.scheduler.connect(hello)
-
-    def submit(self, *names: str, key: FunctionKey | None = None, payload: bytes | None = b"1") -> None:
-        value = None if payload is None else Payload(format="json", data=payload)
-        self.scheduler.submit(
-            [WaitingCall(id=name, workspace="default", key=key or self.key, payload=value) for name in names]
-        )
-
-    def flush(self) -> list[Orders]:
-        """The orders that have left since this was last asked."""
-        soon, self._soon[:] = list(self._soon), []
-        for run in soon:
-            run()
-        sent, self.orders = [orders for _, orders in self.orders], []
-        return sent
-
-    def started(self) -> list[str]:
-        return [start.worker for orders in self.flush() for start in orders.start]
-
-    def report(self, worker: str, state: WorkerState, **more: object) -> None:
-        change = WorkerChange(worker=worker, state=state, at=self.clock.time, **more)  # type: ignore[arg-type]  # shorthand
-        self.scheduler.worker_changed("n1", change)
-
-    def ready(self, count: int = 1) -> list[str]:
-        """Let the workers that were ordered become ready."""
-        workers = self.started()
-        assert len(workers) == count
-        for worker in workers:
-            self.report(worker, WorkerState.READY)
-        return workers
-
-    def runs(self) -> list[tuple[str, Token]]:
-        return [(run.call, run.token) for orders in self.flush() for run in orders.run]
-
-    def end(self, *runs: tuple[str, Token], seconds: float = 1.0) -> None:
-        """These attempts end well, after so many seconds each."""
-        for call, token in runs:
-            assert self.scheduler.release(call, token, seconds) is not None
-        self.scheduler.refill([self.key])
-
-    def advance(self, seconds: float) -> None:
-        self.clock.time += seconds
-        self.scheduler.sweep()
+from relight.scheduler.queue import WaitingCall
+from scheduled import IMAGE, LEASE_SECONDS, World, held_worker
 
 
 def test_a_call_starts_a_worker_and_is_given_to_it_when_it_is_ready() -> None:
@@ -157,14 +41,13 @@ def test_an_idle_worker_takes_the_next_call_at_once_and_orders_of_one_turn_are_o
     world.node()
     world.submit("a", "b")
     world.ready(2)
-    sent = world.flush()
-    for call, token in [(run.call, run.token) for run in sent[0].run]:
-        world.end((call, token))
+    runs = world.runs()
+    world.end(*runs)
     world.submit("c", "d")
 
     (orders,) = world.flush()
 
-    assert [run.call for run in sent[0].run] == ["a", "b"]
+    assert [call for call, _ in runs] == ["a", "b"]
     assert [run.call for run in orders.run] == ["c", "d"]
 
 
@@ -232,18 +115,6 @@ def test_a_new_incarnation_of_a_node_has_nothing_of_what_the_old_one_had() -> No
 
     assert [call for call, _ in world.lost_calls] == ["a"]
     assert world.scheduler.workers() == []
-
-
-def held_worker(world: World, name: str, *calls: tuple[str, Token, int]) -> HeldWorker:
-    spec = WorkerSpec(
-        workspace="default",
-        app="a",
-        environment="main",
-        version=world.key.version,
-        function=FunctionSpec(name="f", module="m", qualname="f", image=IMAGE),
-        code=CodeBundle(digest="d", size=1, folder="/app"),
-    )
-    return HeldWorker(worker=name, spec=spec, state=WorkerState.BUSY, since=1.0, calls=calls)
 
 
 def test_a_restarted_scheduler_takes_over_the_calls_that_a_node_still_holds() -> None:
@@ -440,7 +311,6 @@ def test_a_call_whose_payload_is_in_the_store_is_sent_once_it_has_been_read() ->
     world = World()
     world.node()
     world.submit("a", payload=None)
-    world.ready()
 
     (orders,) = world.flush()
 
@@ -450,14 +320,13 @@ def test_a_call_whose_payload_is_in_the_store_is_sent_once_it_has_been_read() ->
 def test_a_call_that_is_cancelled_while_its_payload_is_read_is_cancelled_where_it_arrives() -> None:
     world = World()
     world.node()
-    world.submit("a", payload=None)
 
     def cancel_unheard(_lease: Lease) -> None:
         world.scheduler.cancel("a", world.key)
         world.flush()
 
     world.before_delivery = cancel_unheard
-    world.ready()
+    world.submit("a", payload=None)
 
     (orders,) = world.flush()
     assert ([run.call for run in orders.run], [cancel.call for cancel in orders.cancel]) == (["a"], ["a"])

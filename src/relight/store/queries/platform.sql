@@ -44,16 +44,15 @@ ON CONFLICT (workspace, id) DO UPDATE SET state = excluded.state, view = exclude
 -- move_worker: a worker turned busy or idle
 UPDATE workers SET state = :state WHERE workspace = :workspace AND id = :id;
 
--- close_interval: a worker leaves the state it was in
-UPDATE worker_intervals SET until = max(since, :at)
-WHERE workspace = :workspace AND worker = :id AND until IS NULL
-    AND n = (SELECT max(n) FROM worker_intervals WHERE workspace = :workspace AND worker = :id);
+-- last_interval: the state that a worker is in, or was in last
+SELECT n, since, until FROM worker_intervals WHERE workspace = :workspace AND worker = :id ORDER BY n DESC LIMIT 1;
 
--- open_interval: a worker enters a state where it left the one before; its last state has no length
+-- close_interval: a worker leaves the state it was in
+UPDATE worker_intervals SET until = :since WHERE workspace = :workspace AND worker = :id AND n = :n AND until IS NULL;
+
+-- open_interval: a worker enters a state, which it has left where that is known
 INSERT INTO worker_intervals (workspace, worker, n, state, since, until, detail)
-SELECT :workspace, :id, coalesce(max(last.n) + 1, 0), :state, coalesce(max(last.until), :at),
-    CASE WHEN :state = 'gone' THEN coalesce(max(last.until), :at) END, :detail
-FROM (SELECT n, until FROM worker_intervals WHERE workspace = :workspace AND worker = :id ORDER BY n DESC LIMIT 1) AS last;
+VALUES (:workspace, :id, :n, :state, :since, :until, :detail);
 
 -- worker: one worker
 SELECT view, state FROM workers WHERE workspace = :workspace AND id = :id;
