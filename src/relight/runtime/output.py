@@ -14,6 +14,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 _PIPES = (1, 2)
+_ERRORS = "backslashreplace"
 
 
 class Output:
@@ -24,8 +25,8 @@ class Output:
         self._flush_native: Callable[[], object] | None = None
         self._noted = ""
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            if isinstance(stream, TextIOWrapper) and not (stream.line_buffering and stream.errors == _ERRORS):
+                stream.reconfigure(line_buffering=True, errors=_ERRORS)
 
     def flush_with(self, flush: Callable[[], object] | None) -> None:
         """Flush what C holds, too, from now on."""

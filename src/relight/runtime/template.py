@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import platform
+import resource  # noqa: F401 - `os.wait4` imports it, and what is imported after the freeze is written to in every fork
 import select
 import socket
 import sys
@@ -42,7 +42,7 @@ from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, pre
 from relight.runtime.output import Output
 from relight.runtime.rehearsal import Rehearsal
 from relight.runtime.thawing import thaw
-from relight.runtime.worker import LOAD_FAILED, Worker
+from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
 
 NOT_FORKED = 72
@@ -68,6 +68,7 @@ class Template:
         self._control = control
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
+        self._order: Load | None = None
         self._loaded: Loaded | None = None
         self._rehearsal: Rehearsal | None = None
         self._frozen = freezing.Frozen()
@@ -90,11 +91,12 @@ class Template:
             self._send(LoadFailed(failure=load_failure(order, error)))
             return LOAD_FAILED
         output.flush()
-        self._rehearsal = Rehearsal()
+        self._order = order
+        self._rehearsal = Rehearsal(self._loaded)
         self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
-                python=platform.python_version(),
+                python=PYTHON,
                 import_seconds=self._loaded.import_seconds,
                 snap_seconds=self._loaded.snap_seconds,
                 freeze_seconds=frozen.seconds,
@@ -194,11 +196,23 @@ class Template:
     def _load(self, order: Load, run_awaitable: RunAwaitable) -> Loaded:
         """What the worker was asked to load, most of which is there."""
         loaded = self._loaded
-        if loaded is None or not loaded.has_instance:
-            return load(order, run_awaitable)
-        loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
-        loaded.enter(run_awaitable)
+        assert loaded is not None and self._rehearsal is not None, "it has loaded"
+        if loaded.has_instance or (not order.is_class and self._is_same(order)):
+            loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
+            loaded.enter(run_awaitable)
+        else:
+            loaded = load(order, run_awaitable)
+        loaded.inputs = self._rehearsal.inputs
         return loaded
+
+    def _is_same(self, order: Load) -> bool:
+        """Whether it is the function that the template was asked to load: a version has several."""
+        first = self._order
+        return first is not None and (order.module, order.qualname, order.serialized) == (
+            first.module,
+            first.qualname,
+            first.serialized,
+        )
 
     # -- the agent
 
