@@ -14,6 +14,7 @@ SIGTERM means: finish what runs, then leave.  It raises only where the worker wa
 
 from __future__ import annotations
 
+import _signal  # its `signal` does without enums, which take 40 µs of each fork
 import os
 import signal
 import threading
@@ -54,8 +55,8 @@ class Interrupts:
 
     def install(self) -> None:
         """Take the two signals; in processes that the function forks they are nobody's."""
-        signal.signal(signal.SIGUSR1, self._on_interrupt)
-        signal.signal(signal.SIGTERM, self._on_leave)
+        _signal.signal(signal.SIGUSR1, self._on_interrupt)
+        _signal.signal(signal.SIGTERM, self._on_leave)
         os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._give_back)
 
     def receive(self) -> Received:

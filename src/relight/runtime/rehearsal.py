@@ -9,6 +9,7 @@ once for all.  Nothing of the user's runs in it, and nothing is left of it but w
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -61,9 +62,14 @@ def _live() -> None:
     """Be a worker, from the fork to its end, that nobody hears."""
     if threading.active_count() == 1:
         _settle_threads()
+    os.environ["RELIGHT_WORKER"] = ""
     thaw(Frozen(), None)
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        spare = os.dup(theirs.fileno())
+        os.dup2(theirs.fileno(), spare)
+        os.dup2(theirs.fileno(), spare, inheritable=False)
+        os.close(spare)
         agent = _Agent(theirs)
         agent.say()
         Worker(Channel(ours), agent.load, find_flush=lambda: None).live()

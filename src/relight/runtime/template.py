@@ -37,6 +37,7 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
+from relight.runtime.forking import fork
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
 from relight.runtime.output import Output
@@ -71,6 +72,7 @@ class Template:
         self._order: Load | None = None
         self._loaded: Loaded | None = None
         self._rehearsal: Rehearsal | None = None
+        self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
         self._folder = os.getcwd()
 
@@ -93,6 +95,7 @@ class Template:
         output.flush()
         self._order = order
         self._rehearsal = Rehearsal(self._loaded)
+        self._worker = Worker(Channel(self._control), self._load, self._rehearsal.find_flush)
         self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
@@ -126,7 +129,7 @@ class Template:
             raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
         try:
             syscalls.setns(descriptors[_OWN])
-            pid = os.fork()
+            pid = fork()
         except OSError as error:  # the shell is gone, say: that worker was stopped meanwhile
             sys.stderr.write(f"cannot fork {order.worker}: {error.strerror}\n")
             pid = -1
@@ -167,9 +170,8 @@ class Template:
         self._take_over(descriptors)
         os.environ["RELIGHT_WORKER"] = order.worker
         thaw(self._frozen, order.cpu)
-        end = socket.socket(fileno=CHANNEL_FD)
-        assert self._rehearsal is not None, "it has loaded"
-        code = Worker(Channel(end), self._load, self._rehearsal.find_flush).run()
+        assert self._worker is not None, "it has loaded"
+        code = self._worker.run()
         _leave(code)
         return code
 
@@ -183,13 +185,16 @@ class Template:
         os.chdir(self._folder)
 
     def _take_over(self, descriptors: Sequence[int]) -> None:
-        """Have this worker's descriptors where it looks for them, and none that is the template's."""
+        """Have this worker's descriptors where it looks for them, and none that is the template's.
+
+        What was the template's way to its agent becomes the worker's, for which the worker was made before the fork.
+        """
         channel, stdout, stderr = descriptors[:_OWN]
         for child in self._children.values():
             os.close(child.pidfd)
-        self._control.detach()
-        for target, source in ((1, stdout), (2, stderr), (CHANNEL_FD, channel)):
-            os.dup2(source, target, inheritable=target != CHANNEL_FD)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.dup2(channel, self._control.fileno(), inheritable=False)
         for descriptor in descriptors:
             os.close(descriptor)
 

@@ -1,0 +1,34 @@
+"""`os.fork` for a process with one thread.
+
+In each fork, `threading` puts right what the threads that are gone have left behind: their locks, and their entries in its
+tables.  Where there was one thread that changes nothing, and it has a hundred pages of the fork copied (0.2 ms, 400 KB).
+A hook cannot be taken back, so here it is emptied for the moment of the fork, as seen by the child; what a worker forks
+by itself has it whole.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import FunctionType
+
+
+def fork() -> int:
+    """As `os.fork`, which it is where this process has other threads, or where `threading` looks unlike itself."""
+    hook = getattr(threading, "_after_fork", None)
+    if not isinstance(hook, FunctionType) or hook.__closure__ or not _is_alone():
+        return os.fork()
+    whole = hook.__code__
+    hook.__code__ = _nothing.__code__
+    try:
+        return os.fork()
+    finally:
+        hook.__code__ = whole
+
+
+def _nothing() -> None:
+    """For a hook."""
+
+
+def _is_alone() -> bool:
+    return threading.active_count() == 1 and threading.current_thread() is threading.main_thread()
