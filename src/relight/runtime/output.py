@@ -52,8 +52,10 @@ class Output:
     def flush(self) -> None:
         """Let nothing be held back.  The streams may be what the user put there, or closed."""
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
+            try:
                 stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue
         if self._flush_native is not None:
             self._flush_native()
 
