@@ -1,9 +1,9 @@
 """`os.fork` for a process with one thread.
 
 In each fork, `threading` puts right what the threads that are gone have left behind: their locks, and their entries in its
-tables.  Where there was one thread that changes nothing, and it has a hundred pages of the fork copied (0.2 ms, 400 KB).
-A hook cannot be taken back, so here it is emptied for the moment of the fork, as seen by the child; what a worker forks
-by itself has it whole.
+tables.  Where there was one thread that changes nothing but the number by which the kernel knows it, and it has many pages
+of the fork copied (0.1 ms).  A hook cannot be taken back, so here it is empty for the moment of the fork; what a worker
+forks by itself has it whole.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ def fork() -> int:
     whole = hook.__code__
     hook.__code__ = _nothing.__code__
     try:
-        return os.fork()
+        pid = os.fork()
     finally:
         hook.__code__ = whole
+    if not pid and (renew := getattr(threading.main_thread(), "_set_native_id", None)) is not None:
+        renew()
+    return pid
 
 
 def _nothing() -> None:

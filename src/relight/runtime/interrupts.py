@@ -14,7 +14,7 @@ SIGTERM means: finish what runs, then leave.  It raises only where the worker wa
 
 from __future__ import annotations
 
-import _signal  # its `signal` does without enums, which take 40 µs of each fork
+import _signal  # type: ignore[import-not-found]  # of `signal`, without its enums, which take 40 µs of each fork
 import os
 import signal
 import threading

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 _PIPES = (1, 2)
 _ERRORS = "backslashreplace"
@@ -52,10 +53,7 @@ class Output:
     def flush(self) -> None:
         """Let nothing be held back.  The streams may be what the user put there, or closed."""
         for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                continue
+            _flush(stream)
         if self._flush_native is not None:
             self._flush_native()
 
@@ -65,3 +63,10 @@ class Output:
         for pipe in _PIPES:
             with suppress(OSError):  # the user may close them; then nothing is written that a note could be for
                 os.write(pipe, note)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        return

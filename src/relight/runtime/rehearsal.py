@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,8 +59,6 @@ class Rehearsal:
 
 def _live() -> None:
     """Be a worker, from the fork to its end, that nobody hears."""
-    if threading.active_count() == 1:
-        _settle_threads()
     os.environ["RELIGHT_WORKER"] = ""
     thaw(Frozen(), None)
     ours, theirs = socket.socketpair()
@@ -74,13 +71,6 @@ def _live() -> None:
         agent.say()
         Worker(Channel(ours), agent.load, find_flush=lambda: None).live()
     inside.app = inside.environment = inside.platform = inside.call = ""
-
-
-def _settle_threads() -> None:
-    """What Python does in a fork: where there is one thread, nothing is changed by it."""
-    settle = getattr(threading, "_after_fork", None)
-    if settle is not None:
-        settle()
 
 
 class _Agent:

@@ -71,7 +71,6 @@ class Template:
         self._children: dict[int, _Child] = {}
         self._order: Load | None = None
         self._loaded: Loaded | None = None
-        self._rehearsal: Rehearsal | None = None
         self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
         self._folder = os.getcwd()
@@ -94,8 +93,9 @@ class Template:
             return LOAD_FAILED
         output.flush()
         self._order = order
-        self._rehearsal = Rehearsal(self._loaded)
-        self._worker = Worker(Channel(self._control), self._load, self._rehearsal.find_flush)
+        rehearsal = Rehearsal(self._loaded)
+        self._loaded.inputs = rehearsal.inputs
+        self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
         self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
@@ -201,22 +201,22 @@ class Template:
     def _load(self, order: Load, run_awaitable: RunAwaitable) -> Loaded:
         """What the worker was asked to load, most of which is there."""
         loaded = self._loaded
-        assert loaded is not None and self._rehearsal is not None, "it has loaded"
-        if loaded.has_instance or (not order.is_class and self._is_same(order)):
+        assert loaded is not None, "it has loaded"
+        if loaded.has_instance or self._is_same(order):
             loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
             loaded.enter(run_awaitable)
-        else:
-            loaded = load(order, run_awaitable)
-        loaded.inputs = self._rehearsal.inputs
-        return loaded
+            return loaded
+        afresh = load(order, run_awaitable)
+        afresh.inputs = loaded.inputs
+        return afresh
 
     def _is_same(self, order: Load) -> bool:
         """Whether it is the function that the template was asked to load: a version has several."""
         first = self._order
-        return first is not None and (order.module, order.qualname, order.serialized) == (
-            first.module,
-            first.qualname,
-            first.serialized,
+        if first is None or order.is_class:
+            return False
+        return (
+            order.qualname == first.qualname and order.module == first.module and order.serialized == first.serialized
         )
 
     # -- the agent
