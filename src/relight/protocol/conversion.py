@@ -2,6 +2,9 @@
 
 A converter is made once for an annotation; it raises InvalidInput, which names the part by a JSON pointer.  What needs no
 converting has no converter (None), so that a long list of numbers costs nothing.
+
+The types of the standard library that are known here go by their names: whoever asks for one has imported its module, and
+nobody else pays for that.
 """
 
 from __future__ import annotations
@@ -10,15 +13,11 @@ import base64
 import collections
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import enum
 import json
-import pathlib
 import sys
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, get_origin
 
 from relight.protocol.annotations import (
     FROM_JSON,
@@ -30,7 +29,11 @@ from relight.protocol.annotations import (
     meaning_of,
 )
 from relight.protocol.errors import InputFault, InvalidInput
-from relight.protocol.schema import moment, refuse, time_of_day
+from relight.protocol.schema import day, moment, refuse, time_of_day, unique_id
+
+if TYPE_CHECKING:
+    import datetime
+    import decimal
 
 Converter = Callable[[Any, str], Any]
 """Takes what JSON says and where it stands."""
@@ -76,7 +79,7 @@ class Converters:
         return _tested(tests, inner) if tests else inner
 
     def _of_kind(self, kind: Any) -> Converter | None:
-        if isinstance(kind, type) and (scalar := _SCALARS.get(kind)) is not None:
+        if isinstance(kind, type) and (scalar := _scalar(kind)) is not None:
             return _guarded(scalar)
         origin = get_origin(kind) or kind
         if is_union(kind):
@@ -93,7 +96,7 @@ class Converters:
         """What a class asks for; made once, and found again where the class holds itself."""
         if hasattr(kind, FROM_JSON):
             return _guarded(getattr(kind, FROM_JSON))
-        if issubclass(kind, pathlib.PurePath):
+        if is_path(kind):
             return self._path
         if issubclass(kind, enum.Enum):
             return _guarded(lambda value: _member(kind, value))
@@ -196,6 +199,12 @@ def is_model(kind: object) -> bool:
     )
 
 
+def is_path(kind: type) -> bool:
+    """Whether it is a path of pathlib."""
+    path = getattr(sys.modules.get("pathlib"), "PurePath", None)
+    return isinstance(path, type) and issubclass(kind, path)
+
+
 # -- one for each kind of scalar: raises ValueError
 
 
@@ -228,7 +237,15 @@ def _bytes(value: Any) -> bytes:
     return base64.b64decode(_only(value, str), validate=True)
 
 
+def _duration(value: Any) -> datetime.timedelta:
+    import datetime
+
+    return datetime.timedelta(seconds=_float(value))
+
+
 def _decimal(value: Any) -> decimal.Decimal:
+    import decimal
+
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"{_said(value)} is not a number")
     try:
@@ -246,13 +263,19 @@ _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     type(None): _none,
     bytes: _bytes,
     bytearray: lambda value: bytearray(_bytes(value)),
-    datetime.datetime: lambda value: moment(_only(value, str)),
-    datetime.date: lambda value: datetime.date.fromisoformat(_only(value, str)),
-    datetime.time: lambda value: time_of_day(_only(value, str)),
-    datetime.timedelta: lambda value: datetime.timedelta(seconds=_float(value)),
-    uuid.UUID: lambda value: uuid.UUID(_only(value, str)),
-    decimal.Decimal: _decimal,
 }
+_BY_NAME: Mapping[tuple[str, str], Callable[[Any], Any]] = {
+    ("datetime", "datetime"): lambda value: moment(_only(value, str)),
+    ("datetime", "date"): lambda value: day(_only(value, str)),
+    ("datetime", "time"): lambda value: time_of_day(_only(value, str)),
+    ("datetime", "timedelta"): _duration,
+    ("uuid", "UUID"): lambda value: unique_id(_only(value, str)),
+    ("decimal", "Decimal"): _decimal,
+}
+
+
+def _scalar(kind: type) -> Callable[[Any], Any] | None:
+    return _SCALARS.get(kind) or _BY_NAME.get((kind.__module__, kind.__qualname__))
 
 
 def _number(key: str, at: str) -> Any:

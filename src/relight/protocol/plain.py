@@ -5,17 +5,13 @@ from __future__ import annotations
 import base64
 import collections.abc
 import dataclasses
-import datetime
-import decimal
 import enum
 import math
-import pathlib
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from relight.protocol.annotations import TO_JSON
-from relight.protocol.conversion import is_model
+from relight.protocol.conversion import is_model, is_path
 from relight.protocol.manifest import Json
 
 
@@ -46,6 +42,12 @@ def _plain_builtin(value: Any) -> Json:
     for kind, say in _SAY.items():
         if isinstance(value, kind):
             return say(value)
+    for base in type(value).__mro__:
+        named = _SAY_BY_NAME.get((base.__module__, base.__qualname__))
+        if named is not None:
+            return named(value)
+    if is_path(type(value)):
+        return str(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: to_plain(getattr(value, name)) for name in value._fields}
     if isinstance(value, collections.abc.Mapping):
@@ -74,14 +76,16 @@ def _member(value: enum.Enum) -> Json:
 _SAY: Mapping[type, Callable[[Any], Json]] = {
     bytes: lambda value: base64.b64encode(value).decode(),
     bytearray: lambda value: base64.b64encode(value).decode(),
-    datetime.date: lambda value: str(value.isoformat()),  # a datetime is one
-    datetime.time: lambda value: str(value.isoformat()),
-    datetime.timedelta: lambda value: float(value.total_seconds()),
-    uuid.UUID: str,
-    decimal.Decimal: str,
-    pathlib.PurePath: str,
     bool: bool,
     int: int,
     str: str,
     float: float,
 }
+_SAY_BY_NAME: Mapping[tuple[str, str], Callable[[Any], Json]] = {
+    ("datetime", "date"): lambda value: str(value.isoformat()),  # a datetime is one
+    ("datetime", "time"): lambda value: str(value.isoformat()),
+    ("datetime", "timedelta"): lambda value: float(value.total_seconds()),
+    ("uuid", "UUID"): str,
+    ("decimal", "Decimal"): str,
+}
+"""Of modules that whoever has such a value has imported."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
-import difflib
 import json
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from relight.protocol.errors import InputFault, InvalidInput
 from relight.protocol.manifest import Json
 from relight.protocol.patterns import is_bounded
+
+if TYPE_CHECKING:
+    import datetime
 
 MOST_FAULTS = 20
 """No more are told of one value."""
@@ -229,7 +230,7 @@ def _enum(argument: Json, value: object) -> str:
     if any(_equal(value, one) for one in choices):
         return ""
     words = [one for one in choices if isinstance(one, str)]
-    near = difflib.get_close_matches(value, words, 1) if isinstance(value, str) and len(value) <= 100 else []
+    near = _near(value, words) if isinstance(value, str) and len(value) <= 100 else []
     hint = f"; did you mean {_shown(near[0])}?" if near else ""
     return f"{_shown(value)} is not {describe({'enum': list(choices)})}{hint}"
 
@@ -308,12 +309,30 @@ def _encoding(argument: Json, value: object) -> str:
 
 def moment(text: str) -> datetime.datetime:
     """A date and time of RFC 3339, or a date alone.  Raises ValueError."""
+    import datetime
+
     return datetime.datetime.fromisoformat(_zone(text))
 
 
 def time_of_day(text: str) -> datetime.time:
     """A time.  Raises ValueError."""
+    import datetime
+
     return datetime.time.fromisoformat(_zone(text))
+
+
+def day(text: str) -> datetime.date:
+    """A date.  Raises ValueError."""
+    import datetime
+
+    return datetime.date.fromisoformat(text)
+
+
+def unique_id(text: str) -> object:
+    """A UUID.  Raises ValueError."""
+    import uuid
+
+    return uuid.UUID(text)
 
 
 def _zone(text: str) -> str:
@@ -328,15 +347,15 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 _FORMATS: Mapping[str, Callable[[str], object]] = {
     "date-time": moment,
-    "date": datetime.date.fromisoformat,
+    "date": day,
     "time": time_of_day,
-    "uuid": uuid.UUID,
+    "uuid": unique_id,
 }
 _EXAMPLES = {
     "date-time": "2026-01-31T12:00:00Z",
     "date": "2026-01-31",
     "time": "12:00:00",
-    "uuid": str(uuid.UUID(int=0)),
+    "uuid": "00000000-0000-0000-0000-000000000000",
 }
 _TESTS: Mapping[str, Callable[[Json, object], str]] = {
     "enum": _enum,
@@ -392,10 +411,16 @@ def _list(value: Json) -> Sequence[Json]:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name[:100], known, 1)
+    near = _near(name[:100], known)
     if near:
         return f"there is no {_shown(name)}; did you mean {_shown(near[0])}?"
     return f"there is no {_shown(name)}; there is {', '.join(map(_shown, known)) or 'nothing'}"
+
+
+def _near(word: str, words: Sequence[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word, words, 1)
 
 
 def _place(pointer: str) -> str:

@@ -31,6 +31,8 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _NO_ALIASES: Mapping[str, str] = {}
 _GLIMPSE_NODES = 400
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _MAIN = b"\x8c\x08__main__"  # how a pickle names the module
 
 
@@ -123,7 +125,7 @@ def load_function(data: bytes, aliases: Mapping[str, str] = _NO_ALIASES) -> Any:
 def preview(value: object) -> str:
     """A glimpse of a value: its JSON when it is small and JSON can say it, else its repr, shortened."""
     if is_json(value, _GLIMPSE_NODES):
-        return _cut(json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace"))
+        return _cut(_encode(value).encode(errors="backslashreplace"))
     try:
         return _cut(_short_repr().repr(value).encode(errors="backslashreplace"))
     except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything, and a glimpse is no reason to fail
@@ -277,7 +279,7 @@ def _can_pickle(value: object) -> bool:
 def _json_bytes(value: object) -> bytes | None:
     """Its JSON, None when that would not say exactly what it is."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # before the look: it finds circles
+        text = _encode_strictly(value)  # before the look: it finds circles
         return text.encode() if is_json(value) else None
     except (TypeError, ValueError, RecursionError):
         return None

@@ -106,7 +106,7 @@ class Attempts:
         self._loop = loop
         self._items = Items(interrupts, loop)
         self._aliases = {"__main__": module} if module else {}
-        self._inputs: Inputs | None = None
+        self._inputs = loaded.inputs
 
     def run(self, order: Run, descriptor: int | None) -> Result:
         """Run it to its end; the files that came with it go then."""

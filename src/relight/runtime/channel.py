@@ -22,6 +22,8 @@ from relight.protocol.errors import ProtocolError
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 64 * 1024  # more would be mapped and unmapped for each read
 _MAX_DESCRIPTORS = 8
+_WAIT = int(socket.MSG_CMSG_CLOEXEC)  # as an enum, it would be joined to others by code that is Python's
+_LOOK = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 _ROOM = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
@@ -58,7 +60,7 @@ class Channel:
     def wait_waiting(self) -> None:
         """Return when there is a message to receive.  Raises as `receive` does."""
         while not self._received:
-            self._read(0)
+            self._read(_WAIT)
 
     @property
     def age_seconds(self) -> float:
@@ -70,7 +72,7 @@ class Channel:
         self._looked_at = time.monotonic()
         try:
             while True:
-                self._read(socket.MSG_DONTWAIT)
+                self._read(_LOOK)
         except (BlockingIOError, ChannelClosed):
             return
 
@@ -118,7 +120,7 @@ class Channel:
 
     def wait(self) -> None:
         """Return when something more has come.  Raises ChannelClosed when nothing can."""
-        self._read(0)
+        self._read(_WAIT)
 
     def granted(self, call: str) -> int:
         """How many items a call may make."""
@@ -143,7 +145,7 @@ class Channel:
 
     def _read(self, flags: int) -> None:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ROOM, flags | socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._socket.recvmsg(_READ_BYTES, _ROOM, flags)
         except ConnectionResetError as error:
             raise ChannelClosed from error
         for level, kind, rights in ancillary:

@@ -6,20 +6,19 @@ Calls from Python carry Python's own values and pass by here untouched.
 from __future__ import annotations
 
 import inspect
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from relight.protocol import dataurl
 from relight.protocol.annotations import ANYTHING, hints_of, meaning_of
 from relight.protocol.conversion import Converter, Converters
 from relight.protocol.inside import inside
 from relight.protocol.plain import to_plain
 from relight.protocol.values import is_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,11 @@ class Inputs:
 
     def __init__(self) -> None:
         self._converters = Converters(CallFiles())
-        self._faces: dict[str, _Face] = {}
+        self._faces: dict[tuple[str, str], _Face] = {}
+
+    def prepare(self, function: Callable[..., Any]) -> None:
+        """Know it before it is called."""
+        self._face(function)
 
     def arguments(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -62,6 +65,8 @@ class Inputs:
     @staticmethod
     def forget_files() -> None:
         """Remove the files of the call that has ended."""
+        import shutil
+
         shutil.rmtree(inside.folder, ignore_errors=True)
         inside.folder = ""
 
@@ -71,10 +76,11 @@ class Inputs:
         return value if convert is None else convert(value, at)
 
     def _face(self, function: Callable[..., Any]) -> _Face:
-        name = getattr(function, "__qualname__", "")
-        if name not in self._faces:
-            self._faces[name] = self._look(function)
-        return self._faces[name]
+        name = (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""))
+        face = self._faces.get(name)
+        if face is None:
+            face = self._faces[name] = self._look(function)
+        return face
 
     def _look(self, function: Callable[..., Any]) -> _Face:
         hints = hints_of(function)
@@ -96,8 +102,14 @@ class CallFiles:
 
     def path(self, url: str, name: str) -> Path:
         """A file that holds what a `data:` URL says; any other text as the path that it is.  Raises ValueError."""
+        from pathlib import Path, PurePosixPath
+
         if not url.startswith("data:"):
             return Path(url)
+        import tempfile  # few calls bring files, and these two bring many modules
+
+        from relight.protocol import dataurl
+
         said = dataurl.parse(url)
         if not inside.folder:
             inside.folder = tempfile.mkdtemp(prefix="call-")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relight.protocol.channel import Load
 from relight.protocol.errors import Failure, NotFound
@@ -23,7 +23,12 @@ from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, LOADED, PARAM
 from relight.protocol.values import load_function
 from relight.runtime.tracebacks import describe, summarize
 
+if TYPE_CHECKING:
+    from relight.runtime.inputs import Inputs
+
 RunAwaitable = Callable[[Any], Any]
+
+_NOBODY = object()
 
 
 class Loaded:
@@ -36,6 +41,8 @@ class Loaded:
         self.import_seconds = 0.0
         self.snap_seconds = 0.0
         self.enter_seconds = 0.0
+        self.inputs: Inputs | None = None
+        """What calls in JSON need, where a template has prepared it."""
 
     def make(self, parameters: dict[str, Any]) -> None:
         """Make the class's object, and run what is to be done before workers are forked."""
@@ -58,6 +65,16 @@ class Loaded:
             raise NotFound(f"cannot call {name}.{method}: it has no such @relight.method(); deploy it again")
         bound: Callable[..., Any] = raw.__get__(self._instance)
         return bound
+
+    def functions(self) -> Iterator[Callable[..., Any]]:
+        """All that calls may call, methods bound to an object that is none: to be looked at alone."""
+        if not isinstance(self.target, type):
+            yield self.target
+            return
+        for name in {name: None for base in self.target.__mro__ for name in vars(base)}:
+            raw = getattr(_lookup(self.target, name), "__dict__", {}).get(RAW)
+            if raw is not None:
+                yield raw.__get__(_NOBODY)
 
     @property
     def has_instance(self) -> bool:
@@ -149,11 +166,12 @@ def _target(order: Load) -> Any:
 
 
 def _read(order: Load) -> bytes:
-    files = [Path(path, order.serialized) for path in order.paths]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
+    paths = [os.path.join(path, order.serialized) for path in order.paths]
+    path = next((path for path in paths if os.path.isfile(path)), None)
+    if path is None:
         raise FileNotFoundError(f"{order.serialized or 'its file'} is not in the app's code; deploy it again")
-    return file.read_bytes()
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _parameters(target: Any, order: Load) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 _PIPES = (1, 2)
+_ERRORS = "backslashreplace"
 
 
 class Output:
@@ -24,8 +26,8 @@ class Output:
         self._flush_native: Callable[[], object] | None = None
         self._noted = ""
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            if isinstance(stream, TextIOWrapper) and not (stream.line_buffering and stream.errors == _ERRORS):
+                stream.reconfigure(line_buffering=True, errors=_ERRORS)
 
     def flush_with(self, flush: Callable[[], object] | None) -> None:
         """Flush what C holds, too, from now on."""
@@ -51,8 +53,7 @@ class Output:
     def flush(self) -> None:
         """Let nothing be held back.  The streams may be what the user put there, or closed."""
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+            _flush(stream)
         if self._flush_native is not None:
             self._flush_native()
 
@@ -62,3 +63,10 @@ class Output:
         for pipe in _PIPES:
             with suppress(OSError):  # the user may close them; then nothing is written that a note could be for
                 os.write(pipe, note)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import platform
+import resource  # noqa: F401 - `os.wait4` imports it, and what is imported after the freeze is written to in every fork
 import select
 import socket
 import sys
@@ -37,12 +37,13 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
+from relight.runtime.forking import fork
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
 from relight.runtime.output import Output
 from relight.runtime.rehearsal import Rehearsal
 from relight.runtime.thawing import thaw
-from relight.runtime.worker import LOAD_FAILED, Worker
+from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
 
 NOT_FORKED = 72
@@ -69,8 +70,9 @@ class Template:
         self._control = control
         self._poll = select.poll()
         self._children: dict[int, _Child] = {}
+        self._order: Load | None = None
         self._loaded: Loaded | None = None
-        self._rehearsal: Rehearsal | None = None
+        self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
         self._folder = os.getcwd()
 
@@ -91,11 +93,14 @@ class Template:
             self._send(LoadFailed(failure=load_failure(order, error)))
             return LOAD_FAILED
         output.flush()
-        self._rehearsal = Rehearsal()
+        self._order = order
+        rehearsal = Rehearsal(self._loaded)
+        self._loaded.inputs = rehearsal.inputs
+        self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
         self._frozen = frozen = freeze(preset)
         self._send(
             Frozen(
-                python=platform.python_version(),
+                python=PYTHON,
                 import_seconds=self._loaded.import_seconds,
                 snap_seconds=self._loaded.snap_seconds,
                 freeze_seconds=frozen.seconds,
@@ -125,7 +130,7 @@ class Template:
             raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
         try:
             syscalls.setns(descriptors[_OWN])
-            pid = os.fork()
+            pid = fork()
         except OSError as error:  # the shell is gone, say: that worker was stopped meanwhile
             sys.stderr.write(f"cannot fork {order.worker}: {error.strerror}\n")
             pid = -1
@@ -166,9 +171,8 @@ class Template:
         self._take_over(descriptors)
         os.environ["RELIGHT_WORKER"] = order.worker
         thaw(self._frozen, order.cpu)
-        end = socket.socket(fileno=CHANNEL_FD)
-        assert self._rehearsal is not None, "it has loaded"
-        code = Worker(Channel(end), self._load, self._rehearsal.find_flush).run()
+        assert self._worker is not None, "it has loaded"
+        code = self._worker.run()
         _leave(code)
         return code
 
@@ -184,24 +188,39 @@ class Template:
         os.chdir(self._folder)
 
     def _take_over(self, descriptors: Sequence[int]) -> None:
-        """Have this worker's descriptors where it looks for them, and none that is the template's."""
+        """Have this worker's descriptors where it looks for them, and none that is the template's.
+
+        What was the template's way to its agent becomes the worker's, for which the worker was made before the fork.
+        """
         channel, stdout, stderr = descriptors[:_OWN]
         for child in self._children.values():
             os.close(child.pidfd)
-        self._control.detach()
-        for target, source in ((1, stdout), (2, stderr), (CHANNEL_FD, channel)):
-            os.dup2(source, target, inheritable=target != CHANNEL_FD)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.dup2(channel, self._control.fileno(), inheritable=False)
         for descriptor in descriptors:
             os.close(descriptor)
 
     def _load(self, order: Load, run_awaitable: RunAwaitable) -> Loaded:
         """What the worker was asked to load, most of which is there."""
         loaded = self._loaded
-        if loaded is None or not loaded.has_instance:
-            return load(order, run_awaitable)
-        loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
-        loaded.enter(run_awaitable)
-        return loaded
+        assert loaded is not None, "it has loaded"
+        if loaded.has_instance or self._is_same(order):
+            loaded.import_seconds = loaded.snap_seconds = 0.0  # they were the template's
+            loaded.enter(run_awaitable)
+            return loaded
+        afresh = load(order, run_awaitable)
+        afresh.inputs = loaded.inputs
+        return afresh
+
+    def _is_same(self, order: Load) -> bool:
+        """Whether it is the function that the template was asked to load: a version has several."""
+        first = self._order
+        if first is None or order.is_class:
+            return False
+        return (
+            order.qualname == first.qualname and order.module == first.module and order.serialized == first.serialized
+        )
 
     # -- the agent
 

@@ -19,10 +19,11 @@ _MT19937_BYTES = 624 * 4
 
 def thaw(frozen: Frozen, cpu: float | None) -> None:
     """In the child, before user code."""
-    cpus = count_cpus(cpu)
-    for count in frozen.counts:
-        if count.now != cpus:
-            count.set(cpus)
+    if frozen.counts:
+        cpus = count_cpus(cpu)
+        for count in frozen.counts:
+            if count.now != cpus:
+                count.set(cpus)
     for generator in frozen.generators:
         generator.state = type(generator)().state
     _reseed_numpy()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
-from pathlib import Path
 
-_OURS = str(Path(__file__).parent.parent)
+_OURS = os.path.dirname(os.path.dirname(__file__))
 _MAX_CHARACTERS = 64 * 1024
 
 

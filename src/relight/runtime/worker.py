@@ -9,7 +9,6 @@ It has no thread of its own: it waits on its channel, and user code finds the pr
 from __future__ import annotations
 
 import os
-import platform
 import socket
 import sys
 import traceback
@@ -32,6 +31,9 @@ LOAD_FAILED = 70
 PROTOCOL_FAILED = 71
 """The exit code of a worker that did not understand its agent."""
 
+PYTHON = sys.version.split()[0]
+"""What runs here, as `platform.python_version` has it, which takes ten modules to say it."""
+
 
 Loads = Callable[[Load, RunAwaitable], Loaded]
 FindsFlush = Callable[[], Callable[[], object] | None]
@@ -52,14 +54,15 @@ class Worker:
         inside.is_worker = True
         self._interrupts.install()
         try:
-            return self._live()
+            return self.live()
         except (ChannelClosed, Leave):
             return 0
         except ProtocolError as error:
             sys.stderr.write(f"{error}\n")
             return PROTOCOL_FAILED
 
-    def _live(self) -> int:
+    def live(self) -> int:
+        """Live, where no signal comes and nobody forks."""
         order = self._interrupts.receive().message
         if isinstance(order, Stop):
             return 0
@@ -77,7 +80,7 @@ class Worker:
         ready = Ready(
             import_seconds=loaded.import_seconds,
             enter_seconds=loaded.snap_seconds + loaded.enter_seconds,
-            python=platform.python_version(),
+            python=PYTHON,
         )
         output.flush()
         self._channel.send(ready)

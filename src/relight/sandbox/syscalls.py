@@ -87,6 +87,20 @@ class _CapData(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
+_CapWords = _CapData * 2
+
+# Found and made here, so that a fork that enters its shell, and gives its capabilities up, finds all that it needs.
+_libc_mount = _libc.mount
+_libc_mount.argtypes = (*(ctypes.c_char_p,) * 3, ctypes.c_ulong, ctypes.c_char_p)
+_libc_unshare = _libc.unshare
+_libc_setns = _libc.setns
+_libc_prctl = _libc.prctl
+_libc_prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+_libc_capset = _libc.capset
+_SELF = ctypes.byref(_CapHeader(version=_LINUX_CAPABILITY_VERSION_3, pid=0))
+_NOTHING = ctypes.byref(_CapWords())
+
+
 def clone3(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
     """Fork into new namespaces and, where given, straight into a v2 group (a descriptor of its folder).
 
@@ -104,19 +118,17 @@ def clone3(namespaces: int, *, cgroup: int | None = None) -> tuple[int, int]:
 
 def unshare(namespaces: int) -> None:
     """Leave these namespaces for new ones (`CLONE_NEWPID`: for the children to come)."""
-    _check(_libc.unshare(namespaces))
+    _check(_libc_unshare(namespaces))
 
 
 def setns(namespace: int) -> None:
     """Join a namespace, a descriptor of a file in /proc/PID/ns (one of processes: for the children to come)."""
-    _check(_libc.setns(namespace, 0))
+    _check(_libc_setns(namespace, 0))
 
 
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
     """A new file system of `kind` at `target`."""
-    _check(
-        _libc.mount(kind.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode()), target
-    )
+    _check(_libc_mount(kind.encode(), os.fsencode(target), kind.encode(), flags, options.encode()), target)
 
 
 def detach(target: str) -> None:
@@ -186,11 +198,11 @@ def drop_capabilities(kept: tuple[int, ...] = ()) -> None:
     for capability in range(64):
         if capability in kept:
             continue
-        if _libc.prctl(_PR_CAPBSET_DROP, *(ctypes.c_ulong(value) for value in (capability, 0, 0, 0))):
+        if _libc_prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
             break  # EINVAL: one more than the kernel knows
     _set_capabilities(sum(1 << capability for capability in kept))
     for capability in kept:  # what survives the next exec of a user that is not root
-        _check(_libc.prctl(_PR_CAP_AMBIENT, *(ctypes.c_ulong(n) for n in (_PR_CAP_AMBIENT_RAISE, capability, 0, 0))))
+        _check(_libc_prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
 def limit_capabilities(kept: tuple[int, ...]) -> None:
@@ -202,19 +214,18 @@ def limit_capabilities(kept: tuple[int, ...]) -> None:
 def clear_capabilities() -> None:
     """Give up what `drop_capabilities` kept; quick, as none can be got back already."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    _set_capabilities(0)
+    _check(_libc_capset(_SELF, _NOTHING))
 
 
 def _set_capabilities(mask: int, *, inheritable: int | None = None) -> None:
-    header = _CapHeader(version=_LINUX_CAPABILITY_VERSION_3, pid=0)
     assert mask < 1 << 32, "only the first word is used"
-    data = (_CapData * 2)()
+    data = _CapWords()
     data[0] = _CapData(effective=mask, permitted=mask, inheritable=mask if inheritable is None else inheritable)
-    _check(_libc.capset(ctypes.byref(header), data))
+    _check(_libc_capset(_SELF, ctypes.byref(data)))
 
 
 def _prctl(option: int, value: int) -> None:
-    _check(_libc.prctl(option, *(ctypes.c_ulong(word) for word in (value, 0, 0, 0))))
+    _check(_libc_prctl(option, value, 0, 0, 0))
 
 
 def _syscall(number: int, *arguments: object, path: str | None = None) -> int:
