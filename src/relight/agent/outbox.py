@@ -59,7 +59,7 @@ class Outbox:
         self._untold: deque[tuple[str, Token]] = deque()
         self._items = UntakenItems()
         self._changes: deque[WorkerChange] = deque()
-        self._departures: deque[WorkerChange] = deque(maxlen=_KEPT_DEPARTURES)
+        self._departures: dict[str, WorkerChange] = {}  # told, by worker, the newest last
         self._templates: list[TemplateOutcome] = []
         self._lines = UnkeptLines()
         self._has_told = asyncio.Event()
@@ -131,7 +131,8 @@ class Outbox:
         self._untold = deque(self._ends)
         self._items.rewind()
         self._lines.rewind()
-        told = [change for change in self._departures if change not in self._changes]
+        untold = {change.worker for change in self._changes if change.state is WorkerState.GONE}
+        told = [change for worker, change in self._departures.items() if worker not in untold]
         self._changes = deque([*told, *self._changes])
 
     def take(self, *, with_lines: bool = True) -> Reports | None:
@@ -185,13 +186,19 @@ class Outbox:
         return tuple(ends)
 
     def _take_changes(self) -> tuple[WorkerChange, ...]:
-        late = [change for change in self._changes if self._has_last_words(change)]
-        changes = tuple(change for change in self._changes if change not in late)
-        self._changes = deque(late)
-        for change in changes:
-            if change.state is WorkerState.GONE and change not in self._departures:
-                self._departures.append(change)
-        return changes
+        changes: list[WorkerChange] = []
+        late: deque[WorkerChange] = deque()
+        for change in self._changes:
+            if self._has_last_words(change):
+                late.append(change)
+                continue
+            changes.append(change)
+            if change.state is WorkerState.GONE:
+                self._departures[change.worker] = change
+        self._changes = late
+        while len(self._departures) > _KEPT_DEPARTURES:
+            del self._departures[next(iter(self._departures))]
+        return tuple(changes)
 
     def _has_last_words(self, change: WorkerChange) -> bool:
         return change.state is WorkerState.GONE and self._lines.is_ready and self._lines.has_untold(change.worker)
