@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from relight.agent.worker import READY_SECONDS, STARTING_SECONDS
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import Grant, Load, LoadFailed, Run
 from relight.protocol.errors import Failure, StartFailed
@@ -211,3 +212,28 @@ async def test_a_node_that_is_left_gives_it_back(bench):
     await bench.settle()
 
     assert [(end.outcome, end.is_charged) for end in bench.ends] == [(CallEvent.LEASE_LOST, False)]
+
+
+async def test_word_of_a_start_waits_a_little_for_word_of_what_follows(bench):
+    heard: list[float] = []
+    bench.outbox.wake = heard.append
+
+    sandbox = await begun(bench)
+    starting = list(heard)
+    sandbox.say(bench.word_ready())
+    await bench.settle()
+    ready = heard[len(starting) :]
+    sandbox.say(bench.ended())
+    await bench.settle()
+
+    assert (starting, ready) == ([STARTING_SECONDS], [READY_SECONDS])
+    assert heard[-1] == 0.0
+
+
+async def test_a_worker_that_is_ready_and_has_no_call_says_so_at_once(bench):
+    heard: list[float] = []
+    bench.outbox.wake = heard.append
+
+    await bench.ready()
+
+    assert heard[-1] == 0.0

@@ -16,8 +16,9 @@ from relight.agent.values import Values
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.errors import NotFound, RelightError
-from relight.protocol.link import CallEnd, RunCall, StartWorker, StopWorker
+from relight.protocol.link import CallEnd, RunCall, StartWorker, StopWorker, WorkerChange
 from relight.protocol.payload import Payload
+from relight.protocol.workers import WorkerState
 from relight.sandbox.spec import SandboxExit
 from scripted_server import ScriptedServer
 
@@ -245,3 +246,26 @@ async def test_orders_come_in_their_order(bench, server, node):
 
     (end,) = server.ends()
     assert (end.outcome, end.is_charged) == (CallEvent.LEASE_LOST, False), "it was taken first, and did not begin"
+
+
+async def test_what_may_wait_goes_with_what_may_not_as_one_report(bench, server, node):
+    def told(worker: str) -> WorkerChange:
+        return WorkerChange(worker=worker, state=WorkerState.STARTING, at=1.0)
+
+    bench.outbox.change(told("w1"), 3600.0)
+    await bench.workers_settled()
+    before = server.states()
+    bench.outbox.change(told("w2"))
+    await server.until(lambda: bool(server.states()))
+
+    assert before == []
+    assert [len(report.workers) for report in server.reports if report.workers] == [2]
+
+
+async def test_what_may_wait_goes_by_itself_when_its_time_is_over(bench, server, node):
+    change = WorkerChange(worker="w1", state=WorkerState.STARTING, at=1.0)
+
+    bench.outbox.change(change, 3600.0)
+    bench.outbox.change(change, 0.001)
+
+    await server.until(lambda: len(server.states()) == 2)
