@@ -80,6 +80,7 @@ def test_a_worker_is_started_where_its_template_is_and_elsewhere_when_there_is_n
         most = hold.with_options(cpu=server.get("/v1/nodes")["nodes"][0]["cpu"] - 0.6)
         held += [most.spawn(), most.spawn()]
         wait_until(lambda: all(has_worker(server, call) for call in held), server)
+        wait_until(lambda: len(starts(server, "hold")) == 3, server)
         assert sorted(node for node, _ in starts(server, "hold")) == ["here", "here", "there"]
 
         assert ready.with_options(cpu=0.3).remote() == 1

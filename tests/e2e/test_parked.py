@@ -75,6 +75,7 @@ def test_another_takes_its_place_and_the_used_one_leaves(cli: Cli) -> None:
 
 def test_starts_ahead_are_told_apart_and_the_hit_rate_is_that_of_the_calls(cli: Cli) -> None:
     wait_for(lambda: len(workers(cli, "ready")) == 1)
+    assert cli("call", "ahead/Model.who").returncode == 0
 
     answer = cli.json("starts", "ahead")
 
