@@ -148,7 +148,7 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
         ),
         worker=(*((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()), *_worker(spec)),
         argv=spec.argv,
-        env=_environment(spec, HOME, "/tmp"),
+        env=environment(spec),
         is_template=spec.is_template,
         nest=Nest(spec=spec, facts=ground.facts) if spec.is_base else None,
         covered=covered_mounts(spec),
@@ -187,6 +187,11 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
         *((EnterUsers(users, spaces),) if users is not None else ()),
         *((RaiseLoopback(),) if spec.network == "none" else ()),
     )
+
+
+def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
+    """All the variables that its process finds."""
+    return _environment(spec, HOME, "/tmp")
 
 
 def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
