@@ -163,10 +163,15 @@ async def test_what_a_base_forks_sees_its_own_processes_only(base, is_template):
 
 async def test_two_sandboxes_of_a_base_share_no_file_and_no_socket(base):
     one, other = await base.inside(), await base.inside()
-    listen = "s = socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); say('on'); import builtins; builtins.kept = s"
+    listen = (
+        "s = socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); say('on'); import builtins; builtins.kept = s"
+    )
     assert await one.do(listen) == "on"
     assert await one.do("open('/tmp/a', 'w'), open('/dev/shm/a', 'w'), open('/home/worker/a', 'w')") == "done"
-    assert await one.do("s = socket.socket(socket.AF_UNIX); s.bind(chr(0) + 'x'); import builtins; builtins.named = s") == "done"
+    assert (
+        await one.do("s = socket.socket(socket.AF_UNIX); s.bind(chr(0) + 'x'); import builtins; builtins.named = s")
+        == "done"
+    )
 
     assert await other.do("socket.create_connection(('127.0.0.1', 4711))") == "Connection refused"
     assert await other.do("socket.socket(socket.AF_UNIX).connect(chr(0) + 'x')") == "Connection refused"

@@ -72,6 +72,7 @@ class Base:
         self._control: socket.socket | None = None
         self._told: asyncio.Future[BaseReady] = asyncio.get_running_loop().create_future()
         self._told.add_done_callback(lambda told: told.cancelled() or told.exception())
+        self._output = -1
         self._grown: dict[str, Grown] = {}
         self.is_gone = False
 
@@ -89,18 +90,22 @@ class Base:
         """Start it; returns once it can fork.  Raises StartFailed."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        # A pipe, as those of its forks: Python's streams keep what they found as they were made, seekable or not.
+        self._output, output = os.pipe()
+        asyncio.get_running_loop().add_reader(self._output, self._drain)
         try:
-            self._sandbox = await self._sandboxes.start(self._spec, channel=theirs, stdout=nowhere, stderr=nowhere)
+            self._sandbox = await self._sandboxes.start(self._spec, channel=theirs, stdout=output, stderr=output)
         finally:
             theirs.close()
-            os.close(nowhere)
+            os.close(output)
         asyncio.get_running_loop().add_reader(self._control, self._hear)
         try:
             async with asyncio.timeout(READY_SECONDS):
                 ready = await self._told
         except TimeoutError:
-            raise StartFailed(f"cannot start a base: it took more than {READY_SECONDS:g} s; look at its image") from None
+            raise StartFailed(
+                f"cannot start a base: it took more than {READY_SECONDS:g} s; look at its image"
+            ) from None
         if ready.unsafe:
             raise StartFailed(f"cannot fork a base: {ready.unsafe}; look at what its image starts with Python")
 
@@ -143,8 +148,16 @@ class Base:
             self._control = None
         for grown in self._grown.values():
             grown.orphan()
+        if self._output >= 0:
+            asyncio.get_running_loop().remove_reader(self._output)
+            os.close(self._output)
         if not self._told.done():
             self._told.set_exception(StartFailed("cannot start a base: its process ended; look at its image"))
+
+    def _drain(self) -> None:
+        """What its image says as Python starts is nobody's."""
+        if not os.read(self._output, 65_536):
+            asyncio.get_running_loop().remove_reader(self._output)
 
     def _forget(self, name: str) -> None:
         self._grown.pop(name, None)

@@ -63,7 +63,12 @@ class Bases:
     """`is_possible` is asked for each: it is known once the machine has been looked at."""
 
     def __init__(
-        self, sandboxes: Nests, provider: LaysOut, clock: Clock, tasks: asyncio.TaskGroup, is_possible: Callable[[], bool]
+        self,
+        sandboxes: Nests,
+        provider: LaysOut,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        is_possible: Callable[[], bool],
     ) -> None:
         self._sandboxes = sandboxes
         self._provider = provider

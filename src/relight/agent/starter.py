@@ -84,9 +84,7 @@ class Starter:
         layout = await self._provider.layout(worker, spec)
         begin("sandbox")
         below = self._bases.below(spec, begin)
-        sandbox = await below.start(
-            layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr
-        )
+        sandbox = await below.start(layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr)
         return Begun(
             sandbox=sandbox,
             module_paths=layout.module_paths,

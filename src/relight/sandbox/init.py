@@ -24,9 +24,9 @@ from typing import NoReturn
 from relight.sandbox import syscalls
 from relight.sandbox.keeper import keep
 from relight.sandbox.messages import GO, InitEnded, InitFailed, InitStarted
+from relight.sandbox.nest import tend
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell, wait_go
-from relight.sandbox.nest import tend
 from relight.sandbox.plan import Plan
 from relight.sandbox.spec import Isolation
 

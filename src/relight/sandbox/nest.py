@@ -51,9 +51,9 @@ def tend(nest: Nest, base: int, status: socket.socket, bell: Bell, users: Trees)
             if order is None:
                 return
             free = next((number for number in range(NESTED) if number not in below.values()), None)
-            pid = _make(nest, order, descriptors, users, free)
-            if pid is not None:
-                below[pid] = free if order.spec.is_template else None
+            made = _make(nest, order, descriptors, users, free)
+            if made is not None:
+                below[made] = free if order.spec.is_template else None
 
 
 def _make(nest: Nest, order: NewNested, descriptors: list[int], users: Trees, free: int | None) -> int | None:
@@ -89,7 +89,7 @@ def _live(spec: SandboxSpec, operations: tuple[Operation, ...], status: socket.s
         signal.set_wakeup_fd(-1)
         close_strangers({status.fileno(), *trees.values()})
         if not wait_go(status):
-            return  # the launcher is gone
+            os._exit(0)  # the launcher is gone
         bell = Bell()
         execute(operations, trees)
         names = ("pid", *(("user",) if spec.is_template else ()), "mnt", "ipc", *(("net",) * (spec.network == "none")))
