@@ -23,7 +23,7 @@ from relight.runtime.channel import Channel
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import Frozen, freeze
 from relight.runtime.maps import Ranges, dense_ranges, read_maps
-from relight.runtime.rehearsal import Rehearsal
+from relight.runtime.rehearsal import play
 from relight.runtime.template import MOST_DESCRIPTORS, OWN, Template, leave
 from relight.runtime.thawing import thaw
 from relight.runtime.worker import Worker, load_afresh
@@ -45,7 +45,7 @@ class Base:
         """Live; the exit code: this process's, or in a child the template's or worker's."""
         for name in _EARLY:
             importlib.import_module(name)
-        Rehearsal()
+        play()
         frozen = freeze({})
         self._settled = tuple(dense_ranges(read_maps()))
         self._forks.tell(BaseReady(python=platform.python_version(), unsafe=frozen.unsafe))
@@ -84,6 +84,8 @@ class Base:
         else:
             syscalls.clear_capabilities()
         syscalls.set_dumpable(True)  # as any program is that was executed; entering another user namespace undid it
+        with open("/proc/self/comm", "w", encoding="utf-8") as name:
+            name.write("template" if order.is_template else "worker")
         os.setsid()
         os.chdir(order.folder)
 

@@ -50,12 +50,13 @@ MOST_DESCRIPTORS = 32
 
 
 class Template:
-    """Lives as long as its agent wants it.  `settled` memory it shares with the base that it was forked from."""
+    """Lives as long as its agent wants it.  `settled` is the memory it shares with its base, if it has one."""
 
-    def __init__(self, control: socket.socket, settled: Ranges = ()) -> None:
+    def __init__(self, control: socket.socket, settled: Ranges | None = None) -> None:
         self._control = control
         self._forks = Forks(control)
-        self._settled = settled
+        self._has_base = settled is not None
+        self._settled = settled or ()
         self._order: Load | None = None
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
@@ -80,7 +81,7 @@ class Template:
             return LOAD_FAILED
         output.flush()
         self._order = order
-        rehearsal = Rehearsal(self._loaded)
+        rehearsal = Rehearsal(self._loaded, was_played=self._has_base)
         self._loaded.inputs = rehearsal.inputs
         self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
         self._frozen = frozen = freeze(preset, self._settled)
