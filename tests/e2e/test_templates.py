@@ -17,7 +17,7 @@ import pytest
 import relight
 from e2e import app_templates as both
 from relight.protocol.errors import FunctionTimeout, WorkerLost
-from servers import Server, bases_of, wait_until
+from servers import Server, bases_of, grown_as, templates_of, wait_until
 
 WAYS = ("forked", "alone")
 MODULE = """
@@ -212,7 +212,7 @@ def with_base(server: Server, deploy: Any) -> None:
     """The image's base is ready: what is deployed from now on is forked from it."""
     for number in range(40):
         name = f"before{number}"
-        assert deploy(name, "").remote() == 1
+        assert deploy(name, "", "template=False").remote() == 1
         (start,) = of_app(server, name)
         if start["level"] == "import":
             return
@@ -227,13 +227,14 @@ def of_app(server: Server, name: str) -> Any:
 
 @pytest.mark.usefixtures("with_base")
 def test_a_new_version_is_forked_from_the_base_of_its_image(server: Server, deploy: Any) -> None:
-    function = deploy("based", "import os\nKEPT = os.environ.get('HOME'), os.getpid(), os.listdir('.')")
+    before = set(templates_of(server))
 
-    assert function.remote() == 1
+    assert deploy("based", "").remote() == 1
 
     (start,) = of_app(server, "based")
-    assert (start["level"], start["why"].partition(":")[0]) == ("import", "first")
-    assert [phase["name"] for phase in start["phases"]][:3] == ["place", "template", "fork"]
+    assert start["level"] in ("import", "fork"), "as the call waited for the template, or came after it was made"
+    (template,) = set(templates_of(server)) - before
+    assert grown_as(template) == "template"
 
 
 @pytest.mark.usefixtures("with_base")
@@ -245,7 +246,7 @@ def test_a_variable_that_python_reads_as_it_starts_is_for_a_fresh_process(
 ) -> None:
     name = f"with_{variable.lower()}"
     code = f"import os\nassert not relight.is_remote() or os.environ[{variable!r}] == '3'"
-    function = deploy(name, code, f"env={{{variable!r}: '3'}}")
+    function = deploy(name, code, f"template=False, env={{{variable!r}: '3'}}")
 
     assert function.remote() == 1
 

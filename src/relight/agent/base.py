@@ -27,6 +27,9 @@ from relight.sandbox.spec import SandboxSpec
 READY_SECONDS = 30.0
 """A base that says nothing for so long is of no use."""
 
+LAST_BYTES = 500
+"""So much of what it wrote last is kept."""
+
 _log = logging.getLogger("relight.agent")
 
 
@@ -73,6 +76,7 @@ class Base:
         self._told: asyncio.Future[BaseReady] = asyncio.get_running_loop().create_future()
         self._told.add_done_callback(lambda told: told.cancelled() or told.exception())
         self._output = -1
+        self._last_words = b""
         self._grown: dict[str, Grown] = {}
         self.is_gone = False
 
@@ -152,11 +156,16 @@ class Base:
             asyncio.get_running_loop().remove_reader(self._output)
             os.close(self._output)
         if not self._told.done():
-            self._told.set_exception(StartFailed("cannot start a base: its process ended; look at its image"))
+            last = self._last_words.decode(errors="replace").strip().rpartition("\n")[2]
+            self._told.set_exception(
+                StartFailed(f"cannot start a base: its process ended ({last}); look at what its image starts")
+            )
 
     def _drain(self) -> None:
-        """What its image says as Python starts is nobody's."""
-        if not os.read(self._output, 65_536):
+        """What its image says as Python starts is nobody's, unless nothing else comes of it."""
+        data = os.read(self._output, 65_536)
+        self._last_words = (self._last_words + data)[-LAST_BYTES:]
+        if not data:
             asyncio.get_running_loop().remove_reader(self._output)
 
     def _forget(self, name: str) -> None:
