@@ -29,23 +29,24 @@ COLD = HERE / "cold"
 SETTLE_SECONDS = 0.02
 """Between the end of a worker and the next start: nothing of the one before is on its way any more."""
 
-FORK, NEW_VERSION, BOOT = "1", "2", "4"
+FORK, IMPORT, BOOT = "1", "2", "4"
 """Rungs of the ladder, as people number them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a function imports, and what it has beside that.  `functions` are that with a template, and that without."""
+    """What a function imports, and what it has beside that.  `functions` are that with a template, that
+    without, and that which its environment makes a fresh process."""
 
     name: str
     app: str
     file: str
     imports: str
-    functions: tuple[str, str] = ("answer", "fresh")
+    functions: tuple[str, str, str] = ("answer", "imported", "fresh")
     weights_gib: int = 0
 
 
-MODELS = ("Model.answer", "Fresh.answer")
+MODELS = ("Model.answer", "Imported.answer", "Fresh.answer")
 BARE = Case(name="bare", app="cold-bare", file="bare.py", imports="")
 FRAMES = Case(name="numpy+pandas", app="cold-frames", file="frames.py", imports="numpy,pandas")
 TENSORS = Case(name="torch", app="cold-tensors", file="tensors.py", imports="torch")
@@ -209,7 +210,8 @@ class Field:
         deploy(case, self._folder, weights)
         found = []
         every_boot = self._rare if "torch" in case.imports else 1
-        for level, function, every in zip((FORK, BOOT), case.functions, (1, every_boot), strict=True):
+        rungs = (FORK, IMPORT, BOOT)
+        for level, function, every in zip(rungs, case.functions, (1, every_boot, every_boot), strict=True):
             caller = Caller(self._server, case.app, function)
             for way, once in (("SDK", caller.by_sdk), ("HTTP", caller.by_http)):
                 name = f"{case.name}, level {level}, {way}"
@@ -220,7 +222,7 @@ class Field:
         """Deploys."""
         versions = NewVersions(self._server, self._folder / "new")
         name = "a new version, deploy to result"
-        return Subject(name=name, case="new version", once=versions.once, level=NEW_VERSION, way="SDK")
+        return Subject(name=name, case="new version", once=versions.once, level=IMPORT, way="SDK")
 
     def forks(self, case: Case, weights: Path | None) -> list[Subject]:
         """A bare fork of a process with the same imports and the same file mapped."""

@@ -89,5 +89,6 @@ def kind(pid: int) -> str:
         "relight.sandbox": "launcher",
         "relight\0up\0": "server",
         "relight.runtime.template": "template",
+        "relight.runtime.base": "base",
     }
     return next((kind for part, kind in kinds.items() if part in command), "other")

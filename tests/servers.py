@@ -142,7 +142,9 @@ def workers_of(server: Server) -> list[int]:
     """The pids of the processes in the server's sandboxes that run calls: those started afresh, and forks of templates."""
     below = _below(server.agent_pid)
     forks = {child for pid in below if _is_template(pid) for child in _children(pid)}
-    return [pid for pid in below if pid in forks or b"relight.runtime.worker" in _command(pid)]
+    return [
+        pid for pid in below if pid in forks or b"relight.runtime.worker" in _command(pid) or grown_as(pid) == "worker"
+    ]
 
 
 def templates_of(server: Server) -> list[int]:
@@ -153,7 +155,21 @@ def templates_of(server: Server) -> list[int]:
 
 
 def _is_template(pid: int) -> bool:
-    return b"relight.runtime.template" in _command(pid)
+    return b"relight.runtime.template" in _command(pid) or grown_as(pid) == "template"
+
+
+def bases_of(server: Server) -> list[int]:
+    """The pids of the processes that only fork templates, and workers without one."""
+    return [pid for pid in _below(server.agent_pid) if b"relight.runtime.base" in _command(pid) and not grown_as(pid)]
+
+
+def grown_as(pid: int) -> str:
+    """What a base's fork has become, by the name that it gave itself."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+    return name if name in ("template", "worker") else ""
 
 
 def _below(pid: int) -> list[int]:

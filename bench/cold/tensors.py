@@ -24,6 +24,12 @@ def answer(x: int) -> int:
 
 
 @app.function(scaledown_window=0, template=False)
+def imported(x: int) -> int:
+    """Give back what came, from a fork of the base of its image."""
+    return ask(x)
+
+
+@app.function(scaledown_window=0, template=False, env={"PYTHONUTF8": "1"})
 def fresh(x: int) -> int:
     """Give back what came, from a process of its own."""
     return ask(x)

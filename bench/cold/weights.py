@@ -39,5 +39,10 @@ class Model(Weights):
 
 
 @app.cls(scaledown_window=0, env=VARIABLES, template=False)
+class Imported(Weights):
+    """Maps them in a fork of the base of its image."""
+
+
+@app.cls(scaledown_window=0, env={**VARIABLES, "PYTHONUTF8": "1"}, template=False)
 class Fresh(Weights):
     """Maps them in a process of its own."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 import relight
 from e2e import app_templates as both
 from relight.protocol.errors import FunctionTimeout, WorkerLost
-from servers import Server, wait_until
+from servers import Server, bases_of, grown_as, templates_of, wait_until
 
 WAYS = ("forked", "alone")
 MODULE = """
@@ -23,7 +25,7 @@ import relight, threading
 app = relight.App({name!r})
 {code}
 
-@app.function()
+@app.function({options})
 def f() -> int:
     return 1
 """
@@ -80,7 +82,7 @@ def test_functions_of_one_module_are_forks_of_one_template_that_imported_it_once
     said = [line["worker"] for line in server.lines("/v1/logs?app=templates") if line["text"] == "imported once"]
     assert len(forks) > 1
     assert len([worker for worker in said if worker in {one["worker"] for one in forks}]) == 1
-    assert sum(one["level"] == "boot" for one in forks) <= 1
+    assert sum(one["level"] != "fork" for one in forks) <= 1
 
 
 def test_a_function_without_a_template_says_that_it_was_asked_to(server: Server) -> None:
@@ -88,7 +90,8 @@ def test_a_function_without_a_template_says_that_it_was_asked_to(server: Server)
 
     wait_until(lambda: bool(starts(server, "add_alone")), server)
     (start,) = starts(server, "add_alone")
-    assert (start["level"], start["why"]) == ("boot", "asked: the function has template=False")
+    assert start["level"] in ("import", "boot"), "as the base of the image is ready by then, or not"
+    assert start["why"] == "asked: the function has template=False"
 
 
 def test_a_fork_sees_all_that_a_fresh_process_sees() -> None:
@@ -194,8 +197,8 @@ def test_other_limits_are_other_forks_of_the_same_template(server: Server) -> No
 def deploy(server: Server, tmp_path: Path) -> Any:
     """Deploys a module whose top level has this code; its function."""
 
-    def deployed(name: str, code: str) -> Any:
-        (tmp_path / f"{name}.py").write_text(MODULE.format(name=name, code=code))
+    def deployed(name: str, code: str, options: str = "") -> Any:
+        (tmp_path / f"{name}.py").write_text(MODULE.format(name=name, code=code, options=options))
         command = [sys.executable, "-m", "relight", "deploy", f"{name}.py"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
@@ -204,13 +207,94 @@ def deploy(server: Server, tmp_path: Path) -> Any:
     return deployed
 
 
+@pytest.fixture
+def with_base(server: Server, deploy: Any) -> None:
+    """The image's base is ready: what is deployed from now on is forked from it."""
+    for number in range(40):
+        name = f"before{number}"
+        assert deploy(name, "", "template=False").remote() == 1
+        newest, *_ = of_app(server, name)
+        if "fork" in phases(newest):
+            return
+    pytest.fail("no base was made")
+
+
+def phases(start: Any) -> list[str]:
+    """What a start went through."""
+    return [phase["name"] for phase in start["phases"]]
+
+
+def of_app(server: Server, name: str) -> Any:
+    """The starts of an app, of which there is one at least."""
+    wait_until(lambda: bool(server.get(f"/v1/starts?app={name}")["starts"]), server)
+    return server.get(f"/v1/starts?app={name}")["starts"]
+
+
+@pytest.mark.usefixtures("with_base")
+def test_a_new_version_is_forked_from_the_base_of_its_image(server: Server, deploy: Any) -> None:
+    before = set(templates_of(server))
+
+    assert deploy("based", "").remote() == 1
+
+    (start,) = of_app(server, "based")
+    assert start["level"] in ("import", "fork", "fetch"), (
+        "as the call waited for the template, or came after it was made"
+    )
+    (template,) = set(templates_of(server)) - before
+    assert grown_as(template) == "template"
+
+
+@pytest.mark.usefixtures("with_base")
+@pytest.mark.parametrize(
+    ("variable", "phase"), [("PYTHONHASHSEED", "python"), ("LANG", "python"), ("OMP_NUM_THREADS", "fork")]
+)
+def test_a_variable_that_python_reads_as_it_starts_is_for_a_fresh_process(
+    server: Server, deploy: Any, variable: str, phase: str
+) -> None:
+    name = f"with_{variable.lower()}"
+    code = f"import os\nassert not relight.is_remote() or os.environ[{variable!r}] == '3'"
+    function = deploy(name, code, f"template=False, env={{{variable!r}: '3'}}")
+
+    assert function.remote() == 1
+
+    (start,) = of_app(server, name)
+    assert phase in phases(start)
+
+
+@pytest.mark.usefixtures("with_base")
+def test_a_function_without_a_template_is_forked_from_the_base(server: Server, deploy: Any) -> None:
+    function = deploy("lonely", "", "template=False, scaledown_window=0")
+    assert function.remote() == 1
+    wait_until(lambda: not server.get("/v1/workers?app=lonely")["workers"], server)
+
+    assert function.remote() == 1
+
+    wait_until(lambda: len(of_app(server, "lonely")) == 2, server)
+    newest, _ = of_app(server, "lonely")
+    assert (newest["level"], newest["why"]) == ("import", "asked: the function has template=False")
+    assert phases(newest) == ["place", "layout", "sandbox", "fork", "thaw", "import", "enter"]
+
+
+@pytest.mark.usefixtures("with_base")
+def test_a_base_that_is_killed_costs_no_call_and_is_made_again(server: Server, deploy: Any) -> None:
+    function = deploy("kept", "")
+    assert function.remote() == 1
+    (base,) = bases_of(server)
+
+    os.kill(base, signal.SIGKILL)
+
+    assert function.remote() == 1
+    assert deploy("afterwards", "").remote() == 1
+    wait_until(lambda: bases_of(server) not in ([], [base]), server)
+
+
 def test_a_module_that_leaves_a_thread_is_never_forked_and_the_start_says_why(server: Server, deploy: Any) -> None:
     function = deploy("threaded", "threading.Thread(target=threading.Event().wait, name='ticker', daemon=True).start()")
 
     assert function.remote() == 1
 
     (start,) = server.get("/v1/starts?app=threaded")["starts"]
-    assert start["level"] == "boot"
+    assert start["level"] in ("import", "boot")
     assert re.match("unsafe: .*ticker", start["why"]), start["why"]
 
 

@@ -24,17 +24,22 @@ class Keeping:
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._floor = 0.0
+        self._reserved = 0
         self._kept: dict[str, _Kept] = {}
 
     @property
     def size(self) -> int:
-        """How many bytes all of them take."""
-        return sum(one.size for one in self._kept.values())
+        """How many bytes all of them take, and what is reserved."""
+        return self._reserved + sum(one.size for one in self._kept.values())
 
     @property
     def budget(self) -> int:
         """How many bytes they may take."""
         return self._budget
+
+    def reserve(self, size: int) -> None:
+        """So many bytes of the budget are somebody else's, instead of what was reserved before."""
+        self._reserved = size
 
     def add(self, key: str, size: int, cost: float) -> None:
         """Keep one that took `cost` seconds to make; it has been used once."""

@@ -78,6 +78,20 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
     )
 
 
+def lay_out_base(name: str, spec: WorkerSpec, library: Path, image: tuple[Mount, ...]) -> SandboxSpec:
+    """The sandbox of the base that serves this function's image."""
+    function = spec.function
+    return SandboxSpec(
+        id=name,
+        argv=(function.image.python, "-c", _boot(LIBRARY, "base")),
+        env=_environment("", replace(spec, function=replace(function, env=()))),
+        mounts=(Mount(source=str(library), target=LIBRARY), *image),
+        network=function.network,
+        isolation=Isolation.NAMESPACES,
+        is_base=True,
+    )
+
+
 def limits_of(spec: WorkerSpec) -> Limits:
     """What a worker may use."""
     resources = spec.function.resources

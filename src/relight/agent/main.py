@@ -21,6 +21,7 @@ from pathlib import Path
 import uvloop
 
 import relight
+from relight.agent.bases import Bases
 from relight.agent.code import Bound, CodeCache
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
@@ -42,6 +43,8 @@ from relight.protocol.errors import Conflict, RelightError, StartFailed
 from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
 from relight.protocol.manifest import HostImage
+from relight.sandbox import reaper
+from relight.sandbox.spec import Isolation
 
 TEMPLATE_SHARE = 4
 """Templates may use this part of a node's memory, unless told otherwise: a quarter."""
@@ -141,6 +144,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
             doors=doors,
         )
     )
+    bases = Bases(sandboxes, provider, clock, tasks, lambda: _can_have_bases(sandboxes))
     forge = Forge(
         sandboxes=sandboxes,
         provider=provider,
@@ -148,12 +152,13 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         clock=clock,
         tasks=tasks,
         isolation=lambda: sandboxes.isolation,
+        bases=bases,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
     templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
     templates.restore()
     surroundings = Surroundings(
-        starter=Starter(templates, provider, sandboxes),
+        starter=Starter(templates, provider, bases),
         provider=provider,
         values=values,
         outbox=outbox,
@@ -164,6 +169,12 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
     return Node(_identity(options, sandboxes), workers, templates, outbox), link
+
+
+def _can_have_bases(sandboxes: Sandboxes) -> bool:
+    """Only root can take mounts for a sandbox that is within another."""
+    is_possible = sandboxes.isolation is Isolation.NAMESPACES and sandboxes.facts.is_privileged
+    return is_possible and bool(reaper.program())
 
 
 def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | None:

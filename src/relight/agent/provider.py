@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relight.agent.code import CodeCache
-from relight.agent.layout import Layout, Provision, folders_within_code, lay_out
+from relight.agent.layout import Layout, Provision, folders_within_code, lay_out, lay_out_base
 from relight.agent.library import Library
 from relight.agent.platform import Doors
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import HostImage
-from relight.sandbox.spec import Isolation, Mount
+from relight.sandbox.spec import Isolation, Mount, SandboxSpec
 
 ImageMounts = Callable[[HostImage], tuple[Mount, ...]]
 """The folders an image consists of.  Raises StartFailed for one that is not what it says, or must not be shown."""
@@ -53,6 +53,12 @@ class Provider:
         platform = None if is_template else await self._from.doors.open(worker)
         provision = Provision(code=code, library=library, platform=platform, image=image)
         return lay_out(worker, spec, provision, self._from.isolation())
+
+    async def layout_base(self, name: str, spec: WorkerSpec) -> SandboxSpec:
+        """The sandbox of the base that serves this worker's image.  Raises RelightError when it cannot be had."""
+        image = await asyncio.to_thread(self._from.image_mounts, spec.function.image)
+        library = await self._from.library.get(spec.function.image)
+        return lay_out_base(name, spec, library, image)
 
     def release(self, worker: str) -> None:
         """Nothing of a worker is left: its way to the server closes."""

@@ -37,6 +37,7 @@ from relight.sandbox.messages import (
     Refused,
     Start,
     Started,
+    StartNested,
     StartShell,
 )
 from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
@@ -73,10 +74,9 @@ class Sandbox:
         self.pid = started.pid
         self.isolation = started.isolation
         self._pidfd = descriptors[0]
-        self._listening = descriptors[1] if len(descriptors) > 1 else -1
-        self._entrance = Entrance(
-            tuple(descriptors[2 : 2 + started.namespaces]), tuple(descriptors[2 + started.namespaces :])
-        )
+        _, *others = descriptors
+        self._listening = others.pop(0) if others and started.has_door else -1
+        self._entrance = Entrance(tuple(others[: started.namespaces]), tuple(others[started.namespaces :]))
         self._send = send
         self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
 
@@ -205,6 +205,10 @@ class Sandboxes:
         """
         packet = pack(Start(spec=dataclasses.replace(spec, isolation=spec.isolation or self._wanted)))
         return await self._start(spec.id, packet, (channel.fileno(), stdout, stderr))
+
+    async def start_nested(self, spec: SandboxSpec, base: str) -> Sandbox:
+        """Make one below a base's, empty, for a process that the base is still to fork.  Raises and is cancelled as `start`."""
+        return await self._start(spec.id, pack(StartNested(spec=spec, base=base)), ())
 
     async def start_shell(self, spec: ShellSpec) -> Sandbox:
         """Make a shell for a process that its template is still to fork.  Raises and is cancelled as `start`."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from relight.agent.bases import Bases
 from relight.agent.layout import Layout
 from relight.agent.starts import BeginPhase
-from relight.agent.template import Ends, MakesSandboxes, TellLines
+from relight.agent.template import Ends, TellLines
 from relight.agent.templates import Forked, NoTemplate
 from relight.protocol.link import WorkerSpec
 from relight.protocol.starts import StartLevel
@@ -62,10 +63,10 @@ class Begun:
 class Starter:
     """Starts the processes of a node's workers."""
 
-    def __init__(self, templates: Forks, provider: LaysOut, sandboxes: MakesSandboxes) -> None:
+    def __init__(self, templates: Forks, provider: LaysOut, bases: Bases) -> None:
         self._templates = templates
         self._provider = provider
-        self._sandboxes = sandboxes
+        self._bases = bases
 
     async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
@@ -76,20 +77,25 @@ class Starter:
                 module_paths=forked.module_paths,
                 platform=forked.platform,
                 isolation=Isolation.NAMESPACES.value,
-                level=StartLevel.BOOT if forked.waited_for else StartLevel.FORK,
+                level=_level_of(forked),
                 why=forked.waited_for,
             )
         begin("layout")
         layout = await self._provider.layout(worker, spec)
         begin("sandbox")
-        sandbox = await self._sandboxes.start(
-            layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr
-        )
+        below = self._bases.below(spec, begin)
+        sandbox = await below.start(layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr)
         return Begun(
             sandbox=sandbox,
             module_paths=layout.module_paths,
             platform=layout.platform,
             isolation=layout.sandbox.isolation.value if layout.sandbox.isolation else "",
-            level=StartLevel.BOOT,
+            level=StartLevel.IMPORT if below.has_base else StartLevel.BOOT,
             why=forked.why,
         )
+
+
+def _level_of(forked: Forked) -> StartLevel:
+    if not forked.waited_for:
+        return StartLevel.FORK
+    return StartLevel.IMPORT if forked.has_base else StartLevel.BOOT

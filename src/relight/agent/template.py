@@ -47,10 +47,24 @@ _log = logging.getLogger("relight.agent")
 TellLines = Callable[[str, list[Line]], None]
 
 
+class RunsTemplate(Protocol):
+    """A template's sandbox, and its process."""
+
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it."""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process."""
+
+    async def kill(self) -> object:
+        """End every process of it; returns when none is left."""
+
+
 class MakesSandboxes(Protocol):
     """Where sandboxes and shells come from."""
 
-    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
+    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> RunsTemplate:
         """Start one.  Raises StartFailed."""
 
     async def start_shell(self, spec: ShellSpec) -> Sandbox:
@@ -185,7 +199,7 @@ class Template:
         self.layout: Layout | None = None
         self._shells: dict[Limits, deque[_Shell]] = {}
         self._control: socket.socket | None = None
-        self._sandbox: Sandbox | None = None
+        self._sandbox: RunsTemplate | None = None
         self._told: asyncio.Future[Frozen] = asyncio.get_running_loop().create_future()
         self._told.add_done_callback(lambda told: told.cancelled() or told.exception())  # it may be nobody's any more
         self._unheard: set[str] = set()  # workers that are gone, and of which it has not said so
@@ -305,6 +319,8 @@ class Template:
         self._shells.clear()
         for shell in waiting:
             await shell.give_up()
+        if self._sandbox is not None and not self.workers:
+            await self._sandbox.kill()
 
     def _disconnect(self) -> None:
         if self.is_gone:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from relight.agent.bases import Bases, Below
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
@@ -70,6 +71,7 @@ class Forge:
     clock: Clock
     tasks: asyncio.TaskGroup
     isolation: Callable[[], Isolation]
+    bases: Bases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,16 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A worker that was forked.  `waited_for` says why its template was not ready ("" when it was)."""
+    """A worker that was forked.  `waited_for` says why its template was not ready ("" when it was).
+
+    `has_base` says that the template was forked, too.
+    """
 
     sandbox: ForkedWorker
     module_paths: tuple[str, ...]
     platform: str
     waited_for: str
+    has_base: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ class _Entry:
     wanted_shells: dict[Limits, int] = field(default_factory=dict)
     is_refilling: bool = False
     is_forgotten: bool = False
+    is_restored: bool = False
+    has_base: bool = False
 
 
 class Templates:
@@ -154,7 +162,7 @@ class Templates:
         self._want_shells(entry, limits, had_shell=had_shell)
         layout = entry.template.layout
         assert layout is not None, "what can fork was laid out"
-        return Forked(forked, layout.module_paths, layout.platform, waited_for)
+        return Forked(forked, layout.module_paths, layout.platform, waited_for, entry.has_base)
 
     async def _wait_settled(self, entry: _Entry, tell: TellLines, begin: BeginPhase) -> None:
         """Wait until it is known what became of a template; what that wrote is the first worker's that waits."""
@@ -205,11 +213,13 @@ class Templates:
         for spec in remembered.specs if isinstance(remembered, Remembered) else ():
             self.prepare(spec)
         for entry in self._entries.values():
+            entry.is_restored = True
             entry.why = "restarted: the agent was started again, and makes its templates anew"
 
     async def close(self) -> None:
         """End them all; what is remembered stays."""
         self._is_closing = True
+        self._forge.bases.close()
         for entry in tuple(self._entries.values()):
             await entry.template.close()
 
@@ -232,12 +242,13 @@ class Templates:
         if entry is not None:
             self._drop(key)
         name = new_id("template", int(self._forge.clock.now() * 1000))
-        template = Template(name, spec, self._forge.sandboxes, self._forge.doors)
+        below = self._forge.bases.below(spec)
+        template = Template(name, spec, below, self._forge.doors)
         entry = self._entries[key] = _Entry(
             template, self._why_none(key, spec, was_lost=entry is not None), asyncio.Event()
         )
         self._note(TemplateOutcome(key=key, state=TemplateState.MAKING))
-        self._forge.tasks.create_task(self._build(key, entry, is_wanted=is_wanted), name=f"{name}.build")
+        self._forge.tasks.create_task(self._build(key, entry, below, is_wanted=is_wanted), name=f"{name}.build")
         return entry
 
     def _why_none(self, key: str, spec: WorkerSpec, *, was_lost: bool) -> str:
@@ -253,18 +264,21 @@ class Templates:
             return "new_version: the first start of this version on this node"
         return "first: the first start of this function on this node"
 
-    async def _build(self, key: str, entry: _Entry, *, is_wanted: bool) -> None:
+    async def _build(self, key: str, entry: _Entry, below: Below, *, is_wanted: bool) -> None:
         try:
             if is_wanted:
                 await self._make(key, entry)
             else:
                 async with self._builds:
+                    if entry.is_restored:  # one base, and forks of it, rather than a Python for each
+                        await self._forge.bases.wait(entry.template.spec)
                     await self._make(key, entry)
         except RelightError as error:
             entry.error = error
         except OSError as error:
             entry.error = StartFailed(f"cannot make a template of {entry.template.spec.function.name}: {error}")
         finally:
+            entry.has_base = below.has_base
             entry.is_settled.set()
             if entry.error is not None and not self._is_closing:
                 self._note_none(key, f"failed: {str(entry.error).partition(_LINE)[0]}")
@@ -298,6 +312,10 @@ class Templates:
         spared = [
             key for key, entry in self._entries.items() if entry.template.workers or not entry.is_settled.is_set()
         ]
+        self._keeping.reserve(self._forge.bases.size)
+        if self._keeping.size > self._keeping.budget:
+            self._forge.bases.give_up_unused()
+            self._keeping.reserve(self._forge.bases.size)
         for key in self._keeping.give_up(spared):
             self._given_up.append(key)
             self._note_none(key, _EVICTED)

@@ -176,10 +176,38 @@ class Exited:
     peak_memory_bytes: int = 0
 
 
+# -- agent ⇄ base: Forked and Exited, as of a template, and these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseReady:
+    """A base has started; `unsafe` says why no process may be forked from it ("" when any may)."""
+
+    python: str
+    unsafe: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grow:
+    """Fork a process into the nested sandbox `id`: a template, or else a worker, with this environment in this folder.
+
+    With it come what is its socket, stdout and stderr, the `namespaces` of that sandbox, that of processes first, and
+    the doors of its groups.
+    """
+
+    id: str
+    is_template: bool
+    env: tuple[tuple[str, str], ...]
+    folder: str
+    namespaces: int
+
+
 PACKET_BYTES = 128 * 1024
-"""No packet between an agent and a template is longer."""
+"""No packet between an agent and a template, or a base, is longer."""
 
 TO_TEMPLATE = Kinds(Load, Fork)
 FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
+TO_BASE = Kinds(Grow)
+FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
 TO_AGENT = Kinds(Ready, LoadFailed, Item, Recalled, Ended)

@@ -24,7 +24,7 @@ from math import ceil
 from typing import Protocol
 
 from relight.runtime import native, threads
-from relight.runtime.maps import dense_ranges, libraries, read_maps
+from relight.runtime.maps import Ranges, dense_ranges, libraries, read_maps, without
 
 _COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
 _END_SECONDS = 0.25  # for threads that were told to end
@@ -80,8 +80,11 @@ def prepare(cpu: float | None = None) -> dict[str, str]:
     return preset
 
 
-def freeze(preset: Mapping[str, str]) -> Frozen:
-    """After the user's imports: end what threads can be ended, find what forbids a fork, and settle memory for many."""
+def freeze(preset: Mapping[str, str], settled: Ranges = ()) -> Frozen:
+    """After the user's imports: end what threads can be ended, find what forbids a fork, and settle memory for many.
+
+    What is `settled` is shared with the process that this one was forked from, and is left so.
+    """
     began = time.perf_counter()
     gc.collect()
     _keep_finalizers()
@@ -100,7 +103,7 @@ def freeze(preset: Mapping[str, str]) -> Frozen:
         # From 3.12 on: Python has counted the threads, too, and does not know which.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
         native.trim()
-        _collapse()
+        _collapse(settled)
     return Frozen(
         unsafe=unsafe,
         threads=1 + len(others),
@@ -210,9 +213,9 @@ def _connected() -> dict[str, str]:
     return found
 
 
-def _collapse() -> None:
+def _collapse(settled: Ranges) -> None:
     """Have what is used in huge pages: a fork copies a page table of 512 entries, or the one entry above it."""
     until = time.perf_counter() + _COLLAPSE_SECONDS
-    for start, end in dense_ranges(read_maps()):
+    for start, end in without(dense_ranges(read_maps()), settled):
         if time.perf_counter() > until or not native.collapse(start, end):
             return

@@ -6,9 +6,12 @@ Reads /proc/self and decides nothing.  Where there is no /proc there is nothing 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+Ranges = Sequence[tuple[int, int]]
+"""(start, end) of memory."""
 
 HUGE_PAGE_BYTES = 2 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -65,6 +68,18 @@ def _dense_in(mapping: Mapping, pagemap: int) -> list[tuple[int, int]]:
         return []
     entries = os.pread(pagemap, len(blocks) * _PAGES * _ENTRY_BYTES, first * _PAGES * _ENTRY_BYTES)
     return [(start * HUGE_PAGE_BYTES, end * HUGE_PAGE_BYTES) for start, end in dense_runs(entries, first)]
+
+
+def without(ranges: Iterable[tuple[int, int]], settled: Ranges) -> Iterator[tuple[int, int]]:
+    """What of the ranges is in none of those that are settled."""
+    for start, end in ranges:
+        for settled_start, settled_end in sorted(settled):
+            if start < settled_end and settled_start < end:
+                if start < settled_start:
+                    yield start, settled_start
+                start = settled_end
+        if start < end:
+            yield start, end
 
 
 def dense_runs(entries: bytes, first: int) -> Sequence[tuple[int, int]]:

@@ -37,17 +37,18 @@ _WORD = "x"
 
 
 class Rehearsal:
-    """What was found out for all workers of this process; made once the user's modules are imported."""
+    """What was found out for all workers of this process; made once the user's modules are imported.
 
-    def __init__(self, loaded: Loaded) -> None:
+    `was_played`: by the base that this process was forked from, and so in its memory, too.
+    """
+
+    def __init__(self, loaded: Loaded, *, was_played: bool = False) -> None:
         self.inputs = Inputs()
         for function in loaded.functions():
             self.inputs.prepare(function)
         self._flush = find_flush()
-        _speak()
-        with suppress(OSError, ProtocolError, ChannelClosed):  # the user's modules may have left no descriptor
-            for _ in range(_LIVES):
-                _live()
+        if not was_played:
+            play()
         self._modules = len(sys.modules)
 
     def find_flush(self) -> Callable[[], object] | None:
@@ -55,6 +56,14 @@ class Rehearsal:
         if self._flush is not None or len(sys.modules) == self._modules:
             return self._flush  # to look at a module is to count a reference to it, and so to copy its page
         return find_flush(self._modules)
+
+
+def play() -> None:
+    """Have it all done once."""
+    _speak()
+    with suppress(OSError, ProtocolError, ChannelClosed):  # the user's modules may have left no descriptor
+        for _ in range(_LIVES):
+            _live()
 
 
 def _live() -> None:

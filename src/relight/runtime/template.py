@@ -11,23 +11,18 @@ from __future__ import annotations
 
 import atexit
 import os
-import resource  # noqa: F401 - `os.wait4` imports it, and what is imported after the freeze is written to in every fork
-import select
 import socket
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from relight.protocol.channel import (
     CHANNEL_FD,
     PACKET_BYTES,
     TO_TEMPLATE,
-    Exited,
     Fork,
-    Forked,
     Frozen,
     Load,
     LoadFailed,
@@ -37,39 +32,31 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
-from relight.runtime.forking import fork
+from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
+from relight.runtime.maps import Ranges
 from relight.runtime.output import Output
 from relight.runtime.rehearsal import Rehearsal
 from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
 
-NOT_FORKED = 72
-"""The exit code of a worker that could not be forked."""
-
 _PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-_OWN = 3  # of a worker's descriptors: channel, stdout, stderr; the way into its shell follows
-_MOST_DESCRIPTORS = 32
+OWN = 3
+"""So many of the descriptors of what is forked are its own: channel, stdout, stderr; the way into its sandbox follows."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    """A worker that was forked here."""
-
-    worker: str
-    pid: int
-    pidfd: int
+MOST_DESCRIPTORS = 32
 
 
 class Template:
-    """Lives as long as its agent wants it."""
+    """Lives as long as its agent wants it.  `settled` is the memory it shares with its base, if it has one."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, settled: Ranges | None = None) -> None:
         self._control = control
-        self._poll = select.poll()
-        self._children: dict[int, _Child] = {}
+        self._forks = Forks(control)
+        self._has_base = settled is not None
+        self._settled = settled or ()
         self._order: Load | None = None
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
@@ -94,10 +81,10 @@ class Template:
             return LOAD_FAILED
         output.flush()
         self._order = order
-        rehearsal = Rehearsal(self._loaded)
+        rehearsal = Rehearsal(self._loaded, was_played=self._has_base)
         self._loaded.inputs = rehearsal.inputs
         self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
-        self._frozen = frozen = freeze(preset)
+        self._frozen = frozen = freeze(preset, self._settled)
         self._send(
             Frozen(
                 python=PYTHON,
@@ -111,69 +98,28 @@ class Template:
 
     def _serve(self) -> int:
         """Fork workers until the agent is gone."""
-        self._poll.register(self._control, select.POLLIN)
         while True:
-            for descriptor, _ in self._poll.poll():
-                child = self._children.get(descriptor)
-                if child is not None:
-                    self._reap(child)
-                    continue
-                order, descriptors = self._receive()
-                if not isinstance(order, Fork):
-                    return 0
-                pid = self._fork(order, descriptors)
-                if pid == 0:
-                    return self._work(order, descriptors)
-
-    def _fork(self, order: Fork, descriptors: Sequence[int]) -> int:
-        if order.namespaces < 1 or len(descriptors) < _OWN + order.namespaces:
-            raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
-        try:
-            syscalls.setns(descriptors[_OWN])
-            pid = fork()
-        except OSError as error:  # the shell is gone, say: that worker was stopped meanwhile
-            sys.stderr.write(f"cannot fork {order.worker}: {error.strerror}\n")
-            pid = -1
-        if pid == 0:
-            return 0
-        for descriptor in descriptors:
-            os.close(descriptor)
-        if pid < 0:
-            self._send(Exited(worker=order.worker, code=NOT_FORKED))
-            return pid
-        child = _Child(order.worker, pid, os.pidfd_open(pid))
-        self._children[child.pidfd] = child
-        self._poll.register(child.pidfd, select.POLLIN)
-        self._send(Forked(worker=order.worker), child.pidfd)
-        return pid
-
-    def _reap(self, child: _Child) -> None:
-        _, status, usage = os.wait4(child.pid, 0)
-        self._poll.unregister(child.pidfd)
-        del self._children[child.pidfd]
-        os.close(child.pidfd)
-        is_killed = os.WIFSIGNALED(status)
-        self._send(
-            Exited(
-                worker=child.worker,
-                code=None if is_killed else os.WEXITSTATUS(status),
-                signal=os.WTERMSIG(status) if is_killed else None,
-                peak_memory_bytes=usage.ru_maxrss * 1024,
-            )
-        )
+            self._forks.wait_order()
+            order, descriptors = self._receive()
+            if not isinstance(order, Fork):
+                return 0
+            if order.namespaces < 1 or len(descriptors) < OWN + order.namespaces:
+                raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
+            if self._forks.fork(order.worker, descriptors[OWN], descriptors) == 0:
+                return self._work(order, descriptors)
 
     # -- the child
 
     def _work(self, order: Fork, descriptors: Sequence[int]) -> int:
         """Be a worker: in the shell, without capabilities, unlike every sibling."""
-        entrance = descriptors[_OWN:]
+        entrance = descriptors[OWN:]
         self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
         os.environ["RELIGHT_WORKER"] = order.worker
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()
-        _leave(code)
+        leave(code)
         return code
 
     def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int]) -> None:
@@ -192,9 +138,8 @@ class Template:
 
         What was the template's way to its agent becomes the worker's, for which the worker was made before the fork.
         """
-        channel, stdout, stderr = descriptors[:_OWN]
-        for child in self._children.values():
-            os.close(child.pidfd)
+        channel, stdout, stderr = descriptors[:OWN]
+        self._forks.leave_behind()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.dup2(channel, self._control.fileno(), inheritable=False)
@@ -226,7 +171,7 @@ class Template:
 
     def _receive(self) -> tuple[object, list[int]]:
         """The next packet; None for its message when the agent is gone."""
-        data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, _MOST_DESCRIPTORS)
+        data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, MOST_DESCRIPTORS)
         return (TO_TEMPLATE.unpack(data) if data else None), descriptors
 
     def _send(self, message: object, *descriptors: int) -> None:
@@ -244,7 +189,7 @@ def _run_awaitable(value: Any) -> Any:
     return asyncio.run(value)
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
     """End as the interpreter would, without taking the template's thousand modules apart."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

@@ -120,8 +120,8 @@ class Worker:
         return 0
 
 
-def _load_afresh(order: Load, run_awaitable: RunAwaitable) -> Loaded:
-    """With libraries told how many threads fit, as a template tells them."""
+def load_afresh(order: Load, run_awaitable: RunAwaitable) -> Loaded:
+    """Load with libraries told how many threads fit, as a template tells them."""
     if order.cpu is not None:
         from relight.runtime.freezing import prepare  # some milliseconds that most workers need not spend
 
@@ -133,4 +133,4 @@ def main() -> None:
     """Be a worker on the channel that this process inherited."""
     end = socket.socket(fileno=CHANNEL_FD)
     end.set_inheritable(False)  # user code's own children have no business there
-    sys.exit(Worker(Channel(end), _load_afresh).run())
+    sys.exit(Worker(Channel(end), load_afresh).run())

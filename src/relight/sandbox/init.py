@@ -24,6 +24,7 @@ from typing import NoReturn
 from relight.sandbox import syscalls
 from relight.sandbox.keeper import keep
 from relight.sandbox.messages import GO, InitEnded, InitFailed, InitStarted
+from relight.sandbox.nest import tend
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import Bell, StepFailed, close_strangers, collect, execute, tell, wait_go
 from relight.sandbox.plan import Plan
@@ -74,6 +75,9 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     os.close(pidfd)
     # A worker that has been reaped has no number any more, and the launcher is still to look it up.
     handles.status.recv(len(GO))
+    if plan.nest is not None:
+        tend(plan.nest, worker, handles.status, bell, trees)
+        return
     if plan.is_template:
         keep(worker, handles.status, bell, plan.covered)
         return

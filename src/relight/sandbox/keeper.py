@@ -30,8 +30,11 @@ _SPACES = ("mnt", "ipc", "net")
 """The namespaces of a shell but that of processes, by their names in /proc."""
 
 
-def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
-    """Make shells, and wait for everybody, until the template and all shells are gone, or the launcher is."""
+def keep(template: int | None, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
+    """Make shells, and wait for everybody, until the template and all shells are gone, or the launcher is.
+
+    None: the template is no child of this process, which then stays until the launcher ends it.
+    """
     # It makes all it needs itself, and so may not look into what others closed: its shells' program, for one.
     syscalls.limit_capabilities(KEEPER_CAPABILITIES)
     maker = ShellMaker(covered)
@@ -42,7 +45,7 @@ def keep(template: int, status: socket.socket, bell: Bell, covered: tuple[Mount,
     poll.register(status, select.POLLIN)
     while is_alive or shells:
         ready = {descriptor for descriptor, _ in poll.poll()}
-        if signal.SIGTERM in bell.rung() and is_alive:
+        if signal.SIGTERM in bell.rung() and template is not None and is_alive:
             with suppress(ProcessLookupError):
                 os.kill(template, signal.SIGTERM)
         for pid, ended in collect():
@@ -62,7 +65,7 @@ class ShellMaker:
 
     def __init__(self, covered: tuple[Mount, ...]) -> None:
         self._plan = lru_cache(partial(shell, covered=covered))
-        self._home = tuple(_open_space(name) for name in _SPACES)
+        self._home = tuple(open_space(name) for name in _SPACES)
 
     def make(self, order: NewShell, status: socket.socket) -> set[int]:
         """Make one and tell the launcher; its pid 1, if it could be made.
@@ -93,8 +96,8 @@ class ShellMaker:
             if pid == 0:
                 _become_reaper()
             # By descriptor, and not by the pidfd: to join by that one must be allowed to look into the process.
-            made += (pidfd, trees.pop(DOOR), _open_space("pid", pid))
-            made += (_open_space(name) for name in (_SPACES if order.network == "none" else _SPACES[:-1]))
+            made += (pidfd, trees.pop(DOOR), open_space("pid", pid))
+            made += (open_space(name) for name in (_SPACES if order.network == "none" else _SPACES[:-1]))
         finally:
             for space in self._home:
                 syscalls.setns(space)
@@ -118,5 +121,6 @@ def _receive(status: socket.socket) -> NewShell | None:
     return order if isinstance(order, NewShell) else None
 
 
-def _open_space(name: str, pid: int | str = "self") -> int:
+def open_space(name: str, pid: int | str = "self") -> int:
+    """A namespace of a process, by its name in /proc."""
     return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)

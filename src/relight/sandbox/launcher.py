@@ -38,17 +38,20 @@ from relight.sandbox.messages import (
     InitStarted,
     Kill,
     LauncherReady,
+    NestedMade,
+    NewNested,
     NewShell,
     Refused,
     ShellFailed,
     ShellMade,
     Start,
     Started,
+    StartNested,
     StartShell,
 )
 from relight.sandbox.operations import Trees, write_maps
 from relight.sandbox.pid1 import StepFailed, execute
-from relight.sandbox.plan import INNER_ID, Ground, Plan, plan
+from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan
 from relight.sandbox.spec import Isolation, SandboxExit, ShellSpec
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
@@ -58,12 +61,17 @@ _DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell,
 
 @dataclass(slots=True, kw_only=True)
 class _Sandbox:
-    """One that is not over: its init, and what is known of how it ends."""
+    """One that is not over: its init, and what is known of how it ends.
+
+    One that is nested in a `base` is no child of this process, and tells its pidfd itself: it is -1 until then.
+    """
 
     id: str
     plan: Plan
     pid: int
     pidfd: int
+    base: str = ""
+    is_unwanted: bool = False
     network: str
     status: socket.socket
     group: Group
@@ -153,6 +161,8 @@ class Launcher:
             message = TO_LAUNCHER.unpack(data)
             if isinstance(message, Start):
                 self._start(message, descriptors)
+            elif isinstance(message, StartNested):
+                self._start_nested(message)
             elif isinstance(message, StartShell):
                 self._start_shell(message.spec)
             elif isinstance(message, Kill):
@@ -223,6 +233,68 @@ class Launcher:
             for tree in trees.values():
                 os.close(tree)
 
+    def _start_nested(self, start: StartNested) -> None:
+        """Have the base's first process make one, whose own then tells of it (`_tell_nested`)."""
+        spec, base = start.spec, self._sandboxes.get(start.base)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        group = Group(())
+        trees: Trees = {}
+        try:
+            nest = base.plan.nest if base is not None and base.is_started else None
+            if base is None or nest is None or self._is_used(spec.id):
+                raise StartFailed(f"cannot start sandbox {spec.id}: {start.base} is no base, or the id is in use")
+            sources = survey(spec, is_privileged=self._facts.is_privileged)
+            ground = Ground(facts=self._facts, sources=sources, outer_uid=base.plan.outer_uid, scratch="")
+            execute(own_takes(spec, ground, nest.spec), trees)
+            group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
+            order = NewNested(spec=dataclasses.replace(spec, env=()), targets=tuple(trees))
+            socket.send_fds(base.status, [pack(order)], [theirs.fileno(), *trees.values()])
+            sandbox = _Sandbox(
+                id=spec.id,
+                plan=dataclasses.replace(base.plan, nest=None, is_template=spec.is_template),
+                pid=0,
+                pidfd=-1,
+                base=start.base,
+                network=spec.network,
+                status=ours,
+                group=group,
+                scratch="",
+            )
+        except (OSError, StepFailed, StartFailed) as error:
+            ours.close()
+            self._discard(group)
+            why = str(error) if isinstance(error, StartFailed) else f"cannot start sandbox {spec.id}: {error}"
+            _send(self._agent, Refused(id=spec.id, reason=why))
+            return
+        finally:
+            theirs.close()
+            for tree in trees.values():
+                os.close(tree)
+        self._sandboxes[sandbox.id] = sandbox
+        self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
+        self._let_go(sandbox)
+
+    def _tell_nested(self, sandbox: _Sandbox, descriptors: Sequence[int]) -> None:
+        """It is there, and empty but for its first process."""
+        sandbox.pidfd, *spaces = descriptors
+        sandbox.is_started = True
+        self._selector.register(sandbox.pidfd, selectors.EVENT_READ, sandbox)
+        doors: tuple[int, ...] = ()
+        try:
+            doors = sandbox.group.open_doors()
+            started = Started(
+                id=sandbox.id, pid=0, isolation=Isolation.NAMESPACES, namespaces=len(spaces), has_door=False
+            )
+            _send(self._agent, started, sandbox.pidfd, *spaces, *doors)
+        except OSError:
+            sandbox.is_unwanted = True
+        finally:
+            for one in (*spaces, *doors):
+                os.close(one)
+        if sandbox.is_unwanted:
+            _end_process(sandbox.pidfd)
+
     def _start_shell(self, spec: ShellSpec) -> None:
         """Have the template's keeper make one, which then tells of it (`_hear_shell`)."""
         template = self._sandboxes.get(spec.template)
@@ -253,7 +325,7 @@ class Launcher:
 
     def _let_go(self, sandbox: _Sandbox) -> None:
         try:
-            if sandbox.plan.isolation is Isolation.NAMESPACES:
+            if sandbox.plan.isolation is Isolation.NAMESPACES and not sandbox.base:
                 uids, gids = (INNER_ID, sandbox.plan.outer_uid), (INNER_ID, sandbox.plan.outer_gid)
                 write_maps(sandbox.pid, uids, gids, deny_setgroups=not self._facts.is_privileged)
             doors = sandbox.group.open_doors()
@@ -276,6 +348,9 @@ class Launcher:
         elif sandbox is None:
             return
         elif sandbox.plan.isolation is Isolation.NAMESPACES:
+            sandbox.is_unwanted = True
+            if sandbox.pidfd < 0:  # it is yet to tell who it is, and ends by itself
+                sandbox.status.shutdown(socket.SHUT_WR)
             _end_process(sandbox.pidfd)
         elif sandbox.group.folders:
             sandbox.group.kill()
@@ -304,10 +379,14 @@ class Launcher:
             if not data:
                 with suppress(KeyError):
                     self._selector.unregister(sandbox.status)  # it stays ready for ever; the pidfd tells the rest
+                if sandbox.pidfd < 0:
+                    self._finish(sandbox)  # it ended before it told who it is
                 return
             message = FROM_INIT.unpack(data)
             if isinstance(message, (ShellMade, ShellFailed)):
                 self._hear_shell(message, descriptors)
+            elif isinstance(message, NestedMade):
+                self._tell_nested(sandbox, descriptors)
             elif isinstance(message, InitStarted):
                 self._tell_started(sandbox, descriptors[0])
             elif isinstance(message, InitFailed):
@@ -364,7 +443,8 @@ class Launcher:
 
     def _finish(self, sandbox: _Sandbox) -> None:
         """Init has ended, and in namespaces everybody with it: take in what is left, and say so."""
-        os.waitpid(sandbox.pid, 0)
+        if not sandbox.base:
+            os.waitpid(sandbox.pid, 0)
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
@@ -373,10 +453,12 @@ class Launcher:
         ended = _exit_of(sandbox.group, sandbox.ended or InitEnded(signal=signal.SIGKILL))
         with suppress(KeyError):
             self._selector.unregister(sandbox.status)
-        self._selector.unregister(sandbox.pidfd)
-        os.close(sandbox.pidfd)
+        if sandbox.pidfd >= 0:
+            self._selector.unregister(sandbox.pidfd)
+            os.close(sandbox.pidfd)
         sandbox.status.close()
-        self._used_uids.discard(sandbox.plan.outer_uid)
+        if not sandbox.base:
+            self._used_uids.discard(sandbox.plan.outer_uid)
         del self._sandboxes[sandbox.id]
         for shell in [one for one in self._shells.values() if one.template == sandbox.id and one.pidfd < 0]:
             self._drop_shell(shell, "its template ended before it was made")

@@ -1,8 +1,9 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartShell Kill  ─  LauncherReady Started Refused Ended
+agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
+launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ class Start:
     """Start this sandbox; with it come its channel, stdout and stderr, in this order."""
 
     spec: SandboxSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartNested:
+    """Make this sandbox below that of `base`, which must have started, and which forks its process: `argv` is nobody's."""
+
+    spec: SandboxSpec
+    base: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +63,14 @@ class Started:
 
     Of a shell the pidfd is that of its pid 1 (`pid` is not looked up: 0), and these come too: a socket that listens
     inside, at `plan.DOOR`; its `namespaces`, that of processes first; and for each of its groups a door: a process that
-    writes `0` to it is in.
+    writes `0` to it is in.  Of a nested sandbox the same come but for what listens: `has_door` is false.
     """
 
     id: str
     pid: int
     isolation: Isolation
     namespaces: int = 0
+    has_door: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,22 @@ class NewShell:
     id: str
     network: str
     ephemeral_disk_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewNested:
+    """To the nest of a base: make this sandbox (without its environment, which is not the nest's to know).
+
+    With it come its status socket, and the mounts that the base does not have, for these `targets`.
+    """
+
+    spec: SandboxSpec
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NestedMade:
+    """A nested sandbox is there; with it come the pidfd of its pid 1, and its namespaces, that of processes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +150,8 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, StartShell, Kill)
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Kill)
 TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
 TO_KEEPER = Kinds(NewShell)
-FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed)
+TO_NEST = Kinds(NewNested)
+FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

@@ -7,6 +7,7 @@ the process that becomes the user's, just before it does.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -303,8 +304,7 @@ class ForbidUserNamespaces:
     """No user namespace below this one: they hand out the capabilities by which most kernel holes are reached."""
 
     def execute(self, trees: Trees) -> None:
-        with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
-            file.write("0")
+        _limit_user_namespaces(0)
 
     def describe(self) -> str:
         return "forbid further user namespaces"
@@ -347,6 +347,45 @@ class EnterInnerUsers:
 
     def describe(self) -> str:
         return f"enter inner user and mount namespaces, which lock the mounts, and others ({self.namespaces:#x})"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareUsers:
+    """Make so many user namespaces below this one, and forbid any more, here and in each.
+
+    Kept among the trees, under `users_key`: who has the capability to enter one need not have the right to make one.
+    """
+
+    uid: int
+    count: int
+
+    def execute(self, trees: Trees) -> None:
+        _limit_user_namespaces(self.count)
+        for number in range(self.count):
+            trees[users_key(number)] = _make_users(self.uid)
+
+    def describe(self) -> str:
+        return f"make {self.count} user namespaces, and forbid others"
+
+
+@dataclass(frozen=True, slots=True)
+class EnterUsers:
+    """Enter a prepared user namespace, and mount and other `namespaces` below it, which locks what is mounted by then."""
+
+    number: int
+    namespaces: int
+
+    def execute(self, trees: Trees) -> None:
+        users = trees.pop(users_key(self.number))
+        try:
+            syscalls.setns(users)
+        finally:
+            os.close(users)
+        syscalls.unshare(syscalls.CLONE_NEWNS | self.namespaces)
+        syscalls.set_dumpable(False)
+
+    def describe(self) -> str:
+        return f"enter user namespace {self.number} and others ({self.namespaces:#x}), which lock the mounts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +483,39 @@ class ChangeFolder:
         return f"change to {self.path}"
 
 
+def users_key(number: int) -> str:
+    """The name, among the trees, of a user namespace that `PrepareUsers` made."""
+    return f"users/{number}"
+
+
+def _make_users(uid: int) -> int:
+    """A user namespace below this one, with the same one uid and gid, and none below it; nothing lives in it."""
+    ready, tell = os.pipe()
+    wait, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(release)
+            syscalls.set_dumpable(True)  # an undumpable process cannot write its own maps
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{uid} {uid} 1")):
+                _write(f"/proc/self/{name}", text)
+            _limit_user_namespaces(0)
+            os.write(tell, b"1")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(tell)
+        if not os.read(ready, 1):
+            raise OSError(errno.EPERM, "no user namespace could be made")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        for descriptor in (ready, wait, release):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
 def open_user_namespace(owner: Owner) -> int:
     """A user namespace that maps one owner, as a descriptor; nothing lives in it.  Only for a single thread."""
     ready, tell = os.pipe()
@@ -474,6 +546,11 @@ def write_maps(pid: int, uids: tuple[int, int], gids: tuple[int, int], *, deny_s
         _write(f"/proc/{pid}/setgroups", "deny")
     _write(f"/proc/{pid}/uid_map", f"{uids[0]} {uids[1]} 1")
     _write(f"/proc/{pid}/gid_map", f"{gids[0]} {gids[1]} 1")
+
+
+def _limit_user_namespaces(most: int) -> None:
+    with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
+        file.write(str(most))
 
 
 def _write(path: str, text: str) -> None:

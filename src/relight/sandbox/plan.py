@@ -22,6 +22,7 @@ from relight.sandbox.operations import (
     DieWithParent,
     EnterInnerUsers,
     EnterRoot,
+    EnterUsers,
     ForbidUserNamespaces,
     KeepCapabilities,
     LeaveGroupView,
@@ -36,6 +37,7 @@ from relight.sandbox.operations import (
     Operation,
     Owner,
     PlaceTree,
+    PrepareUsers,
     RaiseLoopback,
     SealRoot,
     SetHostname,
@@ -65,6 +67,9 @@ KEEPER_CAPABILITIES = (
 """What it takes to make a shell."""
 
 _FORKING = (syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT)  # what a template's children need to enter a shell
+NESTED = 64
+"""So many templates can be in one base at a time: each has a user namespace of those that are made with the base."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -82,6 +87,14 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nest:
+    """What is known to the first process of a base, who makes sandboxes below it."""
+
+    spec: SandboxSpec
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All that will be done for one sandbox, in order."""
 
@@ -95,6 +108,8 @@ class Plan:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     is_template: bool = False
+    nest: Nest | None = None
+    """Of a base."""
     covered: tuple[Mount, ...] = ()
     """Of a template: what is mounted below folders of which each shell has its own."""
 
@@ -126,17 +141,57 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             LeaveGroupView(),
             *_root(spec, ground.facts, programs),
             SetHostname(spec.hostname),
-            *(_template_end(spec) if spec.is_template else ()),
+            *(_template_end(spec) if _is_forking(spec) else ()),
             *((RaiseLoopback(),) if spec.network == "none" else ()),
-            ForbidUserNamespaces(),
-            SetNoNewPrivileges() if spec.is_template else LockPrivileges(),
+            PrepareUsers(INNER_ID, NESTED) if spec.is_base else ForbidUserNamespaces(),
+            SetNoNewPrivileges() if _is_forking(spec) else LockPrivileges(),
         ),
-        worker=(*((KeepCapabilities(_FORKING),) if spec.is_template else ()), *_worker(spec)),
+        worker=(*((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()), *_worker(spec)),
         argv=spec.argv,
-        env=_environment(spec, HOME, "/tmp"),
+        env=environment(spec),
         is_template=spec.is_template,
-        covered=tuple(mount for mount in _outermost_first(spec.mounts) if mount.target.startswith(_OWN_FOLDERS)),
+        nest=Nest(spec=spec, facts=ground.facts) if spec.is_base else None,
+        covered=covered_mounts(spec),
     )
+
+
+def covered_mounts(spec: SandboxSpec) -> tuple[Mount, ...]:
+    """What is mounted below folders of which each shell has its own."""
+    return tuple(mount for mount in _outermost_first(spec.mounts) if mount.target.startswith(_OWN_FOLDERS))
+
+
+def own_takes(spec: SandboxSpec, ground: Ground, base: SandboxSpec) -> tuple[Operation, ...]:
+    """What the launcher takes for a nested sandbox: the mounts that its base does not show.  Raises StartFailed."""
+    _check(spec, ground)
+    pairs = zip(spec.mounts, ground.sources, strict=True)
+    return tuple(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts)
+
+
+def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple[Operation, ...]]:
+    """The namespaces of a sandbox below a base, and what its pid 1 does in them, the base's root still being its own.
+
+    Of a template: `users` is the number of the user namespace that it enters at the end, which locks what is mounted
+    for it.  Of a worker, which gives up what it could undo them with: None.
+    """
+    spaces = _spaces_of_shells(spec.network)
+    programs = (WriteProgram(reaper.PATH, reaper.program()),) if spec.is_template else ()
+    etc = (*nest.facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    return syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | (spaces if users is None else 0), (
+        DieWithParent(),
+        LeaveGroupView(),
+        *(TakeTree(path.path, path.path) for path in nest.facts.system if not path.leads_to),
+        *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in nest.facts.devices),
+        *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
+        *(TakeTree(one.target, one.target, one.writable) for one in spec.mounts if one in nest.spec.mounts),
+        *_root(spec, nest.facts, programs),
+        *((EnterUsers(users, spaces),) if users is not None else ()),
+        *((RaiseLoopback(),) if spec.network == "none" else ()),
+    )
+
+
+def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
+    """All the variables that its process finds."""
+    return _environment(spec, HOME, "/tmp")
 
 
 def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
@@ -186,7 +241,7 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
     if spec.network not in ("none", "host"):
         raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
-    if spec.is_template and (spec.isolation or facts.isolation) is Isolation.PROCESS:
+    if _is_forking(spec) and (spec.isolation or facts.isolation) is Isolation.PROCESS:
         raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
     if spec.is_template and not reaper.program():
         raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
@@ -203,7 +258,12 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
 
 def _namespaces(spec: SandboxSpec) -> int:
     flags = syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWUTS
-    return flags | (0 if spec.is_template else _spaces_of_shells(spec.network))
+    return flags | (0 if _is_forking(spec) else _spaces_of_shells(spec.network))
+
+
+def _is_forking(spec: SandboxSpec) -> bool:
+    """Whether its process puts children of its own into other namespaces."""
+    return spec.is_template or spec.is_base
 
 
 def _spaces_of_shells(network: str) -> int:

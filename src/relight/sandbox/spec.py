@@ -58,6 +58,8 @@ class SandboxSpec:
     isolation: Isolation | None = None
     is_template: bool = False
     """Whether `ShellSpec`s may name it: its process can put children of its own into shells, and holds what that needs."""
+    is_base: bool = False
+    """Whether other sandboxes may be made below it, which show some of its mounts, and into which its process forks theirs."""
     door: str = ""
     """Of a template: the path, in each shell, of a socket that listens there; what connects comes to the agent."""
 

@@ -1,0 +1,213 @@
+"""All bases of a node: one for each workspace, image and network, made once nobody waits, and kept.
+
+A base is anew where the image's packages have changed, or its process has ended.  Without one, whatever was to be forked
+from it is started afresh, which is always right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from relight.agent.base import Base, Grown, MakesSandboxes
+from relight.agent.resources import memory_of
+from relight.agent.sandboxes import Sandbox
+from relight.agent.template import Ends
+from relight.clock import Clock
+from relight.protocol.errors import RelightError
+from relight.protocol.ids import new_id
+from relight.protocol.link import WorkerSpec
+from relight.protocol.manifest import HostImage
+from relight.sandbox.spec import SandboxSpec, ShellSpec
+
+REST_SECONDS = 0.25
+"""A base is made so long after it was first missed: what missed it is being started, and needs the machine."""
+
+FRESH = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
+"""What begins so is read by Python, or the C library, as a process starts: it cannot be given to a fork."""
+
+_log = logging.getLogger("relight.agent")
+
+
+class LaysOut(Protocol):
+    """Makes ready what a base's sandbox needs."""
+
+    async def layout_base(self, name: str, spec: WorkerSpec) -> SandboxSpec:
+        """Its sandbox.  Raises RelightError."""
+
+
+class Nests(MakesSandboxes, Protocol):
+    """Where sandboxes of all kinds come from."""
+
+    async def start_shell(self, spec: ShellSpec) -> Sandbox:
+        """Make a shell.  Raises StartFailed."""
+
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class _Entry:
+    base: Base
+    traces: tuple[int, ...]
+    is_ready: asyncio.Event
+    size: int = 0
+
+
+class Bases:
+    """`is_possible` is asked for each: it is known once the machine has been looked at."""
+
+    def __init__(
+        self,
+        sandboxes: Nests,
+        provider: LaysOut,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        is_possible: Callable[[], bool],
+    ) -> None:
+        self._sandboxes = sandboxes
+        self._provider = provider
+        self._clock = clock
+        self._tasks = tasks
+        self._is_possible = is_possible
+        self._entries: dict[Key, _Entry] = {}
+        self._broken: dict[Key, tuple[int, ...]] = {}
+        self._wanted: set[Key] = set()
+
+    @property
+    def size(self) -> int:
+        """How many bytes all of them take."""
+        return sum(entry.size for entry in self._entries.values())
+
+    def below(self, spec: WorkerSpec, begin: Callable[[str], None] = lambda phase: None) -> Below:
+        """Where the sandbox of a template, or a worker, of this spec is to come from."""
+        return Below(self, self._sandboxes, spec, begin)
+
+    async def wait(self, spec: WorkerSpec) -> None:
+        """Have the base of this spec ready, if it can be had."""
+        if self._can_use(spec) and self.find(spec) is None:
+            await self._build(_key_of(spec), spec)
+
+    def find(self, spec: WorkerSpec) -> Base | None:
+        """A base that is ready for this spec; where there is none, one is made once nobody waits."""
+        if not self._can_use(spec):
+            return None
+        key = _key_of(spec)
+        entry = self._entries.get(key)
+        if entry is not None and (entry.base.is_gone or entry.traces != traces_of(spec.function.image)):
+            self._drop(key)
+            entry = None
+        if entry is not None:
+            return entry.base if entry.is_ready.is_set() else None
+        if key not in self._wanted and self._broken.get(key) != traces_of(spec.function.image):
+            self._wanted.add(key)
+            self._tasks.create_task(self._build_later(key, spec), name="agent.base")
+        return None
+
+    def give_up_unused(self) -> None:
+        """Memory is short: end those from which nothing that lives was forked."""
+        for key, entry in tuple(self._entries.items()):
+            if entry.is_ready.is_set() and not entry.base.is_used:
+                self._drop(key)
+
+    def close(self) -> None:
+        """End them all."""
+        self._is_possible = lambda: False
+        for key in tuple(self._entries):
+            self._drop(key)
+
+    def _can_use(self, spec: WorkerSpec) -> bool:
+        return self._is_possible() and not spec.gpus and not _needs_fresh(spec)
+
+    async def _build_later(self, key: Key, spec: WorkerSpec) -> None:
+        await self._clock.sleep(REST_SECONDS)
+        self._wanted.discard(key)
+        if self._is_possible():
+            await self._build(key, spec)
+
+    async def _build(self, key: Key, spec: WorkerSpec) -> None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            await entry.is_ready.wait()
+            return
+        name = new_id("base", int(self._clock.now() * 1000))
+        traces = traces_of(spec.function.image)
+        try:
+            sandbox = await self._provider.layout_base(name, spec)
+            if key in self._entries:
+                return
+            entry = self._entries[key] = _Entry(Base(sandbox, self._sandboxes), traces, asyncio.Event())
+            await entry.base.build()
+            entry.size = await asyncio.to_thread(memory_of, entry.base.pid)
+        except (RelightError, OSError) as error:
+            _log.warning("no base", extra={"base": name, "why": str(error)})
+            self._broken[key] = traces
+            self._drop(key)
+        finally:
+            if entry is not None:
+                entry.is_ready.set()
+
+    def _drop(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            entry.base.close()
+
+
+class Below:
+    """Sandboxes for one start: below a base where there is one, else by themselves."""
+
+    def __init__(self, bases: Bases, sandboxes: Nests, spec: WorkerSpec, begin: Callable[[str], None]) -> None:
+        self._bases = bases
+        self._sandboxes = sandboxes
+        self._spec = spec
+        self._begin = begin
+        self.has_base = False
+
+    async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox | Grown:
+        """Start one.  Raises StartFailed."""
+        base = self._bases.find(self._spec)
+        if base is not None:
+            try:
+                grown = await base.grow(spec, Ends(channel=channel, stdout=stdout, stderr=stderr), self._begin)
+            except (RelightError, OSError) as error:  # a fresh one shows whether it is the base's fault
+                _log.warning("not forked from a base", extra={"sandbox": spec.id, "why": str(error)})
+                self._begin("sandbox")
+            else:
+                self.has_base = True
+                return grown
+        return await self._sandboxes.start(spec, channel=channel, stdout=stdout, stderr=stderr)
+
+    async def start_shell(self, spec: ShellSpec) -> Sandbox:
+        """Make a shell.  Raises StartFailed."""
+        return await self._sandboxes.start_shell(spec)
+
+
+def _key_of(spec: WorkerSpec) -> Key:
+    return (spec.workspace, spec.function.image, spec.function.network)
+
+
+def _needs_fresh(spec: WorkerSpec) -> bool:
+    return any(name.startswith(FRESH) for name, _ in spec.function.env)
+
+
+def traces_of(image: HostImage) -> tuple[int, ...]:
+    """What changes when packages are installed in an image, or removed: Python has looked for them as the base started."""
+    minor = ".".join(image.version.split(".")[:2])
+    folders = [
+        f"{prefix}/lib/{python}/{kind}-packages"
+        for prefix in dict.fromkeys((image.prefix, image.base_prefix, "/usr/local"))
+        for python, kind in ((f"python{minor}", "site"), (f"python{minor}", "dist"), ("python3", "dist"))
+    ]
+    return tuple(_changed(folder) for folder in (*folders, image.python))
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
