@@ -19,12 +19,13 @@ from servers import Server, wait_until
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
 
 APPS, ROOM, CALLS = 50, 20, 150
+# A variable of Python's own forbids a base, whose memory no node tells: so the policy can be followed from outside, to the byte.
 MODULE = """
 import relight
 app = relight.App({name!r})
 ballast = bytearray(b"x") * ({mib} << 20)
 
-@app.function(scaledown_window=0)
+@app.function(scaledown_window=0, env={{"PYTHONUNBUFFERED": "1"}})
 def f(x: int) -> int:
     return x + len(ballast) % 7
 """
