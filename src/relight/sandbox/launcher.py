@@ -375,7 +375,7 @@ class Launcher:
             except BlockingIOError:
                 return
             except ConnectionResetError:
-                data, descriptors = b"", []
+                continue  # it left with something unread; what it said before is still to be had
             if not data:
                 with suppress(KeyError):
                     self._selector.unregister(sandbox.status)  # it stays ready for ever; the pidfd tells the rest
