@@ -26,8 +26,9 @@ from relight.clock import Clock
 from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
 from relight.protocol.ids import new_id
-from relight.protocol.link import WorkerSpec
-from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
+from relight.protocol.link import WorkerSpec, template_key
+from relight.protocol.manifest import never_forked
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.sandbox import reaper
 from relight.sandbox.spec import Isolation, Limits
 

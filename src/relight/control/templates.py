@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterable
 
 from relight.control.catalog import Version
-from relight.protocol.manifest import FunctionSpec
-from relight.protocol.templates import TemplateOutcome, TemplateState, TemplateView, never_forked, template_key
+from relight.protocol.link import template_key
+from relight.protocol.manifest import FunctionSpec, never_forked
+from relight.protocol.templates import TemplateOutcome, TemplateState, TemplateView
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.state import Node
 

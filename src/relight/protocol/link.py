@@ -6,6 +6,7 @@ Reports.  An end is repeated until an order acknowledges it; a heartbeat is a re
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from relight.protocol.calls import CallEvent, Token
@@ -40,6 +41,20 @@ class WorkerSpec:
     gpus: tuple[str, ...] = ()
     parameters: tuple[tuple[str, Json], ...] = ()
     binding: str = ""
+
+
+def template_key(spec: WorkerSpec) -> str:
+    """What two workers must have in common to be forked from one template.
+
+    The version says which code; functions of one module share it, unless their objects are made before the fork.
+    """
+    function = spec.function
+    own = (function.name, spec.parameters) if function.has_snap or function.serialized else ()
+    parts = (
+        *(spec.workspace, spec.app, spec.environment, spec.version, spec.code.digest, function.image),
+        *(function.env, function.network, function.module, own),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,15 @@ class FunctionSpec:
         return next((method for method in self.methods if method.name == name), None)
 
 
+def never_forked(function: FunctionSpec) -> str:
+    """Why no worker of this function is a fork, on whatever node; "" when that depends."""
+    if function.resources.gpu:
+        return "gpu: a worker with a GPU is started by itself"
+    if not function.uses_template:
+        return "asked: the function has template=False"
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """What sets some workers of a function apart: values of the class's parameters, and options given per call.

@@ -11,21 +11,30 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from relight.clock import Clock, now_ms
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
-from relight.protocol.link import GrantItems, HeldWorker, Hello, RunCall, StartWorker, WorkerChange, WorkerSpec
-from relight.protocol.manifest import Resources
+from relight.protocol.link import (
+    GrantItems,
+    HeldWorker,
+    Hello,
+    RunCall,
+    StartWorker,
+    WorkerChange,
+    WorkerSpec,
+    template_key,
+)
+from relight.protocol.manifest import Resources, never_forked
 from relight.protocol.payload import Payload
-from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
+from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
@@ -44,28 +53,6 @@ MAX_BINDINGS = 1000
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 30.0
-
-
-class Listener(Protocol):
-    """Who is told what the scheduler found out or did."""
-
-    def claimed(self, leases: Sequence[Lease]) -> None:
-        """These calls were given to workers, and must be kept as running."""
-
-    def lost(self, leases: Sequence[Lease], why: str) -> None:
-        """These calls have no worker any more."""
-
-    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
-        """These calls waited longer than they may, for this reason."""
-
-    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
-        """These calls wait for workers that cannot be started."""
-
-    def payload_missing(self, leases: Sequence[Lease]) -> None:
-        """These leases wait for their payload to be read from the store; `deliver` goes on."""
-
-    def worker_entered(self, worker: Worker, detail: str) -> None:
-        """A worker entered a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
-from relight.protocol.link import Hello, WorkerSpec
-from relight.protocol.manifest import Scaling
+from relight.protocol.link import Hello, WorkerSpec, template_key
+from relight.protocol.manifest import Scaling, never_forked
 from relight.protocol.starts import StartReport
-from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState, never_forked, template_key
+from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.leases import Lease

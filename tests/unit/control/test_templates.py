@@ -13,7 +13,7 @@ from relight.blobs.store import BlobStore
 from relight.clock import SystemClock
 from relight.control.platform import Control, Rules, open_control
 from relight.protocol import PROTOCOL
-from relight.protocol.link import Hello, Orders, Reports
+from relight.protocol.link import Hello, Orders, Reports, template_key
 from relight.protocol.manifest import (
     ClassParameter,
     CodeBundle,
@@ -23,7 +23,7 @@ from relight.protocol.manifest import (
     Manifest,
     Resources,
 )
-from relight.protocol.templates import TemplateOutcome, TemplateState, TemplateView, template_key
+from relight.protocol.templates import TemplateOutcome, TemplateState, TemplateView
 from relight.scheduler.loop import Timing
 from relight.store.rows import NewVersion
 from relight.store.store import open_store

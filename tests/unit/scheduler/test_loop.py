@@ -9,10 +9,10 @@ import pytest
 
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
-from relight.protocol.link import HeldWorker, Orders, WorkerChange, WorkerSpec
+from relight.protocol.link import HeldWorker, Orders, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Resources, Scaling
 from relight.protocol.payload import Payload
-from relight.protocol.templates import TemplateOutcome, TemplateState, template_key
+from relight.protocol.templates import TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerExit, WorkerState
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS

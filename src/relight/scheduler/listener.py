@@ -1,0 +1,33 @@
+"""What the scheduler tells, and to whom: everything that has to be kept, or answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from relight.protocol.errors import Failure
+from relight.scheduler.leases import Lease
+from relight.scheduler.queue import WaitingCall
+from relight.scheduler.state import Worker
+
+
+class Listener(Protocol):
+    """Who is told what the scheduler found out or did."""
+
+    def claimed(self, leases: Sequence[Lease]) -> None:
+        """These calls were given to workers, and must be kept as running."""
+
+    def lost(self, leases: Sequence[Lease], why: str) -> None:
+        """These calls have no worker any more."""
+
+    def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
+        """These calls waited longer than they may, for this reason."""
+
+    def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
+        """These calls wait for workers that cannot be started."""
+
+    def payload_missing(self, leases: Sequence[Lease]) -> None:
+        """These leases wait for their payload to be read from the store; `deliver` goes on."""
+
+    def worker_entered(self, worker: Worker, detail: str) -> None:
+        """A worker entered a state."""
