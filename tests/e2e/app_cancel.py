@@ -45,7 +45,7 @@ def persist() -> None:
     say("begun")
     while True:
         try:
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         except Exception:  # noqa: BLE001 - what it is for
             continue
 
@@ -55,7 +55,7 @@ def clean_up() -> None:
     """Says that it is stopped, and takes a moment for that."""
     say("begun")
     try:
-        time.sleep(3600)
+        threading.Event().wait()
     finally:
         say("cleaned up")
 
@@ -81,7 +81,7 @@ def _compute(seconds: float) -> None:
 async def wait() -> None:
     """Awaits."""
     say("begun")
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 @app.function(max_workers=2)
@@ -98,7 +98,7 @@ def count() -> Iterator[int]:
     say("begun")
     for n in itertools.count():
         yield n
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 
 @app.function(max_workers=2)
@@ -107,7 +107,7 @@ async def count_on_loop() -> AsyncIterator[int]:
     say("begun")
     for n in itertools.count():
         yield n
-        await asyncio.sleep(0.01)
+        await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.01)
 
 
 @app.function(max_workers=2, grace=1.0)
@@ -117,7 +117,7 @@ def ignore_signals() -> None:
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
     say("begun")
-    ctypes.CDLL(None).sleep(3600)
+    ctypes.CDLL(None).pause()
 
 
 @app.function(max_workers=2, grace=1.0)
@@ -133,7 +133,7 @@ def take_all_that_is_raised() -> None:
     say("begun")
     while True:
         try:
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         except BaseException:  # noqa: BLE001 - what it is for
             continue
 

@@ -16,10 +16,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from relight.agent.control import Control
 from relight.agent.sandboxes import Sandbox
 from relight.agent.template import Ends, ForkedWorker
-from relight.protocol.channel import FROM_BASE, PACKET_BYTES, BaseReady, Exited, Forked, Grow
-from relight.protocol.codec import pack
+from relight.protocol.channel import FROM_BASE, BaseReady, Exited, Forked, Grow
 from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox.plan import environment
 from relight.sandbox.spec import SandboxSpec
@@ -72,7 +72,7 @@ class Base:
         self._spec = spec
         self._sandboxes = sandboxes
         self._sandbox: Sandbox | None = None
-        self._control: socket.socket | None = None
+        self._control = Control(FROM_BASE, self._take, self._end)
         self._told: asyncio.Future[BaseReady] = asyncio.get_running_loop().create_future()
         self._told.add_done_callback(lambda told: told.cancelled() or told.exception())
         self._output = -1
@@ -92,17 +92,17 @@ class Base:
 
     async def build(self) -> None:
         """Start it; returns once it can fork.  Raises StartFailed."""
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
         # A pipe, as those of its forks: Python's streams keep what they found as they were made, seekable or not.
         self._output, output = os.pipe()
         asyncio.get_running_loop().add_reader(self._output, self._drain)
         try:
-            self._sandbox = await self._sandboxes.start(self._spec, channel=theirs, stdout=output, stderr=output)
+            self._sandbox = await self._sandboxes.start(
+                self._spec, channel=self._control.theirs, stdout=output, stderr=output
+            )
         finally:
-            theirs.close()
+            self._control.hand_over()
             os.close(output)
-        asyncio.get_running_loop().add_reader(self._control, self._hear)
+        self._control.listen()
         try:
             async with asyncio.timeout(READY_SECONDS):
                 ready = await self._told
@@ -129,7 +129,7 @@ class Base:
         grown = Grown(sandbox, lambda: self._forget(spec.id))
         self._grown[spec.id] = grown
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        if not self._try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
+        if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
             grown.end(None)
             await grown.kill()
             raise StartFailed(f"cannot start {spec.id}: its base has ended, or does not listen; start it afresh")
@@ -146,10 +146,7 @@ class Base:
         if self.is_gone:
             return
         self.is_gone = True
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
-            self._control = None
+        self._control.close()
         for grown in self._grown.values():
             grown.orphan()
         if self._output >= 0:
@@ -171,25 +168,12 @@ class Base:
     def _forget(self, name: str) -> None:
         self._grown.pop(name, None)
 
-    def _hear(self) -> None:
-        while self._control is not None:
-            try:
-                data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 4)
-            except BlockingIOError:
-                return
-            except OSError:
-                data, descriptors = b"", []
-            if not data:
-                self._disconnect()
-                return
-            try:
-                self._take(FROM_BASE.unpack(data), descriptors)
-            except (ProtocolError, OSError) as error:
-                _log.warning("base killed", extra={"base": self._spec.id, "why": str(error)})
-                self.close()
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
+    def _end(self, why: str) -> None:
+        if why:
+            _log.warning("base killed", extra={"base": self._spec.id, "why": why})
+            self.close()
+        else:
+            self._disconnect()
 
     def _take(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, BaseReady):
@@ -203,13 +187,3 @@ class Base:
             grown.begun(descriptors[0])
         elif isinstance(message, Exited) and message.worker in self._grown:
             self._grown[message.worker].end(message)
-
-    def _try_send(self, message: object, descriptors: Sequence[int]) -> bool:
-        packet = pack(message)
-        if self._control is None or len(packet) > PACKET_BYTES:
-            return False
-        try:
-            socket.send_fds(self._control, [packet], list(descriptors))
-        except OSError:
-            return False
-        return True

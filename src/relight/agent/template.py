@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from relight.agent.control import Control
 from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.platform import Door
 from relight.agent.sandboxes import Sandbox
-from relight.protocol.channel import FROM_TEMPLATE, PACKET_BYTES, Exited, Fork, Forked, Frozen, Load, LoadFailed
-from relight.protocol.codec import pack
+from relight.protocol.channel import FROM_TEMPLATE, Exited, Fork, Forked, Frozen, Load, LoadFailed
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, failure_of
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
@@ -35,9 +35,6 @@ from relight.sandbox.spec import Limits, SandboxExit, SandboxSpec, ShellSpec
 
 TOLD_SECONDS = 1.0
 """How long an end that is seen waits for the template to say how it was."""
-
-PACKETS = 32
-"""So many packets of a template are heard before the event loop has its turn again."""
 
 KEPT_LINES = 1000
 """So many lines that were written while nobody waited for the template are kept for the first worker."""
@@ -198,7 +195,7 @@ class Template:
         self._doors = doors
         self.layout: Layout | None = None
         self._shells: dict[Limits, deque[_Shell]] = {}
-        self._control: socket.socket | None = None
+        self._control = Control(FROM_TEMPLATE, self._take, self._end)
         self._sandbox: RunsTemplate | None = None
         self._told: asyncio.Future[Frozen] = asyncio.get_running_loop().create_future()
         self._told.add_done_callback(lambda told: told.cancelled() or told.exception())  # it may be nobody's any more
@@ -220,18 +217,17 @@ class Template:
     async def build(self, layout: Layout) -> Frozen:
         """Start it and have it load; returns once it can fork, or says why it cannot.  Raises RelightError."""
         self.layout = layout
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
         mark = secrets.token_hex(16)
         self._output = Output(mark, Owners(lambda call: False, lambda: ""), self._hear_lines)
         try:
             stdout, stderr = self._output.stdout.writer, self._output.stderr.writer
-            self._sandbox = await self._sandboxes.start(layout.sandbox, channel=theirs, stdout=stdout, stderr=stderr)
+            channel = self._control.theirs
+            self._sandbox = await self._sandboxes.start(layout.sandbox, channel=channel, stdout=stdout, stderr=stderr)
         finally:
-            theirs.close()
+            self._control.hand_over()
             self._output.close_writers()
-        asyncio.get_running_loop().add_reader(self._control, self._hear)
-        self._try_send(load_of(self.spec, layout.module_paths, mark=mark))
+        self._control.listen()
+        self._control.try_send(load_of(self.spec, layout.module_paths, mark=mark))
         try:
             async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
                 self.frozen = await self._told
@@ -263,7 +259,7 @@ class Template:
         entrance = shell.sandbox.entrance
         order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        if not self._try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
+        if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
             await shell.give_up()
             raise TemplateLost(f"cannot fork {worker}: its template has ended, or does not listen; start it afresh")
         shell.sandbox.close_entrance()
@@ -326,10 +322,7 @@ class Template:
         if self.is_gone:
             return
         self.is_gone = True
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
-            self._control = None
+        self._control.close()
         if self._output is not None:
             self._output.close()
         for forked in self.workers.values():
@@ -350,29 +343,12 @@ class Template:
 
     # -- it speaks
 
-    def _hear(self) -> None:
-        for _ in range(PACKETS):
-            if self._control is None:
-                return
-            try:
-                data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 4)
-            except BlockingIOError:
-                return
-            except OSError:
-                data, descriptors = b"", []
-            if not data:
-                self._disconnect()
-                return
-            try:
-                self._take(FROM_TEMPLATE.unpack(data), descriptors)
-            except (ProtocolError, OSError) as error:
-                _log.warning("template killed", extra={"template": self.id, "why": str(error)})
-                self._disconnect()
-                if self._sandbox is not None:
-                    self._sandbox.signal(signal.SIGKILL)
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
+    def _end(self, why: str) -> None:
+        self._disconnect()
+        if why:
+            _log.warning("template killed", extra={"template": self.id, "why": why})
+            if self._sandbox is not None:
+                self._sandbox.signal(signal.SIGKILL)
 
     def _take(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, Frozen):
@@ -430,16 +406,6 @@ class Template:
             self._early.extend((source, line) for line in lines)
         for tell in self._tells[:1]:
             tell(source, lines)
-
-    def _try_send(self, message: object, descriptors: Sequence[int] = ()) -> bool:
-        """False: it is gone, as the reader finds out, or has not read for long."""
-        if self._control is None:
-            return False
-        try:
-            socket.send_fds(self._control, [pack(message)], list(descriptors))
-        except OSError:
-            return False
-        return True
 
 
 class TemplateLost(StartFailed):

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from relight.agent.control import PACKETS
 from relight.agent.layout import Layout
 from relight.agent.sandboxes import Entrance
-from relight.agent.template import PACKETS, Ends, ForkedWorker, Template, TemplateLost
+from relight.agent.template import Ends, ForkedWorker, Template, TemplateLost
 from relight.protocol.channel import TO_TEMPLATE, Exited, Fork, Forked, Frozen, LoadFailed
 from relight.protocol.codec import pack
 from relight.protocol.errors import Failure, StartFailed
