@@ -17,8 +17,8 @@ import selectors
 import shutil
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +49,11 @@ from relight.sandbox.messages import (
     StartNested,
     StartShell,
 )
-from relight.sandbox.operations import Trees, write_maps
+from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
 from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan
-from relight.sandbox.spec import Isolation, SandboxExit, ShellSpec
+from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.users import write_maps
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
@@ -176,7 +177,7 @@ class Launcher:
 
     def _start(self, start: Start, descriptors: Sequence[int]) -> None:
         spec = start.spec
-        try:
+        with self._refusing("sandbox", spec.id):
             if len(descriptors) != 3 or self._is_used(spec.id):
                 raise StartFailed(f"cannot start sandbox {spec.id}: the id is in use, or descriptors are missing")
             uid = self._next_uid()
@@ -187,10 +188,16 @@ class Launcher:
                 scratch=str(self._state / "scratch" / spec.id),
             )
             self._launch(start, plan(spec, ground), ground.scratch, descriptors)
+
+    @contextmanager
+    def _refusing(self, what: str, name: str) -> Iterator[None]:
+        """Tell the agent why something cannot be started."""
+        try:
+            yield
         except StartFailed as failure:
-            _send(self._agent, Refused(id=spec.id, reason=str(failure)))
+            _send(self._agent, Refused(id=name, reason=str(failure)))
         except (OSError, StepFailed) as error:
-            _send(self._agent, Refused(id=spec.id, reason=f"cannot start sandbox {spec.id}: {error}"))
+            _send(self._agent, Refused(id=name, reason=f"cannot start {what} {name}: {error}"))
 
     def _next_uid(self) -> int:
         if not self._facts.is_privileged:
@@ -236,44 +243,48 @@ class Launcher:
     def _start_nested(self, start: StartNested) -> None:
         """Have the base's first process make one, whose own then tells of it (`_tell_nested`)."""
         spec, base = start.spec, self._sandboxes.get(start.base)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        group = Group(())
-        trees: Trees = {}
-        try:
+        with self._refusing("sandbox", spec.id):
             nest = base.plan.nest if base is not None and base.is_started else None
             if base is None or nest is None or self._is_used(spec.id):
                 raise StartFailed(f"cannot start sandbox {spec.id}: {start.base} is no base, or the id is in use")
             sources = survey(spec, is_privileged=self._facts.is_privileged)
             ground = Ground(facts=self._facts, sources=sources, outer_uid=base.plan.outer_uid, scratch="")
-            execute(own_takes(spec, ground, nest.spec), trees)
+            trees: Trees = {}
+            try:
+                execute(own_takes(spec, ground, nest.spec), trees)
+                sandbox = self._order_nested(spec, base, trees)
+            finally:
+                for tree in trees.values():
+                    os.close(tree)
+            self._sandboxes[sandbox.id] = sandbox
+            self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
+            self._let_go(sandbox)
+
+    def _order_nested(self, spec: SandboxSpec, base: _Sandbox, trees: Trees) -> _Sandbox:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        group = Group(())
+        try:
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             order = NewNested(spec=dataclasses.replace(spec, env=()), targets=tuple(trees))
             socket.send_fds(base.status, [pack(order)], [theirs.fileno(), *trees.values()])
-            sandbox = _Sandbox(
-                id=spec.id,
-                plan=dataclasses.replace(base.plan, nest=None, is_template=spec.is_template),
-                pid=0,
-                pidfd=-1,
-                base=start.base,
-                network=spec.network,
-                status=ours,
-                group=group,
-                scratch="",
-            )
-        except (OSError, StepFailed, StartFailed) as error:
+        except OSError:
             ours.close()
             self._discard(group)
-            why = str(error) if isinstance(error, StartFailed) else f"cannot start sandbox {spec.id}: {error}"
-            _send(self._agent, Refused(id=spec.id, reason=why))
-            return
+            raise
         finally:
             theirs.close()
-            for tree in trees.values():
-                os.close(tree)
-        self._sandboxes[sandbox.id] = sandbox
-        self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
-        self._let_go(sandbox)
+        return _Sandbox(
+            id=spec.id,
+            plan=dataclasses.replace(base.plan, nest=None, is_template=spec.is_template),
+            pid=0,
+            pidfd=-1,
+            base=base.id,
+            network=spec.network,
+            status=ours,
+            group=group,
+            scratch="",
+        )
 
     def _tell_nested(self, sandbox: _Sandbox, descriptors: Sequence[int]) -> None:
         """It is there, and empty but for its first process."""
@@ -298,19 +309,17 @@ class Launcher:
     def _start_shell(self, spec: ShellSpec) -> None:
         """Have the template's keeper make one, which then tells of it (`_hear_shell`)."""
         template = self._sandboxes.get(spec.template)
-        group = Group(())
-        try:
+        with self._refusing("shell", spec.id):
             if template is None or not (template.plan.is_template and template.is_started) or self._is_used(spec.id):
                 raise StartFailed(f"cannot start shell {spec.id}: {spec.template} is no template, or the id is in use")
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             disk = spec.limits.ephemeral_disk_mib
-            template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
-        except (OSError, StartFailed) as error:
-            self._discard(group)
-            why = str(error) if isinstance(error, StartFailed) else f"cannot start shell {spec.id}: {error}"
-            _send(self._agent, Refused(id=spec.id, reason=why))
-            return
-        self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
+            try:
+                template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
+            except OSError:
+                self._discard(group)
+                raise
+            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
 
     def _is_used(self, name: str) -> bool:
         return name in self._sandboxes or name in self._shells

@@ -7,7 +7,6 @@ the process that becomes the user's, just before it does.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import resource
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.sandbox import syscalls
+from relight.sandbox.users import Owner, limit_user_namespaces, make_users, open_user_namespace, write_text
 
 Trees = dict[str, int]
 """Descriptors of mounts that are taken and not yet placed, by where they will be."""
@@ -34,15 +34,6 @@ class Operation(Protocol):
 
     def describe(self) -> str:
         """What it does, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who owns a folder on the disk, and who shall seem to inside."""
-
-    uid: int
-    gid: int
-    shown_uid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +295,7 @@ class ForbidUserNamespaces:
     """No user namespace below this one: they hand out the capabilities by which most kernel holes are reached."""
 
     def execute(self, trees: Trees) -> None:
-        _limit_user_namespaces(0)
+        limit_user_namespaces(0)
 
     def describe(self) -> str:
         return "forbid further user namespaces"
@@ -342,7 +333,7 @@ class EnterInnerUsers:
             ("uid_map", f"{self.uid} {self.uid} 1"),
             ("gid_map", f"{self.gid} {self.gid} 1"),
         ):
-            _write(f"/proc/self/{name}", text)
+            write_text(f"/proc/self/{name}", text)
         syscalls.set_dumpable(False)
 
     def describe(self) -> str:
@@ -360,9 +351,9 @@ class PrepareUsers:
     count: int
 
     def execute(self, trees: Trees) -> None:
-        _limit_user_namespaces(self.count)
+        limit_user_namespaces(self.count)
         for number in range(self.count):
-            trees[users_key(number)] = _make_users(self.uid)
+            trees[users_key(number)] = make_users(self.uid)
 
     def describe(self) -> str:
         return f"make {self.count} user namespaces, and forbid others"
@@ -486,76 +477,6 @@ class ChangeFolder:
 def users_key(number: int) -> str:
     """The name, among the trees, of a user namespace that `PrepareUsers` made."""
     return f"users/{number}"
-
-
-def _make_users(uid: int) -> int:
-    """A user namespace below this one, with the same one uid and gid, and none below it; nothing lives in it."""
-    ready, tell = os.pipe()
-    wait, release = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(release)
-            syscalls.set_dumpable(True)  # an undumpable process cannot write its own maps
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{uid} {uid} 1")):
-                _write(f"/proc/self/{name}", text)
-            _limit_user_namespaces(0)
-            os.write(tell, b"1")
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    try:
-        os.close(tell)
-        if not os.read(ready, 1):
-            raise OSError(errno.EPERM, "no user namespace could be made")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        for descriptor in (ready, wait, release):
-            os.close(descriptor)
-        os.waitpid(child, 0)
-
-
-def open_user_namespace(owner: Owner) -> int:
-    """A user namespace that maps one owner, as a descriptor; nothing lives in it.  Only for a single thread."""
-    ready, tell = os.pipe()
-    wait, release = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(release)
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(tell, b"1")
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    try:
-        os.close(tell)
-        os.read(ready, 1)
-        write_maps(child, (owner.uid, owner.shown_uid), (owner.gid, owner.shown_uid))
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        for descriptor in (ready, wait, release):
-            os.close(descriptor)
-        os.waitpid(child, 0)
-
-
-def write_maps(pid: int, uids: tuple[int, int], gids: tuple[int, int], *, deny_setgroups: bool = False) -> None:
-    """Say which one uid and gid (inside, outside) exist in the user namespace of `pid`."""
-    if deny_setgroups:  # the kernel wants it before an unprivileged gid_map
-        _write(f"/proc/{pid}/setgroups", "deny")
-    _write(f"/proc/{pid}/uid_map", f"{uids[0]} {uids[1]} 1")
-    _write(f"/proc/{pid}/gid_map", f"{gids[0]} {gids[1]} 1")
-
-
-def _limit_user_namespaces(most: int) -> None:
-    with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
-        file.write(str(most))
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _make_mount_point(path: str, *, is_folder: bool) -> None:

@@ -35,7 +35,6 @@ from relight.sandbox.operations import (
     NewSession,
     OfferToOomKiller,
     Operation,
-    Owner,
     PlaceTree,
     PrepareUsers,
     RaiseLoopback,
@@ -47,6 +46,7 @@ from relight.sandbox.operations import (
     WriteProgram,
 )
 from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec
+from relight.sandbox.users import Owner
 
 INNER_ID = 1000
 """The uid and gid of the worker as it sees itself."""
