@@ -167,13 +167,14 @@ async def test_what_is_mounted_below_a_folder_of_its_own_is_there(template):
 
 async def test_two_shells_have_a_loopback_each(template):
     listen = (
-        "python3 -I -S -c \"import socket; s=socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); print('on');"
-        ' input()" </dev/zero'
+        "import signal, socket; s = socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); print('on', flush=True)"
     )
-    first = await template.begin(await template.shell(), "exec 2>&1; " + listen + " & sleep 0.1; kill $!; wait")
-    assert (await first.readline()) == b"on\n"
+    shell = await template.shell()
+    first = await template.begin(shell, f'exec python3 -I -S -c "{listen}; signal.pause()"')
+    assert await first.readline() == b"on\n"
 
-    assert (await template.fork("exec 2>&1; " + listen + " & sleep 0.1; kill $!; wait")).startswith("on")
+    assert await template.fork(f'exec python3 -I -S -c "{listen}"') == "on\n"
+    await shell.kill()
 
 
 async def test_a_forked_process_is_in_its_shells_groups_before_it_does_anything(template, bench):
