@@ -42,6 +42,7 @@ class World:
     def __init__(self, **function: object) -> None:
         self.clock = Clock()
         self.orders: list[tuple[str, Orders]] = []
+        self.granted_calls: list[str] = []
         self.lost_calls: list[tuple[str, str]] = []
         self.begun: list[str] = []
         self.failed: list[tuple[str, str]] = []
@@ -56,6 +57,9 @@ class World:
         self.key = self.function("f", **function)
 
     # -- what the scheduler tells
+
+    def granted(self, leases: Sequence[Lease]) -> None:
+        self.granted_calls += [lease.call.id for lease in leases]
 
     def claimed(self, leases: Sequence[Lease]) -> None:
         self.begun += [lease.call.id for lease in leases]

@@ -112,6 +112,16 @@ async def template(bench, tmp_path):
     return Templates(bench, running)
 
 
+async def test_a_shell_of_a_template_on_the_machines_network_is_on_it_too(bench):
+    running = await bench.start("/usr/bin/python3", "-I", "-S", "-c", TEMPLATE, is_template=True, network="host")
+    assert await running.line() == "ready"
+    template = Templates(bench, running)
+
+    own = os.readlink("/proc/self/ns/net")
+
+    assert [await template.fork("readlink /proc/self/ns/net") for _ in range(2)] == [f"{own}\n"] * 2
+
+
 async def test_a_forked_process_sees_its_own_tree_only(template):
     lines = (await template.fork("ps -e -o pid=,comm=")).split("\n")
 

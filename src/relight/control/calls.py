@@ -278,7 +278,7 @@ class Calls:
     async def _cancel_orphans(self, parent: str) -> None:
         """A call that had made others has ended: unless it succeeded, those it waited for go too.
 
-        One that waits may be with a worker whose claim was not kept; if it is run anew, they go then (`claimed`).
+        One that waits may be with a worker whose claim was not kept; if it is run anew, they go then (`granted`).
         """
         for workspace in {child.workspace for child in self._families.awaited_of(parent)}:
             view = await self._store.calls.get(workspace, parent)
@@ -426,12 +426,16 @@ class Calls:
 
     # -- what the scheduler tells
 
-    def claimed(self, leases: Sequence[Lease]) -> None:
-        """Calls were given to workers."""
-        claims: defaultdict[str, Claims] = defaultdict(Claims)
+    def granted(self, leases: Sequence[Lease]) -> None:
+        """Calls are on their way to workers: what attempts before these waited for goes, and what these make stays."""
         for lease in leases:
             if self._families.has(lease.call.id) and lease.token.epoch == self._scheduler.epoch:
-                self._cancel_children(lease.call.id)  # those that an attempt before this one waited for
+                self._cancel_children(lease.call.id)
+
+    def claimed(self, leases: Sequence[Lease]) -> None:
+        """Calls run."""
+        claims: defaultdict[str, Claims] = defaultdict(Claims)
+        for lease in leases:
             claims[lease.call.workspace].append(self._claim(lease))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)

@@ -151,6 +151,10 @@ class Nodes:
         if worker.state is WorkerState.GONE:
             self._left(worker)
 
+    def granted(self, leases: Sequence[Lease]) -> None:
+        """Calls are on their way to workers."""
+        self._calls.granted(leases)
+
     def claimed(self, leases: Sequence[Lease]) -> None:
         """Calls were given to workers."""
         self._calls.claimed(leases)

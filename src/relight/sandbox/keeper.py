@@ -65,7 +65,7 @@ class ShellMaker:
 
     def __init__(self, covered: tuple[Mount, ...]) -> None:
         self._plan = lru_cache(partial(shell, covered=covered))
-        self._home = tuple(open_space(name) for name in _SPACES)
+        self._home = {name: open_space(name) for name in _SPACES}
 
     def make(self, order: NewShell, status: socket.socket) -> set[int]:
         """Make one and tell the launcher; its pid 1, if it could be made.
@@ -88,6 +88,9 @@ class ShellMaker:
     def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
         """Returns its pid 1; adds to `made` what is to be told with it."""
         namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib)
+        names = (
+            _SPACES if order.network == "none" else _SPACES[:-1]
+        )  # the machine's network is not this process's to join
         try:
             syscalls.unshare(namespaces)
             execute(operations, trees)
@@ -97,10 +100,10 @@ class ShellMaker:
                 _become_reaper()
             # By descriptor, and not by the pidfd: to join by that one must be allowed to look into the process.
             made += (pidfd, trees.pop(DOOR), open_space("pid", pid))
-            made += (open_space(name) for name in (_SPACES if order.network == "none" else _SPACES[:-1]))
+            made += (open_space(name) for name in names)
         finally:
-            for space in self._home:
-                syscalls.setns(space)
+            for name in names:
+                syscalls.setns(self._home[name])
         return pid
 
 

@@ -14,6 +14,9 @@ from relight.scheduler.state import Worker
 class Listener(Protocol):
     """Who is told what the scheduler found out or did."""
 
+    def granted(self, leases: Sequence[Lease]) -> None:
+        """These calls are on their way to workers, which may not be up yet: no attempt before it has them any more."""
+
     def claimed(self, leases: Sequence[Lease]) -> None:
         """These calls were given to workers, and must be kept as running."""
 

@@ -525,6 +525,7 @@ class Scheduler:
         now = self._clock.monotonic()
         leases = self._grant(function, now)
         if leases:
+            self._listener.granted(leases)
             self._listener.claimed(leases)
             self._send_calls(leases)
         if len(function.queue) or function.floor() or function.spec.function.scaling.buffer_workers:
@@ -638,6 +639,7 @@ class Scheduler:
         self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
         lease = self._holds.take_along(function, worker, self._clock.monotonic())
         if lease is not None:
+            self._listener.granted([lease])
             self._send_calls([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:

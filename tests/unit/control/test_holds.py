@@ -15,7 +15,7 @@ from relight.protocol import PROTOCOL
 from relight.protocol.api import Await, CallDetail, Submit
 from relight.protocol.calls import CallEvent, CallRequest, CallState
 from relight.protocol.ids import new_id
-from relight.protocol.link import CallEnd, Hello, Orders, Reports, RunCall, WorkerChange
+from relight.protocol.link import CallEnd, CancelCall, Hello, Orders, Reports, RunCall, WorkerChange
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerExit, WorkerState
@@ -34,10 +34,12 @@ class World:
     control: Control
     call: str
     runs: list[RunCall] = field(default_factory=list)
+    cancelled: list[CancelCall] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
 
     def obey(self, orders: Orders) -> None:
         self.runs += orders.run
+        self.cancelled += orders.cancel
         self.acknowledged += [call for call, _ in orders.acknowledged]
 
     def end(self, run: RunCall, outcome: CallEvent, *, is_charged: bool = True) -> CallEnd:
@@ -98,6 +100,20 @@ async def test_a_call_that_went_along_with_a_start_is_shown_as_one_that_waits_fo
 
     assert (shown.call.state, shown.call.worker, shown.attempts) == (CallState.QUEUED, "", ())
     assert shown.call.pending_reason == "starting:placing: a worker is on its way"
+
+
+async def test_what_it_calls_before_its_worker_is_told_to_be_ready_is_its_own_and_stays(world: World) -> None:
+    run = await world.submit()
+    child = CallRequest(
+        id=new_id("call", now_ms()), app="a", function="f", payload=VALUE, parent=run.call, is_awaited=True
+    )
+    await world.control.calls.submit(WS, Submit(calls=(child,)), worker=run.worker)
+
+    world.report(change(run, WorkerState.STARTING, 1.0), change(run, WorkerState.READY, SystemClock().now()))
+
+    shown = await world.control.calls.show(WS, child.id)
+    assert (shown.call.parent, shown.call.state) == (run.call, CallState.QUEUED)
+    assert [one.call for one in world.cancelled] == []
 
 
 async def test_its_attempt_begins_when_its_worker_was_ready_though_that_is_told_with_its_end(world: World) -> None:
