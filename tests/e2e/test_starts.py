@@ -119,7 +119,7 @@ def test_a_single_start_is_read_over_http_with_its_worker(cli: Cli) -> None:
 def test_the_page_names_every_level_phase_and_reason() -> None:
     page = PAGE.read_text()
     room = PAGE.parents[1] / "src" / "relight"
-    files = [*(room / "agent").glob("*.py"), room / "protocol" / "templates.py", room / "control" / "templates.py"]
+    files = [*(room / "agent").glob("*.py"), room / "protocol" / "manifest.py", room / "control" / "templates.py"]
     code = "\n".join(path.read_text() for path in files)
     reasons = set(re.findall(r'"(first|[a-z]+_[a-z]+|[a-z]+): (?:the|its|what|a|sandboxes|\{)', code))
 

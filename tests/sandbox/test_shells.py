@@ -176,15 +176,14 @@ async def test_what_is_mounted_below_a_folder_of_its_own_is_there(template):
 
 
 async def test_two_shells_have_a_loopback_each(template):
-    listen = (
-        "import signal, socket; s = socket.socket(); s.bind(('127.0.0.1', 4711)); s.listen(); print('on', flush=True)"
+    program = (
+        "import os, socket; s = socket.create_server(('127.0.0.1', 4711));"
+        " socket.create_connection(('127.0.0.1', 4711)); print(os.readlink('/proc/self/ns/net'))"
     )
-    shell = await template.shell()
-    first = await template.begin(shell, f'exec python3 -I -S -c "{listen}; signal.pause()"')
-    assert await first.readline() == b"on\n"
+    networks = [await template.fork(f'exec python3 -I -S -c "{program}"') for _ in range(2)]
 
-    assert await template.fork(f'exec python3 -I -S -c "{listen}"') == "on\n"
-    await shell.kill()
+    assert all(network.startswith("net:[") for network in networks)
+    assert len({os.readlink("/proc/self/ns/net") + "\n", *networks}) == 3
 
 
 async def test_a_forked_process_is_in_its_shells_groups_before_it_does_anything(template, bench):

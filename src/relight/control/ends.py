@@ -18,7 +18,10 @@ LOST_RETRIES = 3
 """How often a call is tried again when its worker, not its code, was at fault."""
 
 
-CANCELLED = Failure(code="cancelled", message="cannot finish the call: it was cancelled, and it had not begun; call again to have a result")
+CANCELLED = Failure(
+    code="cancelled",
+    message="cannot finish the call: it was cancelled, and it had not begun; call again to have a result",
+)
 """Why a call that somebody cancelled has no result."""
 
 STOPPED = Failure(code="cancelled", message="cannot finish the call: its app was stopped; deploy it and call again")
