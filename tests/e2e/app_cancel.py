@@ -53,8 +53,8 @@ def persist() -> None:
 @app.function(max_workers=2)
 def clean_up() -> None:
     """Says that it is stopped, and takes a moment for that."""
-    say("begun")
     try:
+        say("begun")
         threading.Event().wait()
     finally:
         say("cleaned up")

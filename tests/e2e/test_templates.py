@@ -265,7 +265,7 @@ def test_a_variable_that_python_reads_as_it_starts_is_for_a_fresh_process(
 def test_a_function_without_a_template_is_forked_from_the_base(server: Server, deploy: Any) -> None:
     function = deploy("lonely", "", "template=False, scaledown_window=0")
     assert function.remote() == 1
-    wait_until(lambda: not server.get("/v1/workers?app=lonely")["workers"], server)
+    wait_until(lambda: not [one for one in server.get("/v1/workers")["workers"] if one["app"] == "lonely"], server)
 
     assert function.remote() == 1
 

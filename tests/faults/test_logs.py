@@ -107,7 +107,7 @@ def test_lines_are_kept_once_when_the_server_dies_as_it_keeps_them(
 ) -> None:
     server.kill()
     with monkeypatch.context() as patch:
-        patch.setenv("RELIGHT_FAULT_POINTS", f"logs.{when}:20")
+        patch.setenv("RELIGHT_FAULT_POINTS", f"logs.{when}:8")
         server.start()
         call = write.spawn("name", 4000, 2.0)
         server.wait_dead()

@@ -496,6 +496,7 @@ class Calls:
         end = self._clock.monotonic() + seconds
         while True:
             feed = self._waiters.group(query.group)
+            changes = feed.changes
             if query.after >= feed.floor:
                 views = feed.after(query.after, GROUP_PAGE)
             else:
@@ -507,7 +508,7 @@ class Calls:
                 )
             try:
                 async with asyncio.timeout(left):
-                    await feed.wait()
+                    await feed.wait(changes)
             except TimeoutError:
                 continue
 

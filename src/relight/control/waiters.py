@@ -38,6 +38,7 @@ class GroupFeed:
 
     def __init__(self, floor: int | None) -> None:
         self.floor = sys.maxsize if floor is None else floor
+        self.changes = 0
         self._views: deque[CallView] = deque()
         self._changed = asyncio.Event()
 
@@ -46,7 +47,7 @@ class GroupFeed:
         if self.floor == sys.maxsize:
             self.floor = view.sequence - 1
         self._views.append(view)
-        self._changed.set()
+        self.wake()
 
     def after(self, sequence: int, limit: int) -> tuple[CallView, ...]:
         """The ends past `sequence`; those before it are forgotten, for their reader has them."""
@@ -56,13 +57,15 @@ class GroupFeed:
         return tuple(self._views[at] for at in range(min(limit, len(self._views))))
 
     def wake(self) -> None:
-        """Let its reader look again."""
+        """Let its readers look again."""
+        self.changes += 1
         self._changed.set()
 
-    async def wait(self) -> None:
-        """Return when something more has ended."""
-        self._changed.clear()
-        await self._changed.wait()
+    async def wait(self, changes: int) -> None:
+        """Return when something has ended since there were so many `changes`: before a reader looked, say."""
+        while self.changes == changes:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class Waiters:

@@ -43,11 +43,22 @@ def test_a_group_that_begins_later_needs_no_store() -> None:
     assert [view.sequence for view in feed.after(7, 10)] == [8]
 
 
+async def test_what_ends_while_a_reader_looks_into_the_store_is_not_slept_through() -> None:
+    waiters = Waiters()
+    feed = waiters.group("g")
+    before_the_look = feed.changes
+
+    waiters.publish(ended(1))
+
+    async with asyncio.timeout(5):
+        await feed.wait(before_the_look)
+
+
 async def test_the_group_that_nobody_asked_for_longest_gives_way_and_its_reader_looks_again() -> None:
     waiters = Waiters()
     waiters.publish(ended(7))
     feed = waiters.group("g")
-    reader = asyncio.ensure_future(feed.wait())
+    reader = asyncio.ensure_future(feed.wait(feed.changes))
     await asyncio.wait([reader], timeout=0)
 
     for n in range(KEPT_GROUPS):
