@@ -22,6 +22,8 @@ START_SECONDS = 30.0
 LEAVE_SECONDS = 60.0
 GONE_SECONDS = 60.0
 POLL_SECONDS = 0.005
+IDLE_SECONDS = 30.0
+"""A connection that was not used for so long may be closed by the server at any moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Server:
         self.pid = pid
         self._url = str(json.loads((folder / "run" / "server.json").read_text())["url"])
         self._headers = {"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"}
+        self._asked_at = 0.0
         self._connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=300)
 
     def post(self, path: str, body: bytes) -> bytes:
@@ -80,6 +83,9 @@ class Server:
         return [Path(parent) / sandbox for parent in parents]
 
     def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
+        if time.monotonic() - self._asked_at > IDLE_SECONDS:
+            self._connection.close()  # the server may have done so, too; the next request opens it again
+        self._asked_at = time.monotonic()
         self._connection.request(method, path, body, self._headers)
         answer = self._connection.getresponse()
         said = answer.read()
