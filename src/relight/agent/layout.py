@@ -22,6 +22,14 @@ APP = "/run/relight/app"
 CHILDREN_MIB = 1024
 """What a template may use beyond a worker's memory: each of its children leaves it the charge for its page tables."""
 
+SPINS = 10_000
+"""How often a thread of libgomp looks before it sleeps, in a loop of some 0.2 ms, when others are not done.
+
+Its own 300,000 hold a core for milliseconds that another worker, or the very thread that is waited for, may need: on two
+cores the first product of matrices in a fork of torch took 3 to 8 ms rather than 0.8. From 10,000 on a small network
+(6 layers of 512) is as fast as with 300,000; with 1,000 it takes 2.4 times as long.
+"""
+
 _OWN_TO_SANDBOXES = frozenset({"/", "/tmp", "/var/tmp", "/home", "/etc", "/dev", "/proc", "/sys", "/run", "/usr"})
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -131,4 +139,7 @@ def _environment(worker: str, spec: WorkerSpec) -> tuple[tuple[str, str], ...]:
         "PYTHONDONTWRITEBYTECODE": "1",  # the folders are read-only, and a failing write costs a start time too
         "RELIGHT_WORKER": worker,
     }
-    return tuple({**ours, **dict(spec.function.env)}.items())
+    theirs = dict(spec.function.env)
+    if "OMP_WAIT_POLICY" not in theirs:
+        ours["GOMP_SPINCOUNT"] = str(SPINS)
+    return tuple({**ours, **theirs}.items())

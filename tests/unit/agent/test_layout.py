@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from relight.agent.layout import APP, LIBRARY, PLATFORM, Provision, folders_within_code, lay_out
+from relight.agent.layout import APP, LIBRARY, PLATFORM, SPINS, Provision, folders_within_code, lay_out
 from relight.agent.resources import cores, declared_gpus, memory_mib, memory_of
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import CodeBundle
@@ -66,6 +66,16 @@ async def test_a_users_variable_wins_over_ours(bench):
     env = dict(lay_out("worker-1", spec, PROVISION, Isolation.NAMESPACES).sandbox.env)
 
     assert (env["LANG"], env["KEY"], env["PATH"].split(":")[0]) == ("de_DE.UTF-8", "value", "/usr/bin")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "spins"),
+    [((), str(SPINS)), ((("GOMP_SPINCOUNT", "7"),), "7"), ((("OMP_WAIT_POLICY", "active"),), None)],
+)
+async def test_threads_of_openmp_do_not_hold_a_core_for_long_unless_the_user_says_so(bench, theirs, spins):
+    env = dict(lay_out("worker-1", bench.spec(env=theirs), PROVISION, Isolation.NAMESPACES).sandbox.env)
+
+    assert env.get("GOMP_SPINCOUNT") == spins
 
 
 async def test_an_environment_inside_the_apps_folder_needs_a_place_there(bench):
