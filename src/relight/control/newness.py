@@ -10,11 +10,14 @@ from collections import OrderedDict
 
 from relight.protocol.ids import moment_of, new_id
 
+REMEMBERED = 25_000
+"""How many ids are known to be taken: some 6 MB, and seconds of the most that one server takes in.  Ids are younger than that."""
+
 
 class Newness:
     """The ids that were taken since a time, `most` of them; what is older than those is not known to be new."""
 
-    def __init__(self, since_ms: int, most: int = 100_000) -> None:
+    def __init__(self, since_ms: int, most: int = REMEMBERED) -> None:
         self._since = moment_of(new_id("call", since_ms))
         self._most = most
         self._taken: OrderedDict[tuple[str, str], None] = OrderedDict()
