@@ -9,10 +9,11 @@ import pytest
 
 from relight.protocol.errors import Unavailable
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
+from relight.protocol.versions import How, Switch
 from relight.protocol.workers import WorkerState, WorkerView
 from relight.store.database import Database
 from relight.store.faults import Faults
-from relight.store.rows import NewVersion, TokenRow, WorkerRow
+from relight.store.rows import NewVersion, RouteRow, TokenRow, WorkerRow
 from relight.store.store import Store
 
 WS = "default"
@@ -35,17 +36,60 @@ def entered(state: WorkerState, at: float) -> WorkerRow:
     return WorkerRow(view=view, at=at, detail=state.value)
 
 
-async def test_a_deploy_leads_the_name_to_the_new_version_and_names_the_old(store: Store) -> None:
-    first = await store.versions.deploy(version(1))
-    second = await store.versions.deploy(version(2))
-    elsewhere = await store.versions.deploy(version(3, "staging"))
+async def test_a_deploy_leads_the_name_to_the_new_version(store: Store) -> None:
+    await store.versions.deploy(version(1))
+    await store.versions.deploy(version(2))
+    await store.versions.deploy(version(3, "staging"))
 
-    assert (first, second, elsewhere) == ("", "v1", "")
-    assert await store.versions.route(WS, "a", "main") == ("v2", manifest("f2"))
+    assert await store.versions.route(WS, "a", "main") == RouteRow(version="v2", manifest=manifest("f2"))
     assert await store.versions.manifest(WS, "v1") == manifest("f1")
     assert [(view.environment, view.functions) for view in await store.versions.list(WS)] == [
         ("main", ("f2",)),
         ("staging", ("f3",)),
+    ]
+
+
+async def test_a_name_leads_in_part_to_a_canary(store: Store) -> None:
+    await store.versions.deploy(version(1))
+    switch = Switch(at=2.0, how=How.CANARY, version="v1", canary="v2", canary_percent=10.0, made_by="ci")
+    await store.versions.deploy(version(2), switch)
+
+    route = await store.versions.route(WS, "a", "main")
+
+    assert route == RouteRow(
+        version="v1", manifest=manifest("f1"), canary="v2", canary_manifest=manifest("f2"), canary_percent=10.0
+    )
+    assert [(one.id, one.percent) for one in await store.versions.history(WS, "a", "main")] == [("v1", 90), ("v2", 10)]
+    assert (await store.versions.switches(WS, "a", "main"))[0] == switch
+
+
+async def test_who_made_a_version_and_of_what_is_kept_in_the_order_of_deploys(store: Store) -> None:
+    row = replace(version(2), made_by="ci", commit="abc", tags=(("team", "a"),), source="v0")
+    await store.versions.deploy(version(1))
+    await store.versions.deploy(row)
+    await store.versions.deploy(version(3, "staging"))
+
+    first, second = await store.versions.history(WS, "a", "main")
+
+    assert (first.number, first.percent, second.number, second.percent) == (1, 0, 2, 100)
+    assert (second.made_by, second.commit, second.tags, second.source, second.at) == ("ci", "abc", (("team", "a"),), "v0", 2)
+
+
+async def test_a_name_can_be_led_back_and_nowhere(store: Store) -> None:
+    await store.versions.deploy(version(1))
+    await store.versions.deploy(version(2))
+    await store.versions.switch(WS, "a", "main", Switch(at=3.0, how=How.ROLLBACK, version="v1"))
+    back = await store.versions.route(WS, "a", "main")
+    await store.versions.switch(WS, "a", "main", Switch(at=4.0, how=How.STOP, version=""))
+
+    assert back is not None and back.version == "v1"
+    assert await store.versions.route(WS, "a", "main") is None
+    history = await store.versions.switches(WS, "a", "main")
+    assert [(one.how, one.version) for one in history] == [
+        (How.STOP, ""),
+        (How.ROLLBACK, "v1"),
+        (How.DEPLOY, "v2"),
+        (How.DEPLOY, "v1"),
     ]
 
 
@@ -55,7 +99,7 @@ async def test_a_deploy_that_fails_changes_nothing(store: Store) -> None:
     with pytest.raises(Unavailable):
         await store.versions.deploy(version(1))
 
-    assert await store.versions.route(WS, "a", "main") == ("v1", manifest("f1"))
+    assert await store.versions.route(WS, "a", "main") == RouteRow(version="v1", manifest=manifest("f1"))
 
 
 async def test_a_removed_route_leads_nowhere_and_its_version_is_kept(store: Store) -> None:

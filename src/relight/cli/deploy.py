@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from relight.cli import failures
 from relight.cli.files import apps_of, load, outline_of, split_target
 from relight.cli.options import json_option
+from relight.cli.plan import commit_of, read_tags, show_plan
 from relight.cli.readiness import show_templates, templates_of
 from relight.cli.tables import show_json
 from relight.protocol.manifest import Json
@@ -18,16 +20,35 @@ from relight.protocol.manifest import Json
 @click.argument("file")
 @click.option("--environment", "-e", default="main", show_default=True, help="Where to deploy it.")
 @click.option("--no-wait", is_flag=True, help="Do not wait to hear whether workers can be forked, and how soon.")
+@click.option(
+    "--canary", type=click.FloatRange(0, 100, min_open=True), default=100.0, help="Lead so many % of the calls to it."
+)
+@click.option(
+    "--tag", "tags", multiple=True, metavar="NAME=VALUE", help="A word to find it by; may be given several times."
+)
+@click.option("--commit", default=None, help="What it was made of; the folder's git commit when left out.")
+@click.option("--plan", is_flag=True, help="Only say what would change, and where its workers could be.")
 @json_option
-def deploy(*, file: str, environment: str, no_wait: bool, as_json: bool) -> int:
-    """Deploy the app in FILE.  The version before it finishes the calls it has.
+def deploy(
+    *,
+    file: str,
+    environment: str,
+    no_wait: bool,
+    canary: float,
+    tags: tuple[str, ...],
+    commit: str | None,
+    plan: bool,
+    as_json: bool,
+) -> int:
+    """Deploy the app in FILE.  Its modules are loaded first: where that fails nothing changes.
 
-    Says of each function whether its workers are forks of a template, or why not; one that is not made in 2 s goes on being
-    made.
+    The version before it finishes the calls it has.  Says of each function whether its workers are forks of a template, or
+    why not.
 
     \b
     Example:
       relight deploy shop.py --environment staging
+      relight deploy shop.py --canary 10
     """
     path, _ = split_target(file)
     outline = outline_of(path)
@@ -35,15 +56,20 @@ def deploy(*, file: str, environment: str, no_wait: bool, as_json: bool) -> int:
         module = load(path, stops_at_run=outline.is_script)
     if outcome.has_failed:
         return outcome.code
+    if plan:
+        return show_plan(apps_of(module), environment, as_json=as_json)
+    words = read_tags(tags)
+    commit = commit_of(Path(path).parent) if commit is None else commit
     made: list[Json] = []
     for app in apps_of(module):
-        deployed = app.deploy(environment)
+        deployed = app.deploy(environment, canary=canary, tags=words, commit=commit)
         rows = [] if no_wait else templates_of(deployed.app, environment, deployed.version)
         functions: list[Json] = [spec.name for spec in app.specs()]
         made.append({**asdict(deployed), "functions": functions, "templates": list(rows)})
         if as_json:
             continue
         was = f", in place of {deployed.replaced}" if deployed.replaced else ""
+        was = f", for {canary:g} % of the calls" if canary < 100 else was
         click.echo(f"deployed {deployed.app} to {deployed.environment} as {deployed.version}{was}")
         for spec in app.specs():
             for method in spec.methods:

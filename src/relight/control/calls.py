@@ -196,7 +196,7 @@ class Calls:
         is_awaited = submit.wait_seconds > 0
         rows, waiting = [], []
         for request in requests:
-            version = await self._catalog.route(workspace, request.app, request.environment)
+            version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
             bound = self._check(version, request, returns=is_awaited or submit.needs_results)
             kept = request if request.binding == bound.text else replace(request, binding=bound.text)
             rows.append(NewCall(request=kept, version=version.id, at=now))

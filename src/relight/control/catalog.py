@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -66,6 +67,26 @@ class Version:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a name leads: to `stable`, but for `percent` of its calls, which lead to `canary`."""
+
+    stable: Version
+    canary: Version | None = None
+    percent: float = 0.0
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """Those that it leads to."""
+        return (self.stable,) if self.canary is None else (self.stable, self.canary)
+
+    def of(self, call: str) -> Version:
+        """The version that this call goes to: the same one however often it is asked."""
+        if self.canary is not None and zlib.crc32(call.encode()) % 10_000 < 100 * self.percent:
+            return self.canary
+        return self.stable
+
+
 def key_of(version: Version, bound: Bound) -> FunctionKey:
     """The scheduler's name for a function of a version."""
     return FunctionKey(version.id, bound.function.name, bound.text)
@@ -99,19 +120,31 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._versions: dict[tuple[str, str], Version] = {}
-        self._routes: dict[tuple[str, str, str], Version] = {}
+        self._routes: dict[tuple[str, str, str], Route] = {}
 
-    async def route(self, workspace: str, app: str, environment: str) -> Version:
-        """The version that an app's name leads to.  Raises NotFound with the nearest right name."""
+    async def route(self, workspace: str, app: str, environment: str) -> Route:
+        """Where an app's name leads.  Raises NotFound with the nearest right name."""
+        found = await self.find(workspace, app, environment)
+        if found is None:
+            raise NotFound(await self._explain(workspace, app, environment))
+        return found
+
+    async def find(self, workspace: str, app: str, environment: str) -> Route | None:
+        """Where an app's name leads; None for nowhere."""
         known = self._routes.get((workspace, app, environment))
         if known is not None:
             return known
-        found = await self._store.versions.route(workspace, app, environment)
-        if found is None:
-            raise NotFound(await self._explain(workspace, app, environment))
-        version = Version(workspace=workspace, id=found[0], app=app, environment=environment, manifest=found[1])
-        self.switch(version)
-        return version
+        row = await self._store.versions.route(workspace, app, environment)
+        if row is None:
+            return None
+
+        def read(version: str, manifest: Manifest) -> Version:
+            return Version(workspace=workspace, id=version, app=app, environment=environment, manifest=manifest)
+
+        canary = read(row.canary, row.canary_manifest) if row.canary_manifest is not None else None
+        route = Route(stable=read(row.version, row.manifest), canary=canary, percent=row.canary_percent)
+        self.lead(route)
+        return route
 
     async def version(self, workspace: str, version_id: str, app: str, environment: str) -> Version:
         """A version by its id, whether a route leads to it or not."""
@@ -131,12 +164,14 @@ class Catalog:
     def is_current(self, version: Version) -> bool:
         """Whether a name that was looked up leads to this version, rather than to a later one."""
         current = self._routes.get((version.workspace, version.app, version.environment))
-        return current is not None and current.id == version.id
+        return current is not None and any(one.id == version.id for one in current.versions)
 
-    def switch(self, version: Version) -> None:
-        """From now on the name leads to `version`."""
-        self._versions[(version.workspace, version.id)] = version
-        self._routes[(version.workspace, version.app, version.environment)] = version
+    def lead(self, route: Route) -> None:
+        """From now on the name of its versions leads there."""
+        for version in route.versions:
+            self._versions[(version.workspace, version.id)] = version
+        stable = route.stable
+        self._routes[(stable.workspace, stable.app, stable.environment)] = route
 
     def drop_route(self, workspace: str, app: str, environment: str) -> None:
         """The name leads nowhere any more."""

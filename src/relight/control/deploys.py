@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock, now_ms
 from relight.control.bindings import check_parameters
 from relight.control.calls import Calls
-from relight.control.catalog import Catalog, Version, key_of
+from relight.control.catalog import Catalog, Route, Version
 from relight.control.limits import check_limits
 from relight.control.templates import Templates, can_be_made
-from relight.protocol.api import Deploy, Deployed
-from relight.protocol.errors import InvalidRequest
+from relight.control.versions import Versions, changes, check_percent
+from relight.protocol.api import TRY_SECONDS, Deploy, Deployed
+from relight.protocol.errors import DeployFailed, InvalidRequest
 from relight.protocol.ids import is_id, new_id
-from relight.protocol.manifest import FunctionSpec, Manifest
+from relight.protocol.manifest import FunctionSpec, Manifest, never_forked
+from relight.protocol.templates import TemplateState
+from relight.protocol.versions import KEPT_TAGS, TAG_LENGTH, DeployPlan, Difference, FunctionPlan, How
 from relight.protocol.views import AppTemplates, AppView, FunctionStats
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
+from relight.scheduler.placement import cpu_of, memory_of
 from relight.scheduler.state import Worker
 from relight.store.rows import NewVersion
 from relight.store.store import Store
@@ -30,29 +37,40 @@ class Deploys:
     """Versions of apps, and the names that lead to them."""
 
     def __init__(
-        self, store: Store, blobs: BlobStore, catalog: Catalog, calls: Calls, templates: Templates, clock: Clock
+        self,
+        store: Store,
+        blobs: BlobStore,
+        catalog: Catalog,
+        versions: Versions,
+        calls: Calls,
+        templates: Templates,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._catalog = catalog
+        self._versions = versions
         self._calls = calls
         self._templates = templates
         self._clock = clock
+        self._tried: dict[tuple[str, str, str], Version] = {}
+        self._turns: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler."""
         self._scheduler = scheduler
 
-    async def deploy(self, workspace: str, deploy: Deploy) -> Deployed:
-        """Make a manifest the version its environment leads to; the one before finishes what it has.
+    async def deploy(self, workspace: str, deploy: Deploy, *, made_by: str = "") -> Deployed:
+        """Make a manifest a version, and what its environment leads to; the one before finishes what it has.
 
-        Raises InvalidRequest, having changed nothing, when the manifest cannot be run.
+        Raises InvalidRequest when the manifest cannot be run, DeployFailed when it was to be tried and does not load; then
+        nothing has changed.
         """
         self._check(deploy)
         version = Version(
             workspace=workspace,
-            id=new_id("version", now_ms()),
+            id=deploy.id or new_id("version", now_ms()),
             app=deploy.manifest.app,
             environment=deploy.environment,
             manifest=deploy.manifest,
@@ -64,15 +82,117 @@ class Deploys:
             environment=version.environment,
             manifest=version.manifest,
             at=self._clock.now(),
+            made_by=made_by,
+            tags=deploy.tags,
+            commit=deploy.commit,
         )
-        replaced = await self._store.versions.deploy(row)
-        self._activate(version)
+        return await self._deploy(version, row, is_tried=deploy.is_tried, percent=deploy.canary_percent)
+
+    async def promote(
+        self, workspace: str, app: str, source: str, environment: str, *, version: str = "", made_by: str = ""
+    ) -> Deployed:
+        """Deploy to `environment` what serves in environment `source`, loaded first; `version` is an id of the client's.
+
+        Raises NotFound, InvalidRequest, DeployFailed.
+        """
+        if source == environment:
+            raise InvalidRequest(f"cannot promote {app!r} from {source!r} to itself; name another environment")
+        origin = (await self._catalog.route(workspace, app, source)).stable
+        self._check(Deploy(manifest=origin.manifest, environment=environment, id=version))
+        promoted = Version(
+            workspace=workspace,
+            id=version or new_id("version", now_ms()),
+            app=app,
+            environment=environment,
+            manifest=origin.manifest,
+        )
+        row = NewVersion(
+            workspace=workspace,
+            id=promoted.id,
+            app=app,
+            environment=environment,
+            manifest=origin.manifest,
+            at=self._clock.now(),
+            made_by=made_by,
+            source=origin.id,
+        )
+        return await self._deploy(promoted, row, is_tried=True, how=How.PROMOTE)
+
+    async def plan(self, workspace: str, deploy: Deploy) -> DeployPlan:
+        """What a deploy would change, and where its workers could be; nothing is kept.  Raises InvalidRequest."""
+        self._check(deploy, needs_code=False)
+        manifest = deploy.manifest
+        route = await self._catalog.find(workspace, manifest.app, deploy.environment)
+        before = route.stable if route is not None else None
+        return DeployPlan(
+            difference=Difference(
+                before=before.id if before is not None else "",
+                after="",
+                changes=tuple(changes(before.manifest if before is not None else None, manifest)),
+            ),
+            functions=tuple(self._plan(function) for function in manifest.functions),
+        )
+
+    def _plan(self, function: FunctionSpec) -> FunctionPlan:
+        nodes, why_nowhere = self._scheduler.fitting(function.resources)
+        return FunctionPlan(
+            function=function.name,
+            nodes=nodes,
+            why_nowhere=why_nowhere,
+            why_no_template=never_forked(function),
+            cpu=cpu_of(function.resources),
+            memory_mib=memory_of(function.resources),
+            timeout_seconds=function.timeout_seconds,
+            min_workers=function.scaling.min_workers,
+            max_workers=function.scaling.max_workers,
+        )
+
+    async def _deploy(
+        self, version: Version, row: NewVersion, *, is_tried: bool, percent: float = 100.0, how: How = How.DEPLOY
+    ) -> Deployed:
+        place = (version.workspace, version.app, version.environment)
+        async with self._turns[place] if is_tried else nullcontext():
+            before = await self._catalog.find(*place)
+            if before is not None and version.id in [one.id for one in before.versions]:
+                return _deployed(version)  # it was asked for again: the answer was lost, say
+            tried = self._tried.get(place)
+            if tried is None or tried.id != version.id:
+                self._forget_tried(place)
+                self._prepare(version)
+            if is_tried:
+                self._tried[place] = version
+                if not await self._has_loaded(version):
+                    return _deployed(version, is_live=False)
+                del self._tried[place]
+            if before is None or percent >= 100:
+                route = Route(stable=version)
+            else:
+                route, how = Route(stable=before.stable, canary=version, percent=percent), How.CANARY
+            return _deployed(version, replaced=await self._versions.lead(route, how, row.made_by, row))
+
+    def _prepare(self, version: Version) -> None:
         self._scheduler.prepare(
             version.worker_spec(bound) for bound in version.all_unbound() if can_be_made(bound.function)
         )
-        if replaced:
-            self._scheduler.supersede_version(replaced)
-        return Deployed(version=version.id, app=version.app, environment=version.environment, replaced=replaced)
+
+    async def _has_loaded(self, version: Version) -> bool:
+        """Whether it is known that its modules load, or cannot be known.  Raises DeployFailed when they do not."""
+        views = await self._templates.of(version, TRY_SECONDS)
+        for view in views:
+            kind, _, sentence = view.why.partition(": ")
+            if kind == "failed":
+                self._forget_tried((version.workspace, version.app, version.environment))
+                raise DeployFailed(
+                    f"cannot deploy {version.app!r}: workers of {view.function} do not start: {sentence}; "
+                    "mend that and deploy again, what was deployed before serves on"
+                )
+        return not any(view.state is TemplateState.MAKING and view.node for view in views)
+
+    def _forget_tried(self, place: tuple[str, str, str]) -> None:
+        """What was to take a place there is not going to."""
+        version = self._tried.pop(place, None)
+        if version is not None:
+            self._scheduler.stop_version(version.id, now=True)
 
     async def apps(self, workspace: str) -> tuple[AppView, ...]:
         """What is deployed where, runs included."""
@@ -91,11 +211,11 @@ class Deploys:
 
     async def function(self, workspace: str, app: str, environment: str, name: str) -> FunctionSpec:
         """What was deployed under that name.  Raises NotFound with the nearest right one."""
-        return (await self._catalog.route(workspace, app, environment)).function(name)
+        return (await self._catalog.route(workspace, app, environment)).stable.function(name)
 
     async def stats(self, workspace: str, app: str, environment: str, name: str) -> FunctionStats:
         """How much of a function waits and runs now.  Raises NotFound with the nearest right one."""
-        version = await self._catalog.route(workspace, app, environment)
+        version = (await self._catalog.route(workspace, app, environment)).stable
         version.function(name)
         workers = [one for one in self._scheduler.workers() if one.key[:2] == (version.id, name)]
         return FunctionStats(
@@ -106,16 +226,16 @@ class Deploys:
 
     async def templates(self, workspace: str, app: str, environment: str, wait_seconds: float) -> AppTemplates:
         """What became of the templates of an app, once it is known of all or `wait_seconds` have passed.  Raises NotFound."""
-        version = await self._catalog.route(workspace, app, environment)
+        version = (await self._catalog.route(workspace, app, environment)).stable
         return AppTemplates(version=version.id, templates=await self._templates.of(version, wait_seconds))
 
-    async def stop(self, workspace: str, app: str, environment: str) -> int:
+    async def stop(self, workspace: str, app: str, environment: str, *, made_by: str = "") -> int:
         """Let a name lead nowhere, cancel its calls and stop its workers; how many calls were cancelled."""
-        version = await self._catalog.route(workspace, app, environment)
-        await self._store.versions.remove_route(workspace, app, environment)
-        self._catalog.drop_route(workspace, app, environment)
+        route = await self._versions.leave(workspace, app, environment, made_by)
+        self._forget_tried((workspace, app, environment))
+        led = {version.id for version in route.versions}
         cancelled = 0
-        for one in {version.id, *self._scheduler.versions_of(workspace, app, environment)}:
+        for one in led | self._scheduler.versions_of(workspace, app, environment):
             cancelled += await self._calls.cancel_version(one)
             self._scheduler.stop_version(one, now=False)
         return cancelled
@@ -124,14 +244,9 @@ class Deploys:
         """Make what was deployed before this server known to the scheduler, for the sake of the floors."""
         for workspace in workspaces:
             for view in await self._store.versions.list(workspace):
-                self._activate(await self._catalog.route(workspace, view.app, view.environment))
+                self._versions.follow(await self._catalog.route(workspace, view.app, view.environment))
 
-    def _activate(self, version: Version) -> None:
-        self._catalog.switch(version)
-        for bound in version.all_unbound():
-            self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
-
-    def _check(self, deploy: Deploy) -> None:
+    def _check(self, deploy: Deploy, *, needs_code: bool = True) -> None:
         manifest = deploy.manifest
         for name in (manifest.app, deploy.environment, *(function.name for function in manifest.functions)):
             if not name or len(name) > 100 or not _NAME_CHARACTERS.issuperset(name):
@@ -142,12 +257,36 @@ class Deploys:
             raise InvalidRequest(
                 f"cannot deploy to {deploy.environment!r}: names that begin with 'run-' are those of runs; choose another"
             )
-        if not self._blobs.has(manifest.code.digest):
+        if deploy.id and not is_id(deploy.id, "version"):
+            raise InvalidRequest(
+                f"cannot deploy {manifest.app!r} as {deploy.id[:60]!r}: that is no id of the form version-…; make one for each"
+            )
+        check_percent(deploy.canary_percent)
+        _check_tags(manifest.app, deploy)
+        if needs_code and not self._blobs.has(manifest.code.digest):
             raise InvalidRequest(
                 f"cannot deploy {manifest.app!r}: its code {manifest.code.digest[:12]}… is not here; "
                 f"upload it first with PUT /v1/blobs/{manifest.code.digest}"
             )
         _check_functions(manifest)
+
+
+def _deployed(version: Version, *, replaced: str = "", is_live: bool = True) -> Deployed:
+    return Deployed(
+        version=version.id, app=version.app, environment=version.environment, replaced=replaced, is_live=is_live
+    )
+
+
+def _check_tags(app: str, deploy: Deploy) -> None:
+    if len(deploy.tags) > KEPT_TAGS or len(dict(deploy.tags)) < len(deploy.tags):
+        raise InvalidRequest(
+            f"cannot deploy {app!r}: it has {len(deploy.tags)} tags; give {KEPT_TAGS} at most, each name once"
+        )
+    for text in (deploy.commit, *(text for tag in deploy.tags for text in tag)):
+        if len(text) > TAG_LENGTH:
+            raise InvalidRequest(
+                f"cannot deploy {app!r}: {text[:20]!r}… has {len(text)} characters; a tag or a commit has {TAG_LENGTH} at most"
+            )
 
 
 def _check_functions(manifest: Manifest) -> None:

@@ -20,6 +20,7 @@ from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.versions import Versions
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
 from relight.store.store import Store
@@ -34,6 +35,7 @@ class Control:
     calls: Calls
     retries: Retries
     deploys: Deploys
+    versions: Versions
     runs: Runs
     logs: Logs
     nodes: Nodes
@@ -71,12 +73,13 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
     logs = Logs(store, clock)
     templates = Templates()
     nodes = Nodes(store, calls, streams, logs, templates, clock)
-    deploys = Deploys(store, blobs, catalog, calls, templates, clock)
+    versions = Versions(store, catalog, clock)
+    deploys = Deploys(store, blobs, catalog, versions, calls, templates, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
-    for room in (calls, streams, deploys, runs, nodes, templates):
+    for room in (calls, streams, versions, deploys, runs, nodes, templates):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
@@ -87,6 +90,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
         calls=calls,
         retries=Retries(store, calls),
         deploys=deploys,
+        versions=versions,
         runs=runs,
         logs=logs,
         nodes=nodes,

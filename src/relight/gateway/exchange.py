@@ -245,6 +245,17 @@ class Ask:
             raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it must be a whole number from 0 to {most}")
         return int(text)
 
+    def number(self, name: str, default: float, *, most: float) -> float:
+        """A number of the query string, from 0 to `most`.  Raises InvalidRequest."""
+        text = self.query(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= most:
+            raise InvalidRequest(f"cannot read {name}={text[:40]!r}: it must be a number from 0 to {most:g}")
+        return value
+
     def moment(self, name: str) -> float:
         """A time of the query string, in seconds since 1970; 0 when it is left out.  Raises InvalidRequest."""
         text = self.query(name)

@@ -9,6 +9,7 @@ from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, D
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
+from relight.protocol.versions import DeployPlan, Difference, Led, Switch, VersionView
 from relight.protocol.views import (
     AppTemplates,
     AppView,
@@ -67,8 +68,16 @@ class Retries(Protocol):
 class Deploys(Protocol):
     """What is deployed."""
 
-    async def deploy(self, workspace: str, deploy: Deploy, /) -> Deployed:
+    async def deploy(self, workspace: str, deploy: Deploy, /, *, made_by: str = "") -> Deployed:
         """Make a manifest what its environment leads to."""
+
+    async def plan(self, workspace: str, deploy: Deploy, /) -> DeployPlan:
+        """What a deploy would change."""
+
+    async def promote(
+        self, workspace: str, app: str, source: str, environment: str, /, *, version: str = "", made_by: str = ""
+    ) -> Deployed:
+        """Deploy to one environment what serves in another."""
 
     async def apps(self, workspace: str, /) -> tuple[AppView, ...]:
         """What is deployed where."""
@@ -82,8 +91,30 @@ class Deploys(Protocol):
     async def stats(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionStats:
         """How much of a function waits and runs."""
 
-    async def stop(self, workspace: str, app: str, environment: str, /) -> int:
+    async def stop(self, workspace: str, app: str, environment: str, /, *, made_by: str = "") -> int:
         """Stop an app; how many calls were cancelled."""
+
+
+class Versions(Protocol):
+    """Where names lead, and have led."""
+
+    async def history(
+        self, workspace: str, app: str, environment: str, /
+    ) -> tuple[tuple[VersionView, ...], tuple[Switch, ...]]:
+        """The versions of an app, oldest first, and where its name has led, the newest first."""
+
+    async def difference(
+        self, workspace: str, app: str, environment: str, before: str = "", after: str = "", /
+    ) -> Difference:
+        """What one version changes beside another."""
+
+    async def rollback(
+        self, workspace: str, app: str, environment: str, to: str = "", made_by: str = "", /
+    ) -> VersionView:
+        """Lead a name back."""
+
+    async def shift(self, workspace: str, app: str, environment: str, percent: float, made_by: str = "", /) -> Led:
+        """Lead so much of an app's calls to its canary."""
 
 
 class Runs(Protocol):
@@ -178,6 +209,10 @@ class Platform(Protocol):
     @property
     def deploys(self) -> Deploys:
         """Deploys."""
+
+    @property
+    def versions(self) -> Versions:
+        """Versions."""
 
     @property
     def runs(self) -> Runs:

@@ -95,22 +95,36 @@ class CallDetail:
     start: StartReport | None = None
 
 
+TRY_SECONDS = 20.0
+"""How long a deploy waits for its modules to be loaded before it answers that they are not yet."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy:
     """POST /v1/deploys: make `manifest` the version that `environment` leads to.
 
     A run (`relight run`, `with app.run()`) is a deploy to an environment of its own: `run-…`, which ends with the client.
+
+    With `is_tried`, and an id of the client's own making, its modules are loaded first: where that fails the deploy does, and
+    nothing has changed.  The answer comes after TRY_SECONDS at the latest, and is not yet `is_live` while they are being
+    loaded: ask again with the same id.  With `canary_percent` only so many of the calls lead to it.
     """
 
     manifest: Manifest
     environment: str = "main"
+    id: str = ""
+    is_tried: bool = False
+    canary_percent: float = 100.0
+    tags: tuple[tuple[str, str], ...] = ()
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """The answer: the new version, and the one it replaced ("" for none)."""
+    """The answer: the new version, and the one it replaced ("" for none).  `is_live`: calls lead to it now."""
 
     version: str
     app: str
     environment: str
     replaced: str = ""
+    is_live: bool = True

@@ -144,6 +144,12 @@ class StartFailed(RelightError):
     code, status = "start_failed", 500
 
 
+class DeployFailed(RelightError):
+    """A version whose modules cannot be loaded was not deployed; the one before serves on."""
+
+    code, status = "deploy_failed", 422
+
+
 class Deadlock(RelightError):
     """Calls wait for one another in a circle."""
 

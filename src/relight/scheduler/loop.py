@@ -145,6 +145,20 @@ class Scheduler:
                 for worker in [one for one in function.workers.values() if one.is_parked and one.is_free]:
                     self._let_go(worker, now=False)
 
+    def serve_version(self, version: str) -> None:
+        """A name leads to it again: what it keeps for its own sake is kept."""
+        for function in list(self._functions.values()):
+            if function.key.version == version and function.is_superseded:
+                function.is_superseded = False
+                self._scale(function)
+
+    def fitting(self, resources: Resources) -> tuple[tuple[str, ...], str]:
+        """The nodes that could take such a worker, were they empty; and why, where there is none."""
+        rooms = [node.empty_room() for node in self._nodes.values() if node.is_connected]
+        nodes = tuple(room.node for room in rooms if isinstance(place(resources, [room]), Place))
+        found = place(resources, rooms)
+        return nodes, found.reason if isinstance(found, NoPlace) else ""
+
     def waiting(self, key: FunctionKey) -> int:
         """How many calls of a function wait."""
         return len(self._functions[key].queue)

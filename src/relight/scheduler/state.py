@@ -204,6 +204,10 @@ class Node:
         outcome = self.templates.get(key)
         return outcome is not None and outcome.state is TemplateState.READY
 
+    def empty_room(self) -> Room:
+        """What it has, as if nothing were on it."""
+        return replace(self.room(gone=tuple(self.workers)), starting=0)
+
     def room(self, gone: Collection[str] = (), template: str = "") -> Room:
         """What is free, had the workers of `gone` left already.  One whose call waits for others lends its CPU.
 

@@ -238,18 +238,36 @@ class App:
         return self._pack()[0]
 
     def deploy(
-        self, environment: str = "", *, environment_name: str | None = None, **others: Unpack[DeployWords]
+        self,
+        environment: str = "",
+        *,
+        environment_name: str | None = None,
+        canary: float = 100.0,
+        tags: Mapping[str, str] | None = None,
+        commit: str = "",
+        **others: Unpack[DeployWords],
     ) -> Deployed:
         """Make this the version that `environment` leads to, `main` when not given, on the server found from here.
 
-        `environment_name` is another word for it; `name` names the app anew.
+        Its modules are loaded first; DeployFailed says that they cannot be, and what was deployed before serves on.
+        `canary` is how many percent of the calls lead to it, the rest to the version before.  `tags` and `commit` are shown
+        by `relight versions`.  `environment_name` is another word for `environment`; `name` names the app anew.
         """
         pass_over(f"cannot deploy {self.name}", others, DeployWords, "environment, environment_name and name")
         self._refuse_in_worker()
         self.name = _app_name(others.get("name") or self.name)
         environment = environment or environment_name or "main"
         connection = connect()
-        deployed = connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
+        message = Deploy(
+            manifest=self._send(connection),
+            environment=environment,
+            id=new_id("version", now_ms()),
+            is_tried=True,
+            canary_percent=canary,
+            tags=tuple((tags or {}).items()),
+            commit=commit,
+        )
+        deployed = connection.deploy(message)
         self._session = Session(connection, self.name, environment)
         return deployed
 

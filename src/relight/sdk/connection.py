@@ -142,6 +142,10 @@ class Connection:
         """Make this version what the environment leads to."""
         return self.do(self.server.deploy(message))
 
+    def plan(self, message: Deploy) -> Json:
+        """What a deploy would change."""
+        return self.do(self.server.plan(message))
+
     def cancel(self, call: str) -> None:
         """Cancel a call; one that has ended stays as it ended."""
         self.do(self.server.cancel(call))

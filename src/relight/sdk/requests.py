@@ -106,6 +106,11 @@ def deploy(message: Deploy) -> Request:
     return frame("POST", "/v1/deploys", message)
 
 
+def plan(message: Deploy) -> Request:
+    """What would that change?"""
+    return frame("POST", "/v1/deploys/plan", message)
+
+
 def health() -> Request:
     """Is anybody there?"""
     return Request(method="GET", path="/v1/health")

@@ -176,8 +176,15 @@ class Server:
     # -- deploys and runs
 
     def deploy(self, message: Deploy) -> Steps[Deployed]:
-        """Make this version what the environment leads to."""
-        return requests.read_deployed((yield from self.ask(requests.deploy(message))))
+        """Make this version what the environment leads to; returns once it is.  Raises DeployFailed when it cannot be loaded."""
+        while True:
+            deployed = requests.read_deployed((yield from self.ask(requests.deploy(message))))
+            if deployed.is_live:
+                return deployed
+
+    def plan(self, message: Deploy) -> Steps[Json]:
+        """What a deploy would change."""
+        return requests.read_json((yield from self.ask(requests.plan(message))))
 
     def stop_run(self, run: str, *, cancel: bool) -> Steps[int]:
         """End a run; how many of its calls had not ended."""

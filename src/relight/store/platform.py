@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.manifest import Manifest
+from relight.protocol.versions import How, Switch, VersionView
 from relight.protocol.views import AppView
 from relight.protocol.workers import WorkerInterval, WorkerState, WorkerView
 from relight.store.database import Database
 from relight.store.later import Later
 from relight.store.queries import queries
-from relight.store.rows import NewVersion, TokenRow, WorkerRow
+from relight.store.rows import NewVersion, RouteRow, TokenRow, WorkerRow
 
 _BEGINNING = 6  # requested, placing, pulling, starting, ready, and the first busy
 _TOKEN = ("workspace", "id", "hash", "at", "name", "scope", "app", "expires_at", "last_used_at")
@@ -29,36 +30,80 @@ class VersionTable:
         self._database = database
         self._sql = queries("platform")
 
-    def deploy(self, row: NewVersion) -> asyncio.Future[str]:
-        """Keep a version and lead its name to it, in one transaction; the version it led to before, or ""."""
+    def deploy(self, row: NewVersion, switch: Switch | None = None) -> asyncio.Future[None]:
+        """Keep a version and have its name lead where `switch` says (None: to it), in one transaction."""
+        led = switch or Switch(at=row.at, how=How.DEPLOY, version=row.id, made_by=row.made_by)
         value = {
-            "workspace": row.workspace,
+            **_place(row),
             "id": row.id,
-            "app": row.app,
-            "environment": row.environment,
             "manifest": json.dumps(to_plain(row.manifest)),
             "code": row.manifest.code.digest,
             "at": row.at,
+            "made_by": row.made_by,
+            "tags": json.dumps(dict(row.tags)),
+            "commit_id": row.commit,
+            "source": row.source,
         }
 
-        def work(connection: sqlite3.Connection) -> str:
-            before = connection.execute(self._sql["route"], value).fetchone()
+        def work(connection: sqlite3.Connection) -> None:
             connection.execute(self._sql["add_version"], value)
-            connection.execute(self._sql["switch_route"], value)
-            return str(before[0]) if before is not None else ""
+            self._switch(connection, value, led)
 
         return self._database.write("deploy", work)
 
-    def remove_route(self, workspace: str, app: str, environment: str) -> asyncio.Future[None]:
-        """Let a name lead nowhere; the version is kept."""
+    def switch(self, workspace: str, app: str, environment: str, switch: Switch) -> asyncio.Future[None]:
+        """Have a name lead where `switch` says: to versions that are kept; with none, nowhere."""
         value = {"workspace": workspace, "app": app, "environment": environment}
-        return self._database.write("deploy", lambda connection: _run(connection, self._sql["remove_route"], value))
+        return self._database.write("switch", lambda connection: self._switch(connection, value, switch))
 
-    async def route(self, workspace: str, app: str, environment: str) -> tuple[str, Manifest] | None:
-        """The version a name leads to, and what it is."""
+    def _switch(self, connection: sqlite3.Connection, place: Mapping[str, object], switch: Switch) -> None:
+        value = {**place, **asdict(switch), "how": switch.how.value}
+        connection.execute(self._sql["switch_route" if switch.version else "remove_route"], value)
+        connection.execute(self._sql["add_switch"], value)
+
+    async def route(self, workspace: str, app: str, environment: str) -> RouteRow | None:
+        """Where a name leads; None for nowhere."""
         value = {"workspace": workspace, "app": app, "environment": environment}
         row = await self._database.read(lambda connection: connection.execute(self._sql["route"], value).fetchone())
-        return None if row is None else (str(row[0]), _manifest(row[1]))
+        if row is None:
+            return None
+        version, manifest, canary, canary_manifest, percent = row
+        return RouteRow(
+            version=version,
+            manifest=_manifest(manifest),
+            canary=canary,
+            canary_manifest=_manifest(canary_manifest) if canary else None,
+            canary_percent=percent,
+        )
+
+    async def history(self, workspace: str, app: str, environment: str) -> tuple[VersionView, ...]:
+        """The versions of an app in an environment, oldest first."""
+        value = {"workspace": workspace, "app": app, "environment": environment}
+        rows = await self._database.read(lambda connection: connection.execute(self._sql["versions"], value).fetchall())
+        return tuple(
+            VersionView(
+                id=name,
+                app=app,
+                environment=environment,
+                number=number,
+                at=at,
+                percent=percent or 0.0,
+                made_by=made_by,
+                commit=commit,
+                tags=tuple(json.loads(tags).items()),
+                source=source,
+            )
+            for number, (name, at, made_by, tags, commit, source, percent) in enumerate(rows, 1)
+        )
+
+    async def switches(self, workspace: str, app: str, environment: str, *, limit: int = 100) -> tuple[Switch, ...]:
+        """Where a name has led, the newest first."""
+        value = {"workspace": workspace, "app": app, "environment": environment, "limit": limit}
+        rows = await self._database.read(lambda connection: connection.execute(self._sql["switches"], value).fetchall())
+        return tuple(
+            Switch(at=at, how=How(how), version=version, canary=canary, canary_percent=percent, made_by=made_by)
+            for at, how, version, canary, percent, made_by in rows
+        )
 
     async def manifest(self, workspace: str, version: str) -> Manifest | None:
         """What a version is; None when it is not kept."""
@@ -242,6 +287,10 @@ class EpochTable:
 
 def _run(connection: sqlite3.Connection, sql: str, value: Mapping[str, object]) -> None:
     connection.execute(sql, value)
+
+
+def _place(row: NewVersion) -> dict[str, object]:
+    return {"workspace": row.workspace, "app": row.app, "environment": row.environment}
 
 
 def _manifest(text: str) -> Manifest:

@@ -86,7 +86,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVersion:
-    """An immutable version, and the name that leads to it from now on."""
+    """An immutable version, of an app in an environment."""
 
     workspace: str
     id: str
@@ -94,6 +94,21 @@ class NewVersion:
     environment: str
     manifest: Manifest
     at: float
+    made_by: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    commit: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRow:
+    """Where a name leads: to a version, and `canary_percent` of its calls to another."""
+
+    version: str
+    manifest: Manifest
+    canary: str = ""
+    canary_manifest: Manifest | None = None
+    canary_percent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

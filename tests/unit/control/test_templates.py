@@ -78,7 +78,7 @@ class Place:
         return {view.function: view for view in answer.templates}
 
     async def activate(self) -> None:
-        version = await self.control.deploys._catalog.route(WS, "shop", "main")
+        version = (await self.control.deploys._catalog.route(WS, "shop", "main")).stable
         self.control.scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound())
         await self.has_orders.wait()
 

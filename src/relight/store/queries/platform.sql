@@ -15,16 +15,34 @@ UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), :at) WHERE works
 DELETE FROM tokens WHERE workspace = :workspace AND id = :id;
 
 -- add_version: keep a version
-INSERT INTO versions (workspace, id, app, environment, manifest, code, at)
-VALUES (:workspace, :id, :app, :environment, :manifest, :code, :at);
+INSERT INTO versions (workspace, id, app, environment, manifest, code, at, made_by, tags, commit_id, source)
+VALUES (:workspace, :id, :app, :environment, :manifest, :code, :at, :made_by, :tags, :commit_id, :source);
+
+-- versions: those of an app in an environment, oldest first, and the part of the calls that leads to each
+SELECT v.id, v.at, v.made_by, v.tags, v.commit_id, v.source,
+    CASE v.id WHEN r.version THEN 100 - r.canary_percent WHEN r.canary THEN r.canary_percent ELSE 0 END
+FROM versions v LEFT JOIN routes r ON r.workspace = v.workspace AND r.app = v.app AND r.environment = v.environment
+WHERE v.workspace = :workspace AND v.app = :app AND v.environment = :environment ORDER BY v.at, v.id;
 
 -- route: where a name leads
-SELECT r.version, v.manifest FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
+SELECT r.version, v.manifest, r.canary, c.manifest, r.canary_percent
+FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
+LEFT JOIN versions c ON c.workspace = r.workspace AND c.id = r.canary
 WHERE r.workspace = :workspace AND r.app = :app AND r.environment = :environment;
 
--- switch_route: a name leads to a version
-INSERT INTO routes (workspace, app, environment, version, at) VALUES (:workspace, :app, :environment, :id, :at)
-ON CONFLICT (workspace, app, environment) DO UPDATE SET version = excluded.version, at = excluded.at;
+-- switch_route: a name leads to a version, and in part to another
+INSERT INTO routes (workspace, app, environment, version, at, canary, canary_percent)
+VALUES (:workspace, :app, :environment, :version, :at, :canary, :canary_percent)
+ON CONFLICT (workspace, app, environment) DO UPDATE
+SET version = excluded.version, at = excluded.at, canary = excluded.canary, canary_percent = excluded.canary_percent;
+
+-- add_switch: a time from which on a name leads elsewhere
+INSERT INTO switches (workspace, app, environment, at, made_by, how, version, canary, canary_percent)
+VALUES (:workspace, :app, :environment, :at, :made_by, :how, :version, :canary, :canary_percent);
+
+-- switches: where a name has led, the newest first
+SELECT at, how, version, canary, canary_percent, made_by FROM switches
+WHERE workspace = :workspace AND app = :app AND environment = :environment ORDER BY n DESC LIMIT :limit;
 
 -- remove_route: a name leads nowhere
 DELETE FROM routes WHERE workspace = :workspace AND app = :app AND environment = :environment;
