@@ -79,7 +79,14 @@ def test_an_app_is_begun_deployed_and_stopped_as_documented(cli: Cli) -> None:
     begun = cli.json("init", "begun")
 
     check("relight init", begun)
+    check("relight deploy --plan", cli.json("deploy", begun["file"], "--plan"))
     check("relight deploy", cli.json("deploy", begun["file"]))
+    check("relight deploy", cli.json("deploy", begun["file"], "--canary", "10", "--tag", "team=a", "--commit", "abc"))
+    check("relight canary", cli.json("canary", "begun", "50"))
+    check("relight rollback", cli.json("rollback", "begun"))
+    check("relight diff", cli.json("diff", "begun"))
+    check("relight promote", cli.json("promote", "begun", "--from", "main", "--to", "staging"))
+    check("relight versions", cli.json("versions", "begun"))
     check("relight stop", cli.json("stop", "begun"))
 
 

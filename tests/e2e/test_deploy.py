@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -58,14 +59,28 @@ def test_a_deploy_says_why_its_template_cannot_be_forked(cli: Cli) -> None:
     assert re.search(r"^  f      no template: unsafe: .*ticker", cli("deploy", file).stdout, re.MULTILINE)
 
 
-def test_a_deploy_of_a_module_that_cannot_be_imported_succeeds_and_warns(cli: Cli) -> None:
+def test_a_deploy_of_a_module_that_cannot_be_imported_changes_nothing(cli: Cli) -> None:
+    write(cli, "failing", "")
+    (app,) = cli.json("deploy", "failing.py")["apps"]
+
     said = cli("deploy", write(cli, "failing", "relight.is_remote() and 1 / 0"))
 
-    assert said.returncode == 0
-    assert "deployed failing to main" in said.stdout
-    warning = "warning: workers of f do not start: cannot load failing.f: ZeroDivisionError: division by zero"
-    assert said.stderr.startswith(warning)
-    assert said.stderr.count("\n") == 1
+    assert (said.returncode, said.stdout) == (3, "")
+    why = (
+        "cannot deploy 'failing': workers of f do not start: cannot load failing.f: ZeroDivisionError: division by zero"
+    )
+    assert why in said.stderr
+    assert json.loads(cli("call", "failing/f").stdout) == 1
+    assert [(one["id"], one["percent"]) for one in cli.json("versions", "failing")["versions"]] == [
+        (app["version"], 100)
+    ]
+
+
+def test_one_that_is_not_waited_for_is_led_to_whether_it_loads_or_not(cli: Cli) -> None:
+    said = cli("deploy", write(cli, "hopeless", "relight.is_remote() and 1 / 0"), "--no-wait")
+
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "deployed hopeless to main" in said.stdout
 
 
 def test_a_deploy_that_does_not_wait_says_nothing_of_templates(cli: Cli) -> None:
@@ -74,9 +89,3 @@ def test_a_deploy_that_does_not_wait_says_nothing_of_templates(cli: Cli) -> None
     ]
 
     assert app["templates"] == []
-
-
-def test_a_template_that_takes_longer_is_being_made(cli: Cli) -> None:
-    said = cli("deploy", write(cli, "slow", "relight.is_remote() and threading.Event().wait(60)"))
-
-    assert "  f      template is being made\n" in said.stdout

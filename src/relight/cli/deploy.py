@@ -19,7 +19,7 @@ from relight.protocol.manifest import Json
 @click.command()
 @click.argument("file")
 @click.option("--environment", "-e", default="main", show_default=True, help="Where to deploy it.")
-@click.option("--no-wait", is_flag=True, help="Do not wait to hear whether workers can be forked, and how soon.")
+@click.option("--no-wait", is_flag=True, help="Lead calls to it at once, whether its modules load or not.")
 @click.option(
     "--canary", type=click.FloatRange(0, 100, min_open=True), default=100.0, help="Lead so many % of the calls to it."
 )
@@ -62,7 +62,7 @@ def deploy(
     commit = commit_of(Path(path).parent) if commit is None else commit
     made: list[Json] = []
     for app in apps_of(module):
-        deployed = app.deploy(environment, canary=canary, tags=words, commit=commit)
+        deployed = app.deploy(environment, canary=canary, tags=words, commit=commit, wait=not no_wait)
         rows = [] if no_wait else templates_of(deployed.app, environment, deployed.version)
         functions: list[Json] = [spec.name for spec in app.specs()]
         made.append({**asdict(deployed), "functions": functions, "templates": list(rows)})

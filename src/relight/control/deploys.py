@@ -96,7 +96,9 @@ class Deploys:
         Raises NotFound, InvalidRequest, DeployFailed.
         """
         if source == environment:
-            raise InvalidRequest(f"cannot promote {app!r} from {source!r} to itself; name another environment")
+            raise InvalidRequest(
+                f"cannot promote {app!r}: it is to go from {source!r} to {source!r}; name another environment"
+            )
         origin = (await self._catalog.route(workspace, app, source)).stable
         self._check(Deploy(manifest=origin.manifest, environment=environment, id=version))
         promoted = Version(

@@ -8,16 +8,20 @@ there is memory for them, so that the way back is as short as any start.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from relight.clock import Clock
 from relight.control.catalog import Catalog, Route, key_of
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import Conflict, InvalidRequest, NotFound
-from relight.protocol.manifest import Json, Manifest
+from relight.protocol.manifest import FunctionSpec, HostImage, Json, Manifest, Resources, Retries, Scaling
 from relight.protocol.versions import Change, Difference, How, Led, Switch, VersionView
 from relight.scheduler.loop import Scheduler
 from relight.store.rows import NewVersion
 from relight.store.store import Store
+
+_FIELDS = (FunctionSpec, HostImage, Resources, Retries, Scaling)
+"""What is compared field by field."""
 
 
 class Versions:
@@ -151,7 +155,9 @@ class Versions:
 def check_percent(percent: float) -> None:
     """Raises InvalidRequest when that is no part of anything."""
     if not 0 <= percent <= 100:
-        raise InvalidRequest(f"cannot lead {percent:g} % of the calls to a canary: give a number from 0 to 100")
+        raise InvalidRequest(
+            f"cannot lead {percent:g} % of the calls to a canary: that is no part of them; give a number from 0 to 100"
+        )
 
 
 def changes(before: Manifest | None, after: Manifest | None) -> Iterator[Change]:
@@ -160,23 +166,32 @@ def changes(before: Manifest | None, after: Manifest | None) -> Iterator[Change]
     if codes[0] != codes[1]:
         yield Change(function="", field="code", before=codes[0], after=codes[1])
     functions = [
-        {one.name: to_plain(one) for one in manifest.functions} if manifest is not None else {}
-        for manifest in (before, after)
+        {one.name: one for one in manifest.functions} if manifest is not None else {} for manifest in (before, after)
     ]
     for name in sorted({*functions[0], *functions[1]}):
         pair = [one.get(name) for one in functions]
         if None in pair:
             yield Change(function=name, field="", before=pair[0] is not None, after=pair[1] is not None)
-            continue
-        yield from _fields(name, "", *pair)
+        else:
+            yield from _fields(name, "", *pair)
 
 
-def _fields(function: str, path: str, before: Json, after: Json) -> Iterator[Change]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after}):
-            yield from _fields(function, f"{path}.{key}" if path else key, before.get(key), after.get(key))
-    elif before != after:
-        yield Change(function=function, field=path, before=before, after=after)
+def _fields(function: str, path: str, before: object, after: object) -> Iterator[Change]:
+    """What differs, as deep as both have the same fields."""
+    if before == after:
+        return
+    if type(before) is type(after) and isinstance(before, _FIELDS):
+        for field in fields(before):
+            inner = f"{path}.{field.name}" if path else field.name
+            yield from _fields(function, inner, getattr(before, field.name), getattr(after, field.name))
+        return
+    yield Change(function=function, field=path, before=_plain(before), after=_plain(after))
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else to_plain(value)
 
 
 def _named(versions: tuple[VersionView, ...], name: str) -> VersionView:

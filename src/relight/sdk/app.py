@@ -245,11 +245,13 @@ class App:
         canary: float = 100.0,
         tags: Mapping[str, str] | None = None,
         commit: str = "",
+        wait: bool = True,
         **others: Unpack[DeployWords],
     ) -> Deployed:
         """Make this the version that `environment` leads to, `main` when not given, on the server found from here.
 
-        Its modules are loaded first; DeployFailed says that they cannot be, and what was deployed before serves on.
+        Its modules are loaded first; DeployFailed says that they cannot be, and what was deployed before serves on.  Without
+        `wait` calls lead to it at once, loaded or not.
         `canary` is how many percent of the calls lead to it, the rest to the version before.  `tags` and `commit` are shown
         by `relight versions`.  `environment_name` is another word for `environment`; `name` names the app anew.
         """
@@ -262,7 +264,7 @@ class App:
             manifest=self._send(connection),
             environment=environment,
             id=new_id("version", now_ms()),
-            is_tried=True,
+            is_tried=wait,
             canary_percent=canary,
             tags=tuple((tags or {}).items()),
             commit=commit,

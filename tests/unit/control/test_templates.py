@@ -172,7 +172,7 @@ async def test_where_no_node_is_or_none_was_asked_that_is_said(place: Place, has
 
 
 async def test_what_is_deployed_while_there_is_no_node_is_made_by_the_first_that_comes(place: Place) -> None:
-    version = await place.control.deploys._catalog.route(WS, "shop", "main")
+    version = (await place.control.deploys._catalog.route(WS, "shop", "main")).stable
     place.control.scheduler.prepare(version.worker_spec(bound) for bound in version.all_unbound())
     assert (await place.views())["square"].state is TemplateState.MAKING
 

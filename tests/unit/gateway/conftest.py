@@ -140,7 +140,7 @@ class FakeDeploys:
         ready = TemplateView(function="square", state=TemplateState.READY, node="n", seconds=0.5, memory_mib=38.0)
         return AppTemplates(version=f"version-of-{app}-in-{environment}", templates=(ready,))
 
-    async def deploy(self, workspace: str, deploy: Deploy, /) -> Deployed:
+    async def deploy(self, workspace: str, deploy: Deploy, /, *, made_by: str = "") -> Deployed:
         return Deployed(version="version-1", app=deploy.manifest.app, environment=deploy.environment)
 
     async def apps(self, workspace: str, /) -> tuple[AppView, ...]:
@@ -152,7 +152,7 @@ class FakeDeploys:
     async def stats(self, workspace: str, app: str, environment: str, name: str, /) -> FunctionStats:
         return FunctionStats(backlog=len(app), running=len(environment), workers=len(name))
 
-    async def stop(self, workspace: str, app: str, environment: str, /) -> int:
+    async def stop(self, workspace: str, app: str, environment: str, /, *, made_by: str = "") -> int:
         self.stopped.append((app, environment))
         return 3
 

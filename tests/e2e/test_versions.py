@@ -1,0 +1,143 @@
+"""Versions on a real server: deploys, failed ones, canaries and rollbacks under calls that never stop."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import relight
+from command_line import Cli, beside_a_server
+
+SOURCE = (Path(__file__).parent / "app_versions.py").read_text()
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    with beside_a_server(tmp_path_factory.mktemp("versions")) as cli:
+        yield cli
+
+
+def write(cli: Cli, number: int, *, fails: bool = False) -> str:
+    text = SOURCE.replace("NUMBER = 0", f"NUMBER = {number}").replace("FAILS = False", f"FAILS = {fails}")
+    (cli.folder / "numbered.py").write_text(text)
+    return "numbered.py"
+
+
+def deploy(cli: Cli, number: int, *options: str) -> None:
+    said = cli("deploy", write(cli, number), *options)
+    assert said.returncode == 0, said.stderr
+
+
+class Traffic:
+    """Calls one after another from some threads; what they answered, and what went wrong."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self.answers: Counter[int] = Counter()
+        self.errors: list[BaseException] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(threads)]
+
+    def _call(self) -> None:
+        function = relight.Function.from_name("numbered", "number")
+        while not self._over.is_set():
+            call = function.spawn()
+            if isinstance(answer := self._answer(call), int):
+                self.answers[answer] += 1
+            else:
+                self.errors.append(answer)
+
+    @staticmethod
+    def _answer(call: relight.FunctionCall[int]) -> int | BaseException:
+        try:
+            return call.get()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is what the test looks for
+            return error
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+@pytest.fixture
+def here(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The server's address, for the SDK in this process."""
+    shown = cli.json("token", "show")
+    monkeypatch.setenv("RELIGHT_URL", shown["url"])
+    monkeypatch.setenv("RELIGHT_TOKEN", shown["token"])
+    return cli
+
+
+def go_through(cli: Cli, deploys: int, rollbacks: int, failures: int) -> Traffic:
+    deploy(cli, 0)
+    with Traffic() as traffic:
+        for step in range(max(deploys, rollbacks, failures)):
+            if step < deploys:
+                deploy(cli, step + 1)
+            if step < failures:
+                assert cli("deploy", write(cli, -1, fails=True)).returncode == 3
+            if step < rollbacks:
+                assert cli("rollback", "numbered").returncode == 0
+    return traffic
+
+
+def check_lost_nothing(traffic: Traffic, deploys: int) -> None:
+    assert traffic.errors == []
+    assert set(traffic.answers) <= set(range(deploys + 1))
+    assert len(traffic.answers) > deploys // 2
+    assert -1 not in traffic.answers
+
+
+def test_no_call_is_lost_while_versions_come_fail_and_go_back(here: Cli) -> None:
+    check_lost_nothing(go_through(here, deploys=4, rollbacks=2, failures=1), 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_call_is_lost_over_a_hundred_deploys(here: Cli) -> None:
+    check_lost_nothing(go_through(here, deploys=100, rollbacks=50, failures=20), 100)
+
+
+def test_a_canary_gets_its_part_of_the_calls_and_takes_over(here: Cli) -> None:
+    deploy(here, 1)
+    deploy(here, 2, "--canary", "10")
+    number = relight.Function.from_name("numbered", "number")
+
+    before = Counter(number.remote() for _ in range(300))
+    said = here("canary", "numbered", "100")
+    after = {number.remote() for _ in range(10)}
+
+    assert set(before) == {1, 2}
+    assert 10 <= before[2] <= 60
+    assert (said.returncode, after) == (0, {2})
+
+
+def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> None:
+    deploy(here, 7, "--environment", "staging", "--tag", "team=a", "--commit", "abc123")
+    deploy(here, 8, "--environment", "staging")
+    file = write(here, 9)
+
+    (shown,) = [one for one in here.json("versions", "numbered", "-e", "staging")["versions"] if one["percent"]]
+    (plan,) = here.json("deploy", file, "--plan", "-e", "staging")["plans"]
+    back = here("rollback", "numbered", "-e", "staging")
+    promoted = here.json("promote", "numbered", "--from", "staging", "--to", "live")
+
+    assert (shown["number"], shown["tags"], shown["made_by"]) == (2, [], "")
+    assert [one["field"] for one in plan["difference"]["changes"]] == ["code"]
+    assert plan["functions"][0]["nodes"] != []
+    assert "numbered in staging is at version 1 again" in back.stdout
+    assert json.loads(here("call", "numbered/number", "--environment", "live").stdout) == 7
+    (live,) = here.json("versions", "numbered", "-e", "live")["versions"]
+    assert (live["id"], live["source"] != "") == (promoted["version"], True)
+    assert "team=a" in here("versions", "numbered", "-e", "staging").stdout
