@@ -22,6 +22,7 @@ LEAVES: dict[str, tuple[set[str], set[str] | None]] = {
     "clock": (set(), None),
     "backoff": (set(), None),
     "log": (set(), None),
+    "forge": (set(), {"control", "server"}),  # git, and HTTP to where source code is kept; control.sources is handed it
     "transport": ({"protocol"}, {"links", "agent", "server"}),  # carries protocol.streams; server.py builds it
 }
 

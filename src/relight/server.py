@@ -27,6 +27,7 @@ from relight.control.platform import Control, Rules, open_control
 from relight.control.retention import Keeping
 from relight.control.tokens import new_token
 from relight.fleet.local import AgentOptions, LocalAgent
+from relight.forge import Forge
 from relight.gateway.app import Options, build
 from relight.gateway.exchange import Limits
 from relight.gateway.guard import Hosts
@@ -94,7 +95,8 @@ async def serve(
         store = await open_store(settings.data_dir, Faults(settings.fault_points))
         try:
             blobs = BlobStore(settings.data_dir / "blobs")
-            control = await open_control(store, blobs, SystemClock(), _rules(settings))
+            forge = Forge(settings.data_dir / "git")
+            control = await open_control(store, blobs, SystemClock(), _rules(settings), forge)
             await control.tokens.admit(token)
             with ExitStack() as sockets:
                 await _Serving(settings, control, embedded).run(token, on_ready, sockets)

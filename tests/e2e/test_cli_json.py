@@ -90,6 +90,17 @@ def test_an_app_is_begun_deployed_and_stopped_as_documented(cli: Cli) -> None:
     check("relight stop", cli.json("stop", "begun"))
 
 
+def test_a_source_is_added_shown_and_removed_as_documented(cli: Cli) -> None:
+    added = cli.json("git", "add", "https://forge.example/shop.git")
+    source = added["source"]["id"]
+
+    check("relight git add", added)
+    check("relight git list", cli.json("git", "list"))
+    check("relight git deploy", cli.json("git", "deploy", source))
+    check("relight git pushes", cli.json("git", "pushes", source))
+    check("relight git remove", cli.json("git", "remove", source))
+
+
 def test_tokens_and_profiles_answer_as_documented(cli: Cli) -> None:
     shown = cli.json("token", "show")
     made = cli.json("token", "create", "--name", "ci", "--scope", "read", "--expires", "1h")

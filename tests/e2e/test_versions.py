@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -141,3 +144,27 @@ def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> Non
     (live,) = here.json("versions", "numbered", "-e", "live")["versions"]
     assert (live["id"], live["source"] != "") == (promoted["version"], True)
     assert "team=a" in here("versions", "numbered", "-e", "staging").stdout
+
+
+def test_a_ci_deploys_by_the_script_of_the_action(here: Cli, tmp_path: Path) -> None:
+    shown = here.json("token", "show")
+    script = Path(__file__).parents[2] / ".github" / "actions" / "deploy" / "deploy.sh"
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RELIGHT_URL": shown["url"],
+        "RELIGHT_TOKEN": shown["token"],
+        "FILE": write(here, 5),
+        "ENVIRONMENT": "ci",
+        "GITHUB_SHA": "c" * 40,
+        "GITHUB_REF_NAME": "main",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+
+    done = subprocess.run([script], env=variables, cwd=here.folder, capture_output=True, text=True, check=False)
+    refused = subprocess.run([script], env={"PATH": variables["PATH"]}, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    (version,) = here.json("versions", "numbered", "-e", "ci")["versions"]
+    assert (version["commit"], version["tags"]) == ("c" * 40, [["branch", "main"]])
+    assert (tmp_path / "output").read_text() == f"version={version['id']}\n"
+    assert (refused.returncode, refused.stderr) == (2, "cannot deploy: RELIGHT_URL is not set; set it\n")

@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from relight.cli import failures
-from relight.cli.files import apps_of, load, outline_of, split_target
+from relight.cli.files import outline_of, split_target
 from relight.cli.options import json_option
 from relight.cli.plan import commit_of, read_tags, show_plan
 from relight.cli.readiness import show_templates, templates_of
 from relight.cli.tables import show_json
 from relight.protocol.manifest import Json
+from relight.sdk.files import apps_of, load
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""A user's file, looked at and loaded: what is in it, and which part of it `relight run` means.
+"""A user's file, looked at: what is in it, and which part of it `relight run` means.
 
 What it holds is read from its syntax first: a file with `with app.run():` at its top must be run as a script, and to
 import it would already run it.
@@ -7,8 +7,6 @@ import it would already run it.
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,9 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from relight.protocol.errors import InvalidRequest, NotFound
-from relight.protocol.inside import LoadingStopped, inside
 from relight.sdk.app import App
-from relight.sdk.bundle import source_of
+from relight.sdk.files import apps_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,33 +59,6 @@ def outline_of(path: Path) -> Outline:
     )
 
 
-def load(path: Path, *, stops_at_run: bool = False) -> ModuleType:
-    """The file as a module, under the name that workers will import it by.
-
-    `stops_at_run`: where it reaches `app.run()` at its top it is left as it is by then, as in a worker.
-    """
-    name = _module_name(path)
-    folder = str(source_of(name, str(path)).folder)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InvalidRequest(f"cannot load {path}: it is not a Python file; name a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    inside.is_loading = stops_at_run
-    try:
-        spec.loader.exec_module(module)
-    except LoadingStopped:
-        return module
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        inside.is_loading = False
-    return module
-
-
 def find(module: ModuleType, name: str) -> Target:
     """What `name` means in a module; without one, its only entrypoint or else its only function.
 
@@ -111,16 +81,6 @@ def find(module: ModuleType, name: str) -> Target:
     raise NotFound(f"cannot run {module.__file__}: it has no function; decorate one with @app.function()")
 
 
-def apps_of(module: ModuleType) -> list[App]:
-    """The apps of a module, each once."""
-    found = {id(value): value for value in vars(module).values() if isinstance(value, App)}
-    if not found:
-        raise NotFound(
-            f"cannot find an app in {module.__file__}: there is none; write `app = relight.App()` at its top"
-        )
-    return list(found.values())
-
-
 def _targets(app: App) -> Iterator[Target]:
     for name, entry in app.entrypoints.items():
         yield Target(app=app, name=name, function=entry, call=entry, is_local=True)
@@ -137,17 +97,6 @@ def _method(app: App, name: str, kind: type, method: str) -> Target:
         return getattr(kind(), method).remote(**arguments)
 
     return Target(app=app, name=f"{name}.{method}", function=getattr(kind, method), call=call, is_local=False)
-
-
-def _module_name(path: Path) -> str:
-    """As the SDK names the module of a script: from the folder in which its outermost package lies."""
-    parts, folder = [path.stem], path.parent
-    while (folder / "__init__.py").is_file() and folder.parent != folder:
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    if "." in path.stem:
-        raise InvalidRequest(f"cannot load {path}: no module can be imported by that name; rename the file")
-    return ".".join(parts)
 
 
 def _decorators(tree: ast.Module) -> Iterator[ast.expr]:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("versions", "Lead an app's calls back to the version before"),
     "promote": ("versions", "Deploy to one environment what serves in another"),
     "canary": ("versions", "Lead more, or fewer, of an app's calls to its canary"),
+    "git": ("git", "Deploy what is pushed to a branch"),
     "init": ("init", "Begin an app: write a file that runs"),
     "login": ("login", "Use a server elsewhere"),
     "profile": ("profile", "List, choose and forget the servers that were logged in to"),

@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from relight.cli import failures, parameters
-from relight.cli.files import Target, find, load, outline_of, split_target
+from relight.cli.files import Target, find, outline_of, split_target
 from relight.cli.interrupts import leave_at_second_interrupt
 from relight.cli.progress import bars_on_a_terminal
 from relight.cli.results import print_returned
 from relight.sdk import local
+from relight.sdk.files import load
 from relight.settings import set_for_children
 
 

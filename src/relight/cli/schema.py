@@ -8,11 +8,12 @@ from urllib.parse import quote
 import click
 
 from relight.cli import failures
-from relight.cli.files import find, load, outline_of, split_target
+from relight.cli.files import find, outline_of, split_target
 from relight.cli.tables import show_json
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import Json, MethodSpec
 from relight.sdk.connection import connect
+from relight.sdk.files import load
 from relight.sdk.options import method_of
 
 

@@ -16,6 +16,7 @@ from relight.control.nodes import Nodes
 from relight.control.retention import Keeping, Retention
 from relight.control.retries import Retries
 from relight.control.runs import Runs
+from relight.control.sources import ReachesForge, Sources, Ways
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
@@ -37,6 +38,7 @@ class Control:
     deploys: Deploys
     versions: Versions
     runs: Runs
+    sources: Sources
     logs: Logs
     nodes: Nodes
     starts: Starts
@@ -53,6 +55,7 @@ class Control:
             tasks.create_task(self.retention.run(), name="control.retention")
             tasks.create_task(self.logs.run(), name="control.logs")
             tasks.create_task(self.tokens.run(), name="control.tokens")
+            tasks.create_task(self.sources.run(), name="control.sources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,9 @@ class Rules:
     run_grace_seconds: float = 30.0
 
 
-async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rules) -> Control:
+async def open_control(
+    store: Store, blobs: BlobStore, clock: Clock, rules: Rules, forge: ReachesForge | None = None
+) -> Control:
     """Begin a new epoch over what the store holds: deploys first, then the calls that were left."""
     epoch = await store.epochs.begin()
     catalog = Catalog(store)
@@ -92,6 +97,7 @@ async def open_control(store: Store, blobs: BlobStore, clock: Clock, rules: Rule
         deploys=deploys,
         versions=versions,
         runs=runs,
+        sources=Sources(store, Ways(deploys=deploys, runs=runs, calls=calls, blobs=blobs), forge, clock),
         logs=logs,
         nodes=nodes,
         starts=Starts(store),

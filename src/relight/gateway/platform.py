@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Protocol
 
+from relight.control.sources import Delivery
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallView
 from relight.protocol.manifest import FunctionSpec
+from relight.protocol.sources import PushView, SourceRequest, SourceView
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.versions import DeployPlan, Difference, Led, Switch, VersionView
 from relight.protocol.views import (
@@ -127,6 +129,28 @@ class Runs(Protocol):
         """End a run; how many of its calls had not ended."""
 
 
+class Sources(Protocol):
+    """Branches whose pushes are deployed."""
+
+    async def create(self, workspace: str, request: SourceRequest, made_by: str, /) -> tuple[SourceView, str]:
+        """A new source, and its secret."""
+
+    async def list(self, workspace: str, /) -> tuple[SourceView, ...]:
+        """Every source."""
+
+    async def remove(self, workspace: str, source: str, /) -> SourceView:
+        """Deploy no more of its pushes."""
+
+    async def pushes(self, workspace: str, source: str, /) -> tuple[PushView, ...]:
+        """What became of its pushes."""
+
+    async def redeploy(self, workspace: str, source: str, /) -> PushView:
+        """Deploy its newest commit."""
+
+    async def receive(self, source: str, delivery: Delivery, /) -> PushView | str:
+        """Take in what a forge sends."""
+
+
 class Logs(Protocol):
     """What workers wrote."""
 
@@ -217,6 +241,10 @@ class Platform(Protocol):
     @property
     def runs(self) -> Runs:
         """Runs."""
+
+    @property
+    def sources(self) -> Sources:
+        """Sources."""
 
     @property
     def logs(self) -> Logs:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, schemas, starts, tokens
+from relight.gateway import blobs, calls, deploys, invoke, items, logs, nodes, schemas, sources, starts, tokens
 from relight.gateway.routes import Route
 from relight.protocol.views import Scope
 
@@ -293,6 +293,65 @@ ROUTES: tuple[Route, ...] = (
         answer='{"version", "templates": [Template]}',
         query=(*_ENVIRONMENT, ("wait", "seconds to wait until it is known of all; 0 when left out, 60 at most")),
         waits=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/sources",
+        name="list_sources",
+        scope=Scope.ADMIN,
+        handler=sources.list_sources,
+        summary="The branches whose pushes are deployed",
+        answer='{"sources": [Source]}',
+    ),
+    Route(
+        method="POST",
+        path="/v1/sources",
+        name="create_source",
+        scope=Scope.ADMIN,
+        handler=sources.create,
+        summary="Deploy the pushes to a branch; its secret is in this answer alone",
+        body='{"url", "branch", "file", "environment", "status_url", "status_token"}',
+        answer='{"source": Source, "secret", "path"}',
+        status=201,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/sources/{source}",
+        name="remove_source",
+        scope=Scope.ADMIN,
+        handler=sources.remove,
+        summary="Deploy no more pushes to a branch",
+        answer="Source",
+    ),
+    Route(
+        method="GET",
+        path="/v1/sources/{source}/pushes",
+        name="list_pushes",
+        scope=Scope.ADMIN,
+        handler=sources.pushes,
+        summary="What became of the pushes to a branch, the newest first",
+        answer='{"pushes": [Push]}',
+    ),
+    Route(
+        method="POST",
+        path="/v1/sources/{source}/deploy",
+        name="deploy_source",
+        scope=Scope.ADMIN,
+        handler=sources.redeploy,
+        summary="Deploy a branch's newest commit, as if it had been pushed",
+        answer="Push",
+        status=202,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sources/{source}/push",
+        name="push",
+        is_open=True,
+        handler=sources.push,
+        summary="What a forge sends of a push, signed with the source's secret",
+        body="a push event of GitHub, Gitea, Forgejo or GitLab",
+        answer='{"push": Push} or {"ignored"}',
+        status=202,
     ),
     Route(
         method="POST",

@@ -10,6 +10,8 @@ from relight.store.database import Database
 from relight.store.faults import Faults
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
+from relight.store.seal import Seal
+from relight.store.sources import SourceTable
 from relight.store.starts import StartTable
 
 
@@ -21,6 +23,7 @@ class Store:
     versions: VersionTable
     workers: WorkerTable
     starts: StartTable
+    sources: SourceTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -44,6 +47,7 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         versions=VersionTable(main),
         workers=WorkerTable(main),
         starts=StartTable(main),
+        sources=SourceTable(main, Seal(folder / "seal.key")),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,

@@ -9,9 +9,10 @@ from textwrap import dedent
 
 import pytest
 
-from relight.cli.files import Outline, find, load, outline_of, split_target
+from relight.cli.files import Outline, find, outline_of, split_target
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.inside import inside
+from relight.sdk.files import load
 
 HEAD = "import relight\napp = relight.App()\n"
 SQUARE = "@app.function()\ndef square(x: int) -> int:\n    return x * x\n"
