@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from relight.agent.outbox import Held
@@ -24,9 +24,9 @@ from relight.protocol.errors import (
     WorkerLost,
     failure_of,
 )
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import CallEnd, RunCall
 from relight.protocol.payload import Payload
-from relight.protocol.workers import WorkerExit
 from relight.sandbox.spec import SandboxExit
 
 _OUTCOMES = (CallEvent.SUCCEEDED, CallEvent.FAILED, CallEvent.CANCELLED, CallEvent.TIMED_OUT)
@@ -110,25 +110,16 @@ def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool)
     """
     if attempt.interrupted is not None:
         how = "its worker was killed" if attempt.has_outlived_grace else f"its worker ended ({ending.reason})"
-        return _end(attempt, attempt.interrupted, failure=failure_of(_error_of(attempt.interrupted, how)))
-    words = f"; its last words: {ending.last_lines[-1][:200]}" if ending.last_lines else ""
-    how, advice = in_words(ending)
-    error = WorkerLost(f"cannot finish the call: its worker {attempt.order.worker} {how}{words}; {advice}")
-    return _end(attempt, CallEvent.LEASE_LOST, failure=failure_of(error), is_charged=is_own_fault)
+        failure = replace(failure_of(_error_of(attempt.interrupted, how)), exit=ending)
+        return _end(attempt, attempt.interrupted, failure=failure)
+    told = f"its worker {attempt.order.worker} {ending.how}{last_words(ending.last_lines)}"
+    failure = replace(failure_of(WorkerLost(f"cannot finish the call: {told}; {ending.advice}")), exit=ending)
+    return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_crash)
 
 
-def in_words(ending: WorkerExit) -> tuple[str, str]:
-    """How a worker ended, and what to do about it, for people."""
-    kind, _, detail = ending.reason.partition(":")
-    if kind == "out_of_memory":
-        return "ran out of memory (out_of_memory)", "raise memory=, or use less"
-    if kind == "signal":
-        return f"was killed by {detail}", "look at its logs"
-    if kind == "template_lost":
-        return "ended, and its template, which would know how, before it (template_lost)", "look at its logs"
-    if kind == "exited":
-        return f"exited with code {detail}", "let the function return instead, and look at its logs"
-    return f"ended ({ending.reason})", "look at its logs"
+def last_words(lines: tuple[str, ...]) -> str:
+    """What a worker wrote last, as the end of a sentence about how it ended."""
+    return f"; its last words: {lines[-1][:200]}" if lines else ""
 
 
 def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:
@@ -136,7 +127,7 @@ def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines
     if killed_for:
         reason = killed_for
     elif ended.out_of_memory:
-        reason = "out_of_memory"
+        reason = "out_of_memory" if ended.is_at_limit else "evicted"
     elif ended.signal is not None:
         reason = f"signal:{_signal_name(ended.signal)}"
     elif is_leaving and not ended.code:

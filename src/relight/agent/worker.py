@@ -35,7 +35,7 @@ from relight.agent.attempts import (
     end_with_worker,
     end_without_input,
     exit_of,
-    in_words,
+    last_words,
 )
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
@@ -50,9 +50,10 @@ from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import Ended, Grant, Interrupt, Item, LoadFailed, Ready, Recall, Recalled, Run, Stop
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
 from relight.protocol.starts import StartReport
-from relight.protocol.workers import STATES, WorkerExit, WorkerState
+from relight.protocol.workers import STATES, WorkerState
 from relight.sandbox.spec import SandboxExit
 
 CREDIT = 128
@@ -335,10 +336,9 @@ class Worker:
             last_lines = self._output.last_lines
         ending = exit_of(ended, killed_for=self._verdict, is_leaving=self._is_leaving, last_lines=last_lines)
         if self.state is WorkerState.STARTING and self._failure is None and ending.reason != "stopped":
-            words = f"; its last words: {last_lines[-1][:200]}" if last_lines else ""
-            how, advice = in_words(ending)
-            why = f"cannot start {self.spec.function.name}: its worker {how} while loading it{words}"
-            self._failure = failure_of(StartFailed(f"{why}; {advice}"))
+            name = self.spec.function.name
+            told = f"its worker {ending.how} while loading it{last_words(last_lines)}"
+            self._failure = failure_of(StartFailed(f"cannot start {name}: {told}; {ending.advice}"))
         self._tell_ending(ending)
         self._leave(ending, self._failure)
 

@@ -9,6 +9,7 @@ from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
 from relight.agent.worker import CREDIT, Surroundings, Worker
 from relight.protocol.errors import Unavailable, failure_of
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import (
     AskBack,
     CancelCall,
@@ -19,7 +20,7 @@ from relight.protocol.link import (
     StopWorker,
     WorkerChange,
 )
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerState
 
 
 class Workers:

@@ -25,8 +25,9 @@ from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
-from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.calls import AttemptView, CallEvent, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
+from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
 from relight.protocol.views import CallPlace, CallQuery
@@ -146,7 +147,16 @@ class Calls:
         intervals = await self._intervals(workspace, view) if view.worker else ()
         worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
         start = start_for(view, intervals, worker.start if worker is not None else None)
-        return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals), start=start)
+        tries = tuple([await self._with_exit(workspace, view, attempt) for attempt in attempts])
+        return CallDetail(call=view, attempts=tries, worker_intervals=tuple(intervals), start=start)
+
+    async def _with_exit(self, workspace: str, view: CallView, attempt: AttemptView) -> AttemptView:
+        """A try with how its worker ended: the call says so of its last, the worker itself of one that was lost."""
+        if attempt.outcome == CallEvent.LEASE_LOST.value:
+            worker = await self._store.workers.get(workspace, attempt.worker)
+            return replace(attempt, exit=worker.exit if worker is not None else None)
+        is_last = attempt.outcome == view.state.value and view.failure is not None
+        return replace(attempt, exit=view.failure.exit) if is_last and view.failure is not None else attempt
 
     async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
         since = view.started_at or view.submitted_at
@@ -336,7 +346,7 @@ class Calls:
         """The scheduler took leases back: their node or their worker is gone."""
         judged: defaultdict[str, Judged] = defaultdict(Judged)
         for lease in leases:
-            failure = Failure(code="worker_lost", message=why)
+            failure = Failure(code="worker_lost", message=why, exit=NODE_LOST)
             end = CallEnd(
                 call=lease.call.id,
                 token=lease.token,
@@ -370,6 +380,7 @@ class Calls:
             attempt=lease.attempt if end.is_charged else lease.attempt - 1,
             failure=end.failure,
             is_cancelled=lease.call.is_cancelled,
+            is_charged=end.is_charged,
             delivered=self._streams.delivered(end.call),
         )
         return judge(ending, function.retries)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from relight.clock import Clock
+from relight.control.brakes import Brakes
 from relight.control.calls import Calls
 from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
@@ -26,7 +27,7 @@ from relight.protocol.workers import WorkerState, WorkerView
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import WaitingCall
-from relight.scheduler.state import Node, Worker
+from relight.scheduler.state import Function, Node, Worker
 from relight.store.logs import Batch
 from relight.store.rows import WorkerRow
 from relight.store.store import Store
@@ -48,6 +49,7 @@ class Nodes:
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
         self._starts = Starts(store)
+        self._brakes = Brakes(store, clock)
         self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
         self._scheduler: Scheduler
         self._writers: Writers
@@ -175,6 +177,10 @@ class Nodes:
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """Calls wait for workers that do not start."""
         self._calls.cannot_start(calls, failure)
+
+    def brake_changed(self, function: Function) -> None:
+        """Its workers have crashed, or one is well again."""
+        self._brakes.keep(function)
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls need their payload from the store."""

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.payload import Payload
 
 
@@ -125,7 +126,10 @@ class CallView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """One try of a call: where, from when to when, and how it ended (a CallEvent's value, empty while it runs)."""
+    """One try of a call: where, from when to when, and how it ended (a CallEvent's value, empty while it runs).
+
+    `exit` is how its worker ended, where that ended over it.
+    """
 
     call: str
     number: int
@@ -135,3 +139,4 @@ class AttemptView:
     ended_at: float | None = None
     outcome: str = ""
     detail: str = ""
+    exit: WorkerExit | None = None

@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from relight.protocol.exits import WorkerExit
 from relight.protocol.payload import Payload
 
 
 class RelightError(Exception):
-    """The root of everything relight raises on purpose."""
+    """The root of everything relight raises on purpose.  `exit` is how the worker ended, where one did over it."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    exit: WorkerExit | None = None
 
     def __init_subclass__(cls) -> None:
         _say_public_name(cls)
@@ -189,7 +191,8 @@ ERRORS: dict[str, type[RelightError]] = {error.code: error for error in reversed
 class Failure:
     """Why a call did not succeed, as data: `code` is one of `ERRORS`.
 
-    `type_name`, `traceback` and `exception` (the pickled exception itself) are there when user code raised.
+    `type_name`, `traceback` and `exception` (the pickled exception itself) are there when user code raised; `exit` where
+    a worker ended over it.
     """
 
     code: str
@@ -197,6 +200,7 @@ class Failure:
     type_name: str = ""
     traceback: str = ""
     exception: Payload | None = None
+    exit: WorkerExit | None = None
 
 
 def failure_of(error: RelightError) -> Failure:
@@ -206,4 +210,7 @@ def failure_of(error: RelightError) -> Failure:
 
 def error_of(failure: Failure) -> RelightError:
     """The error a failure stands for; an unknown code becomes the root class."""
-    return ERRORS.get(failure.code, RelightError)(failure.message)
+    error = ERRORS.get(failure.code, RelightError)(failure.message)
+    if failure.exit is not None:
+        error.exit = failure.exit
+    return error

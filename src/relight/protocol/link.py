@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.codec import Kinds
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import TemplateOutcome
-from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
+from relight.protocol.workers import WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
 """A node that has nothing to report still says so this often."""

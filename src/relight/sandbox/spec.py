@@ -80,12 +80,14 @@ class ShellSpec:
 class SandboxExit:
     """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
 
-    Neither is known of a process that outlived its template.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    Neither is known of a process that outlived its template.  `out_of_memory`: the kernel killed a process of it for want
+    of memory; `is_at_limit`: for that of its own limit, rather than the machine's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
     """
 
     code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False
+    is_at_limit: bool = True
     peak_memory_bytes: int = 0
 
 

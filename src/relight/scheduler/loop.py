@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relight.clock import Clock, now_ms
 from relight.protocol.calls import Token
-from relight.protocol.errors import Failure, LimitExceeded
+from relight.protocol.errors import LimitExceeded
+from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import new_id
 from relight.protocol.link import (
     GrantItems,
@@ -29,8 +30,9 @@ from relight.protocol.link import (
 from relight.protocol.manifest import Resources, never_forked
 from relight.protocol.payload import Payload
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
-from relight.protocol.workers import STATES, WorkerState
+from relight.protocol.workers import WorkerState
 from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
@@ -51,9 +53,6 @@ CRASH_ATTEMPTS = 10
 MAX_BINDINGS = 1000
 """So many values of parameters and options may be in use at once; each has workers of its own."""
 
-FIRST_BACKOFF_SECONDS = 0.1
-LONGEST_BACKOFF_SECONDS = 30.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -61,6 +60,7 @@ class Timing:
 
     lease_seconds: float
     sweep_seconds: float
+    longest_backoff_seconds: float = LONGEST_SECONDS
 
 
 class Scheduler:
@@ -75,6 +75,7 @@ class Scheduler:
         self._functions: dict[FunctionKey, Function] = {}
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
+        self._brakes: dict[FunctionKey, Brake] = {}  # of functions that nobody has asked for yet
         self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
@@ -86,8 +87,13 @@ class Scheduler:
     def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False) -> None:
         """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
-            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded)
+            brake = self._brakes.pop(key, Brake())
+            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
             self._scale(self._functions[key])
+
+    def restore_brakes(self, brakes: Mapping[FunctionKey, Brake]) -> None:
+        """Hold up what the scheduler before this one held up; before any function is added."""
+        self._brakes = dict(brakes)
 
     def prepare(self, specs: Iterable[WorkerSpec]) -> None:
         """Have every node make templates of these workers, before a call needs one; where there is none, the first that comes."""
@@ -226,6 +232,8 @@ class Scheduler:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
                 function.measure(seconds)
+                if function.brake.crashes:  # a worker that gets through a call is in no loop
+                    self._set_brake(function, Brake())
         return lease
 
     def take_back(self, call_id: str, token: Token) -> bool:
@@ -334,13 +342,14 @@ class Scheduler:
             spec=held.spec,
             state=held.state,
             since=now,
+            asked_at=now,
             since_unix=held.since,
             isolation=held.isolation,
             sandbox=held.sandbox,
             start=held.start,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
-        worker.is_parked = held.state is WorkerState.READY
+        worker.is_parked, worker.was_ready = held.state is WorkerState.READY, not worker.is_starting
         worker.calls = {
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
@@ -423,7 +432,7 @@ class Scheduler:
         elif change.state is not WorkerState.IDLE and change.state is not WorkerState.BUSY:
             self._enter(worker, change.state, at=change.at, detail=change.detail)
         if change.state is WorkerState.READY:
-            function.failures, function.last_failure = 0, None
+            function.failed_starts, worker.was_ready = 0, True
             began = self._clock.monotonic() - max(0.0, self._clock.now() - change.at)
             self._begin_held(function, worker, began)
         self._pump(function)
@@ -433,31 +442,21 @@ class Scheduler:
             self._pump_others(function)
 
     def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
-        died_unused = worker.is_parked and worker.state is WorkerState.READY
-        had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
+        now, before = self._clock.monotonic(), function.brake
+        told = worker.is_leaving
+        failure = None if told else function.note_crash(worker, change, now, self._timing.longest_backoff_seconds)
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
-        self._holds.give_back(self._holds.of(function, worker), self._clock.monotonic())
-        reason = change.exit.reason if change.exit is not None else "it did not start"
-        if died_unused and not worker.is_leaving:
-            function.deaths += 1
-            self._back_off(function, function.deaths)
-            message = f"a worker of {function.key.function} ended before its first call: {reason}"
-            function.last_failure = Failure(code="start_failed", message=message)
-        if had_started or worker.is_leaving:
-            return
-        function.failures += 1
-        self._back_off(function, function.failures)
-        function.last_failure = change.failure or Failure(
-            code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
-        )
+        self._holds.give_back(self._holds.of(function, worker), now)
+        if function.brake != before:
+            self._set_brake(function, function.brake)
         was_killed = change.exit is not None and change.exit.reason.startswith(("signal:", "out_of_memory", "killed:"))
-        if function.failures >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
-            self._listener.cannot_start(function.queue.take_all(), function.last_failure)
+        if failure is not None and function.failed_starts >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
+            self._listener.cannot_start(function.queue.take_all(), failure)
 
-    def _back_off(self, function: Function, times: int) -> None:
-        backoff = min(FIRST_BACKOFF_SECONDS * 2 ** min(times - 1, 30), LONGEST_BACKOFF_SECONDS)
-        function.blocked_until = self._clock.monotonic() + backoff
+    def _set_brake(self, function: Function, brake: Brake) -> None:
+        function.brake = brake
+        self._listener.brake_changed(function)
 
     def workers(self) -> list[Worker]:
         """Every worker there is."""
@@ -509,7 +508,7 @@ class Scheduler:
         """Whether nothing is lost with a binding that has neither calls nor workers: it comes again with its next call."""
         is_bound = bool(function.key.binding) and not function.floor()
         return (
-            is_bound and function.blocked_until <= now and all(lease.call.key != function.key for lease in self._leases)
+            is_bound and function.brake.is_over(now) and all(lease.call.key != function.key for lease in self._leases)
         )
 
     def _give_up(self, lease: Lease) -> None:
@@ -564,7 +563,7 @@ class Scheduler:
             leases.append(lease)
             if worker.is_parked:
                 lease.parked_seconds = max(0.0, now - call.due_at)
-                worker.is_parked, function.deaths = False, 0
+                worker.is_parked = False
             if worker.state is not WorkerState.BUSY:
                 self._enter(worker, WorkerState.BUSY)
             if worker.takes(depth, now):
@@ -614,7 +613,7 @@ class Scheduler:
 
     def _scale(self, function: Function) -> None:
         now = self._clock.monotonic()
-        if function.is_stopped or function.blocked_until > now:
+        if function.is_stopped or function.brake.is_on(now):
             return
         load = function.load(now)
         scaling = function.scaling(load)
@@ -645,6 +644,7 @@ class Scheduler:
             state=WorkerState.REQUESTED,
             since=self._clock.monotonic(),
             since_unix=self._clock.now(),
+            asked_at=self._clock.monotonic(),
         )
         function.workers[worker.id] = self._workers[worker.id] = worker
         self._nodes[where.node].workers[worker.id] = worker
@@ -685,6 +685,7 @@ class Scheduler:
 
     def _forget_worker(self, worker: Worker, *, is_told: bool = False) -> None:
         if not is_told:
+            worker.exit = NODE_LOST
             self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
         self._workers.pop(worker.id, None)
         if worker.node in self._nodes:

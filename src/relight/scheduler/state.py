@@ -6,12 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
-from relight.protocol.link import Hello, WorkerSpec, template_key
+from relight.protocol.exits import WorkerExit
+from relight.protocol.link import Hello, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
-from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
+from relight.protocol.workers import STATES, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
+from relight.scheduler.brake import Brake, Crash, crashed
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue
@@ -30,7 +32,8 @@ STALL_SECONDS = 0.05
 class Worker:
     """A worker that was asked for.  `since` is monotonic, `since_unix` for people.
 
-    `credit` is how many calls may be with it; `moved_at` is when it came to the call that it runs;
+    `credit` is how many calls may be with it; `asked_at` is when it was asked for, `moved_at` when it came to the call
+    that it runs;
     `waiting` are those of its calls that wait for others.  A parked one was ready before any call needed it, and never used.
     """
 
@@ -50,6 +53,8 @@ class Worker:
     exit: WorkerExit | None = None
     start: StartReport | None = None
     moved_at: float = 0.0
+    asked_at: float = 0.0
+    was_ready: bool = False
     waiting: set[str] = field(default_factory=set)
 
     @property
@@ -100,8 +105,8 @@ class Worker:
 class Function:
     """One function of one version: its queue, its workers, and how its starts have gone.
 
-    `failures` counts the starts that failed one after another, `deaths` the workers that ended before their first call;
-    until `blocked_until` no other is tried.  `template` is the key of what its workers are forked from, "" for nothing.
+    `failed_starts` counts the starts that failed one after another; `brake` holds up the next ones.  `template` is the
+    key of what its workers are forked from, "" for nothing.
     `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`).
     """
 
@@ -111,10 +116,8 @@ class Function:
     workers: dict[str, Worker] = field(default_factory=dict)
     held: dict[str, Lease] = field(default_factory=dict)
     mean_seconds: float | None = None
-    failures: int = 0
-    deaths: int = 0
-    blocked_until: float = 0.0
-    last_failure: Failure | None = None
+    failed_starts: int = 0
+    brake: Brake = field(default_factory=Brake)
     no_place: NoPlace | None = None
     is_stopped: bool = False
     is_superseded: bool = False
@@ -175,6 +178,25 @@ class Function:
         stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
+
+    def note_crash(self, worker: Worker, change: WorkerChange, now: float, longest_seconds: float) -> Failure | None:
+        """A worker has gone that nobody told to: why it could not be started, if it was not ready before."""
+        ending, name = change.exit, self.key.function
+        is_crash = ending is None or ending.is_crash
+        if worker.was_ready and not is_crash:
+            return None
+        how = ending.how if ending is not None else "did not start"
+        if worker.was_ready:
+            when = " before its first call" if worker.is_parked else ""
+            failure = Failure(code="worker_lost", message=f"a worker of {name} {how}{when}", exit=ending)
+        else:
+            self.failed_starts += is_crash
+            known = change.failure or Failure(code="start_failed", message=f"cannot start a worker of {name}: it {how}")
+            failure = replace(known, exit=ending)
+        is_free = worker.was_ready and not worker.is_parked
+        crash = Crash(at=now, since=worker.asked_at, exit=ending, failure=failure, is_free=is_free)
+        self.brake = crashed(self.brake, crash, longest_seconds)
+        return None if worker.was_ready else failure
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""

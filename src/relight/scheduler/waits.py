@@ -86,8 +86,8 @@ class Waits:
 
     def why_no_worker(self, function: Function, now: float) -> str:
         """Why a call of this function has none yet, `code: sentence`."""
-        if function.blocked_until > now and function.last_failure is not None:
-            return f"crash_loop: {function.last_failure.message}; the next start is in {function.blocked_until - now:.1f} s"
+        if function.brake.is_on(now):
+            return function.brake.why(now)
         starting = [worker for worker in function.workers.values() if worker.is_starting]
         if starting:
             return f"starting:{starting[0].state.value}: a worker is on its way"
@@ -160,7 +160,7 @@ class Waits:
 def _line(function: Function, now: float) -> Line:
     scaling = function.spec.function.scaling
     workers = function.workers.values()
-    will_change = function.is_stopped or function.blocked_until > now or any(not one.calls for one in workers)
+    will_change = function.is_stopped or function.brake.is_on(now) or any(not one.calls for one in workers)
     return Line(
         key=function.key,
         calls=function.queue.due(now),

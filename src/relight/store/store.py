@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from relight.store.brakes import BrakeTable
 from relight.store.calls import CallTable, last_sequence
 from relight.store.database import Database
 from relight.store.faults import Faults
@@ -24,6 +25,7 @@ class Store:
     workers: WorkerTable
     starts: StartTable
     sources: SourceTable
+    brakes: BrakeTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -48,6 +50,7 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         workers=WorkerTable(main),
         starts=StartTable(main),
         sources=SourceTable(main, Seal(folder / "seal.key")),
+        brakes=BrakeTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,
