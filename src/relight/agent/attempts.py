@@ -112,14 +112,9 @@ def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool)
         how = "its worker was killed" if attempt.has_outlived_grace else f"its worker ended ({ending.reason})"
         failure = replace(failure_of(_error_of(attempt.interrupted, how)), exit=ending)
         return _end(attempt, attempt.interrupted, failure=failure)
-    told = f"its worker {attempt.order.worker} {ending.how}{last_words(ending.last_lines)}"
+    told = f"its worker {attempt.order.worker} {ending.how}{ending.last_words}"
     failure = replace(failure_of(WorkerLost(f"cannot finish the call: {told}; {ending.advice}")), exit=ending)
     return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_crash)
-
-
-def last_words(lines: tuple[str, ...]) -> str:
-    """What a worker wrote last, as the end of a sentence about how it ended."""
-    return f"; its last words: {lines[-1][:200]}" if lines else ""
 
 
 def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:
@@ -127,7 +122,7 @@ def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines
     if killed_for:
         reason = killed_for
     elif ended.out_of_memory:
-        reason = "out_of_memory" if ended.is_at_limit else "evicted"
+        reason = "evicted" if ended.is_evicted else "out_of_memory"
     elif ended.signal is not None:
         reason = f"signal:{_signal_name(ended.signal)}"
     elif is_leaving and not ended.code:

@@ -31,6 +31,7 @@ from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
+from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Starter
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
@@ -162,6 +163,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         provider=provider,
         values=values,
         outbox=outbox,
+        slots=Slots(NoDevices()),
         clock=clock,
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,

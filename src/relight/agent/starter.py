@@ -25,6 +25,9 @@ class Sandbox(Protocol):
     async def wait(self) -> SandboxExit:
         """How its first process ended; nothing of it is left."""
 
+    async def wait_empty(self) -> None:
+        """Return once the kernel has let go of its last process, after it has ended."""
+
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
 

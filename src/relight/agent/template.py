@@ -123,14 +123,20 @@ class ForkedWorker:
             return SandboxExit(
                 signal=signal.SIGKILL if was_killed else None,
                 out_of_memory=how.out_of_memory,
+                is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
             )
         return SandboxExit(
             code=told.code,
             signal=told.signal,
             out_of_memory=how.out_of_memory and told.code != 0,
+            is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
         )
+
+    async def wait_empty(self) -> None:
+        """Return once the kernel has let go of the last process in its shell."""
+        await self._shell.wait_empty()
 
     def signal(self, number: int) -> None:
         """Send a signal to its process, as soon as that is there."""

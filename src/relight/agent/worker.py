@@ -35,12 +35,12 @@ from relight.agent.attempts import (
     end_with_worker,
     end_without_input,
     exit_of,
-    last_words,
 )
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.outbox import Held, Outbox
+from relight.agent.slots import Slots
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import BeginPhase, Start
 from relight.agent.template import Ends, TellLines, failure_in, load_of
@@ -118,6 +118,7 @@ class Surroundings:
     provider: Provides
     values: MovesValues
     outbox: Outbox
+    slots: Slots
     clock: Clock
     later: Later
     tasks: asyncio.TaskGroup
@@ -148,6 +149,7 @@ class Worker:
         self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
         self._failure: Failure | None = None
         self._is_leaving = False
+        self._has_ended = False
 
     # -- orders
 
@@ -161,7 +163,12 @@ class Worker:
         if known is not None and known.order.token == order.token:
             return  # the order was repeated
         is_up = STATES[self.state].takes_calls
-        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= CREDIT:
+        if (
+            not (is_up or self.state in _BEFORE_READY)
+            or self._verdict
+            or self._has_ended
+            or len(self._attempts) >= CREDIT
+        ):
             why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
@@ -274,7 +281,9 @@ class Worker:
             self._tell_ending(ending)
             self._leave(ending, failure)
             return
-        self._wind_up(await sandbox.wait())
+        ending = self._wind_up(await sandbox.wait())
+        await self._around.slots.wait_clear(sandbox, self.spec, self._tell_late)
+        self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:
         ours, theirs = socket.socketpair()
@@ -326,8 +335,9 @@ class Worker:
         if failure.traceback:
             self._tell_lines("stderr", [Line(text) for text in failure.traceback.rstrip().split("\n")])
 
-    def _wind_up(self, ended: SandboxExit) -> None:
-        """The sandbox is empty: hear its last words, then say how it ended."""
+    def _wind_up(self, ended: SandboxExit) -> WorkerExit:
+        """Its process has ended: hear its last words, then say how, and what becomes of its calls."""
+        self._has_ended = True
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
@@ -337,22 +347,32 @@ class Worker:
         ending = exit_of(ended, killed_for=self._verdict, is_leaving=self._is_leaving, last_lines=last_lines)
         if self.state is WorkerState.STARTING and self._failure is None and ending.reason != "stopped":
             name = self.spec.function.name
-            told = f"its worker {ending.how} while loading it{last_words(last_lines)}"
-            self._failure = failure_of(StartFailed(f"cannot start {name}: {told}; {ending.advice}"))
+            told = f"its worker {ending.how} while loading it{ending.last_words}; {ending.advice}"
+            self._failure = failure_of(StartFailed(f"cannot start {name}: {told}"))
         self._tell_ending(ending)
-        self._leave(ending, self._failure)
+        self._end_attempts(ending)
+        return ending
+
+    def _tell_late(self) -> None:
+        if self.state is not WorkerState.DRAINING:
+            self._enter(
+                WorkerState.DRAINING, detail="it has ended, and its processes or its GPU memory are still there"
+            )
 
     def _tell_ending(self, ending: WorkerExit) -> None:
         if ending.reason != "stopped":
             self._tell_system(f"the worker ended: {ending.reason}")
 
-    def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
+    def _end_attempts(self, ending: WorkerExit) -> None:
         is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
             end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)
             self._deliveries.end(attempt, end)
         self._attempts.clear()
+
+    def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
+        self._end_attempts(ending)
         for timer in (*self._timers, *([self._stall] if self._stall else [])):
             timer.cancel()
         if self._channel is not None:

@@ -118,6 +118,7 @@ class Workers:
                 await self._is_empty.wait()
         except TimeoutError:
             self._stop_all(now=True)
+            self._around.slots.close()
             await self._is_empty.wait()
 
     def _stop_all(self, *, now: bool) -> None:

@@ -70,6 +70,11 @@ class WorkerExit:
         return f"{said}; it held {held} MiB" if held and self.reason in _OF_MEMORY else said
 
     @property
+    def last_words(self) -> str:
+        """The last line that it wrote, as what follows `how`; "" where it wrote none."""
+        return f"; its last words: {self.last_lines[-1][:200]}" if self.last_lines else ""
+
+    @property
     def advice(self) -> str:
         """What to do about it."""
         return rule_of(self.reason).advice

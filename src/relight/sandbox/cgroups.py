@@ -204,6 +204,29 @@ class Group:
         lines = [line.split() for text in texts for line in text.splitlines()]
         return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] == "oom_kill")
 
+    def was_at_limit(self) -> bool:
+        """Whether its own limit was too little for it, rather than the machine, or a limit above."""
+        failures = ("memory.memsw.failcnt", "memory.failcnt")  # v1; with swap's the same, it is the first to fail
+        counts = [_read(f"{folder}/{file}") for folder in self.folders for file in failures]
+        counts += [_value(_read(f"{folder}/memory.events"), "oom") for folder in self.folders]
+        return not any(counts) or any(int(count or "0") for count in counts)
+
+    def open_bell(self) -> int:
+        """A descriptor that is ready when it runs out of memory; -1 where the kernel then ends all of it by itself.
+
+        That is what v2 does (`memory.oom.group`).  On v1 one process is killed, and it is for others to see to the rest.
+        """
+        for folder in self.folders:
+            with suppress(OSError):
+                state = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                    _write(f"{folder}/cgroup.event_control", f"{bell} {state}")
+                finally:
+                    os.close(state)
+                return bell
+        return -1
+
     def try_remove(self) -> bool:
         """Remove it; false while the kernel still finds a process in it."""
         gone = [_try_remove(folder) for folder in self.folders]
@@ -228,7 +251,7 @@ def _settings_v2(limits: Limits) -> dict[str, list[tuple[str, str]]]:
     memory = limits.memory_mib and str(limits.memory_mib << 20)
     quota = limits.cpu and f"{int(limits.cpu * _CPU_PERIOD_US)} {_CPU_PERIOD_US}"
     return {
-        "memory": [("memory.max", memory), ("?memory.swap.max", "0")] if memory else [],
+        "memory": [("memory.max", memory), ("?memory.swap.max", "0"), ("?memory.oom.group", "1")] if memory else [],
         "cpu": [("cpu.max", quota)] if quota else [],
         "pids": [("pids.max", str(limits.pids))],
     }
@@ -343,6 +366,11 @@ def _write(file: str, value: str) -> None:
         os.write(descriptor, value.encode())
     finally:
         os.close(descriptor)
+
+
+def _value(text: str, name: str) -> str:
+    """The value of one line of a flat keyed file, "" where it has none of that name."""
+    return next((line.split()[1] for line in text.splitlines() if line.split()[:1] == [name]), "")
 
 
 def _number(file: str) -> int:

@@ -1,6 +1,6 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended
+agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended Emptied
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
@@ -83,10 +83,18 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """Every process of it is gone."""
+    """Every process of it is gone, as far as its first one could tell; unless it `is_empty` the kernel still has some."""
 
     id: str
     exit: SandboxExit
+    is_empty: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emptied:
+    """The kernel has let go of the last process of one that had ended."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +159,7 @@ class InitEnded:
 
 
 TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Kill)
-TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
 FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

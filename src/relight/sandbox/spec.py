@@ -81,13 +81,13 @@ class SandboxExit:
     """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
 
     Neither is known of a process that outlived its template.  `out_of_memory`: the kernel killed a process of it for want
-    of memory; `is_at_limit`: for that of its own limit, rather than the machine's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    of memory; `is_evicted`: the machine's, or that of a limit above, rather than its own limit's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
     """
 
     code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False
-    is_at_limit: bool = True
+    is_evicted: bool = False
     peak_memory_bytes: int = 0
 
 

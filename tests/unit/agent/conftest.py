@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from relight.agent.outbox import Outbox
+from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
 from relight.agent.template import Ends, TellLines
@@ -79,6 +80,8 @@ class FakeSandbox:
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)  # nobody reads while the test writes
         self.stdout, self.stderr = os.dup(stdout), os.dup(stderr)
         self._exit: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
+        self.emptied = asyncio.Event()
+        self.emptied.set()
         self.signals: list[int] = []
         self.is_killed = False
 
@@ -120,6 +123,9 @@ class FakeSandbox:
 
     async def wait(self) -> SandboxExit:
         return await asyncio.shield(self._exit)
+
+    async def wait_empty(self) -> None:
+        await self.emptied.wait()
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -249,6 +255,7 @@ class Bench:
             provider=self.provider,
             values=self.values,
             outbox=self.outbox,
+            slots=Slots(NoDevices()),
             clock=self.clock,
             later=self._later,
             tasks=tasks,
@@ -352,5 +359,6 @@ async def bench() -> AsyncIterator[Bench]:
         yield bench
         for sandbox in bench.sandboxes.started:
             sandbox.end(SandboxExit(code=0))
+            sandbox.emptied.set()
         bench.provider.gate.set()
         bench.values.gate.set()

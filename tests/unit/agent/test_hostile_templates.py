@@ -69,6 +69,9 @@ class FakeSandbox:
     async def wait(self) -> SandboxExit:
         return await asyncio.shield(self._ended)
 
+    async def wait_empty(self) -> None:
+        await self.wait()
+
     async def kill(self) -> SandboxExit:
         if not self._ended.done():
             self.is_killed = True
