@@ -6,6 +6,7 @@ fetching (a large input) ─▶ running ─▶ over
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from relight.protocol.link import CallEnd, RunCall
 from relight.protocol.payload import Payload
 from relight.sandbox.spec import SandboxExit
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OUTCOMES = (CallEvent.SUCCEEDED, CallEvent.FAILED, CallEvent.CANCELLED, CallEvent.TIMED_OUT)
 
 
@@ -115,6 +117,16 @@ def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool)
     told = f"its worker {attempt.order.worker} {ending.how}{ending.last_words}"
     failure = replace(failure_of(WorkerLost(f"cannot finish the call: {told}; {ending.advice}")), exit=ending)
     return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_crash)
+
+
+def start_reason(error: BaseException | None, failure: Failure | None = None) -> str:
+    """Why a start failed, in one word: by what it came of, or by what its worker says that it raised."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return "disk_full"
+        error = error.__cause__ or error.__context__
+    is_full = failure is not None and any(f"[Errno {number}]" in failure.message for number in _FULL)
+    return "disk_full" if is_full and failure is not None and failure.type_name == "OSError" else "start_failed"
 
 
 def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:

@@ -35,6 +35,7 @@ from relight.agent.attempts import (
     end_with_worker,
     end_without_input,
     exit_of,
+    start_reason,
 )
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries, KeepsValues
@@ -276,13 +277,13 @@ class Worker:
             self._enter(WorkerState.STARTING)
             sandbox = await self._start()
         except (RelightError, OSError) as error:
-            ending = WorkerExit(reason=self._verdict or "start_failed")
+            ending = WorkerExit(reason=self._verdict or start_reason(error))
             failure = self._failure or self._failure_of(error)
             self._tell_ending(ending)
             self._leave(ending, failure)
             return
         ending = self._wind_up(await sandbox.wait())
-        await self._around.slots.wait_clear(sandbox, self.spec, self._tell_late)
+        await self._around.slots.wait_clear(sandbox, self.spec, partial(self._tell_late, ending))
         self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:
@@ -336,7 +337,7 @@ class Worker:
             self._tell_lines("stderr", [Line(text) for text in failure.traceback.rstrip().split("\n")])
 
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
-        """Its process has ended: hear its last words, then say how, and what becomes of its calls."""
+        """Its process has ended: hear its last words, then say how."""
         self._has_ended = True
         if self._channel is not None:
             self._channel.drain()
@@ -350,14 +351,14 @@ class Worker:
             told = f"its worker {ending.how} while loading it{ending.last_words}; {ending.advice}"
             self._failure = failure_of(StartFailed(f"cannot start {name}: {told}"))
         self._tell_ending(ending)
-        self._end_attempts(ending)
         return ending
 
-    def _tell_late(self) -> None:
+    def _tell_late(self, ending: WorkerExit) -> None:
+        """Its room is not clear yet: its calls do not wait for that, and nobody gives it others."""
         if self.state is not WorkerState.DRAINING:
-            self._enter(
-                WorkerState.DRAINING, detail="it has ended, and its processes or its GPU memory are still there"
-            )
+            detail = "it has ended, and its processes or its GPU memory are still there"
+            self._enter(WorkerState.DRAINING, detail=detail)
+        self._end_attempts(ending)
 
     def _tell_ending(self, ending: WorkerExit) -> None:
         if ending.reason != "stopped":
@@ -582,7 +583,7 @@ class Worker:
         if self._output is not None:
             self._output.drain()  # so that the traceback stands after what the module printed
         self._tell_traceback(message.failure)
-        self._verdict = self._verdict or "start_failed"
+        self._verdict = self._verdict or start_reason(None, message.failure)
         self._later(self.spec.function.grace_seconds, self._end_sandbox)
 
     def _hear_close(self, reason: str) -> None:

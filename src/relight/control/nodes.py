@@ -136,6 +136,10 @@ class Nodes:
         mine = [worker for worker in self._scheduler.workers() if worker.spec.workspace == workspace]
         return tuple(worker.view() for worker in sorted(mine, key=lambda worker: worker.id))
 
+    async def past_workers(self, workspace: str) -> tuple[WorkerView, ...]:
+        """The newest 1,000 workers of a workspace, those that are gone too, oldest first."""
+        return await self._store.workers.list(workspace, include_gone=True)
+
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""
         return tuple(_view(node) for node in self._scheduler.nodes())

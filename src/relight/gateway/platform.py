@@ -167,6 +167,9 @@ class Nodes(Protocol):
     def workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
         """The workers of a workspace."""
 
+    async def past_workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
+        """Those that are gone too, as far as they are kept."""
+
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""
 

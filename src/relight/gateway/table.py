@@ -439,8 +439,9 @@ ROUTES: tuple[Route, ...] = (
         scope=Scope.READ,
         knows_apps=True,
         handler=nodes.workers,
-        summary="Workers, and what each of them does",
+        summary="Workers, and what each of them does, or how it ended",
         answer='{"workers": [Worker]}',
+        query=(("gone", "`true`: those that are gone too, of the newest 1,000"),),
     ),
     Route(
         method="GET",

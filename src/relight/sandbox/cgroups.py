@@ -205,11 +205,10 @@ class Group:
         return sum(int(words[1]) for words in lines if len(words) == 2 and words[0] == "oom_kill")
 
     def was_at_limit(self) -> bool:
-        """Whether its own limit was too little for it, rather than the machine, or a limit above."""
-        failures = ("memory.memsw.failcnt", "memory.failcnt")  # v1; with swap's the same, it is the first to fail
-        counts = [_read(f"{folder}/{file}") for folder in self.folders for file in failures]
-        counts += [_value(_read(f"{folder}/memory.events"), "oom") for folder in self.folders]
-        return not any(counts) or any(int(count or "0") for count in counts)
+        """Whether it came up to its own limit, so that it was not the machine's memory, or a limit above, that was too little."""
+        limits = [_number(f"{folder}/{file}") for folder in self.folders for file in _LIMITS]
+        limit = max(limits, default=0)  # `max`, for none, is no number
+        return 0 < limit <= self.peak_memory_bytes() + _CHARGE_BYTES
 
     def open_bell(self) -> int:
         """A descriptor that is ready when it runs out of memory; -1 where the kernel then ends all of it by itself.
@@ -233,6 +232,8 @@ class Group:
         return all(gone)
 
 
+_LIMITS = ("memory.max", "memory.limit_in_bytes")
+_CHARGE_BYTES = 4 << 20  # what is refused at once: so close to its limit a group is at it
 _PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
 
 
@@ -366,11 +367,6 @@ def _write(file: str, value: str) -> None:
         os.write(descriptor, value.encode())
     finally:
         os.close(descriptor)
-
-
-def _value(text: str, name: str) -> str:
-    """The value of one line of a flat keyed file, "" where it has none of that name."""
-    return next((line.split()[1] for line in text.splitlines() if line.split()[:1] == [name]), "")
 
 
 def _number(file: str) -> int:

@@ -31,7 +31,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "LATE_SECONDS", 0.0)
 
 
-async def test_a_room_with_a_process_left_in_it_is_not_free_but_the_call_is_told_at_once(bench):
+async def test_a_room_with_a_process_left_in_it_is_not_free_but_its_call_goes_on_elsewhere(bench):
     _, sandbox = await bench.running()
     sandbox.emptied.clear()
 

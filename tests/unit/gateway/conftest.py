@@ -22,6 +22,7 @@ from relight.gateway.serving import HttpServer, Serving
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Submit
 from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import FunctionSpec, HostImage
 from relight.protocol.payload import Payload
@@ -213,6 +214,11 @@ class FakeNodes:
     def workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
         state = WorkerState.BUSY
         return (WorkerView(id="w", node="n", app="a", environment="main", version="v", function="f", state=state),)
+
+    async def past_workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
+        (here,) = self.workers(workspace)
+        ending = WorkerExit(reason="out_of_memory", signal=9)
+        return (replace(here, id="v", state=WorkerState.GONE, exit=ending), replace(here, id="u"), here)
 
     def nodes(self) -> tuple[NodeView, ...]:
         gpu = GpuFact(id="0", kind="A100", is_simulated=True)
