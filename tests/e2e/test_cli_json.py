@@ -70,7 +70,8 @@ def test_what_is_there_is_listed_as_documented(cli: Cli) -> None:
     starts = cli.json("starts", "shop/square")
     check("relight starts", starts)
     assert [group["function"] for group in starts["groups"]] == ["square"]
-    check("relight doctor", json.loads(cli("doctor", "--json").stdout))
+    check("relight doctor", json.loads(cli("doctor", "--quick", "--json").stdout))
+    check("relight nodes", cli.json("nodes"))
     for line in cli("logs", "--json").stdout.splitlines():
         check("relight logs", json.loads(line))
 

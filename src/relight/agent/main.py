@@ -23,6 +23,7 @@ import uvloop
 import relight
 from relight.agent.bases import Bases
 from relight.agent.code import Bound, CodeCache
+from relight.agent.fitness import Ground, look
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.node import Identity, Node
@@ -41,6 +42,7 @@ from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms
 from relight.log import LogOptions, start_logging
 from relight.protocol.errors import Conflict, RelightError, StartFailed
+from relight.protocol.fitness import Check
 from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
 from relight.protocol.manifest import HostImage
@@ -170,7 +172,8 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     )
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
-    return Node(_identity(options, sandboxes), workers, templates, outbox), link
+    identity = _identity(options, sandboxes, look(Ground(facts=sandboxes.facts, folder=options.data_dir, clock=clock)))
+    return Node(identity, workers, templates, outbox), link
 
 
 def _can_have_bases(sandboxes: Sandboxes) -> bool:
@@ -186,7 +189,7 @@ def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | Non
     return Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
 
 
-def _identity(options: Options, sandboxes: Sandboxes) -> Identity:
+def _identity(options: Options, sandboxes: Sandboxes, checks: tuple[Check, ...]) -> Identity:
     return Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
@@ -195,6 +198,7 @@ def _identity(options: Options, sandboxes: Sandboxes) -> Identity:
         gpus=declared_gpus(options.declare_gpu),
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
+        checks=checks,
     )
 
 

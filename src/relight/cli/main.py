@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("schema", "Show what a function takes and gives"),
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
+    "nodes": ("nodes", "Show machines: what they have, what of it is free, and whether they are fit"),
     "starts": ("starts", "Show how workers were started, how quickly, and why not quicker"),
     "logs": ("logs", "Show what workers wrote"),
     "apps": ("apps", "Show what is deployed"),
@@ -47,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("login", "Use a server elsewhere"),
     "profile": ("profile", "List, choose and forget the servers that were logged in to"),
     "token": ("token", "Show, make, list and revoke tokens"),
-    "doctor": ("doctor", "Say what this machine permits, and what to do about it"),
+    "doctor": ("doctor", "Say whether this machine is fit, and what to do about what is not"),
     "completion": ("completion", "Print what a shell needs to complete commands"),
 }
 """Each command: the module it is in, and what it does."""

@@ -21,6 +21,7 @@ from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallEvent
 from relight.protocol.errors import Failure, Forbidden, InvalidRequest
+from relight.protocol.fitness import is_fit
 from relight.protocol.link import CallEnd, Hello, Orders, Reports, Welcome
 from relight.protocol.views import NodeView, Principal, Scope
 from relight.protocol.workers import WorkerState, WorkerView
@@ -48,6 +49,7 @@ class Nodes:
         self._templates = templates
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
+        self._clocks: dict[str, float] = {}  # how far each node's was ahead of ours when it came
         self._starts = Starts(store)
         self._brakes = Brakes(store, clock)
         self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
@@ -74,6 +76,7 @@ class Nodes:
                 "install the same version of relight on both"
             )
         self._links[hello.node] = send
+        self._clocks[hello.node] = hello.now - self._clock.now() if hello.now else 0.0
         self._meet(hello)
         unknown = self._scheduler.connect(hello)
         self._templates.told(hello.node, ())
@@ -140,9 +143,13 @@ class Nodes:
         """The newest 1,000 workers of a workspace, those that are gone too, oldest first."""
         return await self._store.workers.list(workspace, include_gone=True)
 
+    def now(self) -> float:
+        """What the wall clock shows here, in seconds since 1970."""
+        return self._clock.now()
+
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""
-        return tuple(_view(node) for node in self._scheduler.nodes())
+        return tuple(_view(node, self._clocks.get(node.id, 0.0)) for node in self._scheduler.nodes())
 
     # -- what the scheduler tells (`scheduler.loop.Listener`)
 
@@ -254,7 +261,7 @@ class Nodes:
             self.send(node, Orders(logs_kept=batch))
 
 
-def _view(node: Node) -> NodeView:
+def _view(node: Node, clock_ahead_seconds: float) -> NodeView:
     room = node.room()
     return NodeView(
         id=node.id,
@@ -267,4 +274,7 @@ def _view(node: Node) -> NodeView:
         gpus=room.gpus,
         free_gpus=tuple(gpu.id for gpu in room.free_gpus),
         workers=len(node.workers),
+        is_fit=is_fit(node.hello.checks),
+        checks=node.hello.checks,
+        clock_ahead_seconds=clock_ahead_seconds,
     )

@@ -10,7 +10,7 @@ from relight.protocol.workers import WorkerState
 
 async def health(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/health"""
-    return json_answer({"status": "ok"})
+    return json_answer({"status": "ok", "now": platform.nodes.now()})
 
 
 async def workers(platform: Platform, ask: Ask) -> Answer:

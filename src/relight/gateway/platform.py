@@ -170,6 +170,9 @@ class Nodes(Protocol):
     async def past_workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
         """Those that are gone too, as far as they are kept."""
 
+    def now(self) -> float:
+        """What the server's wall clock shows, in seconds since 1970."""
+
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""
 

@@ -56,7 +56,7 @@ ROUTES: tuple[Route, ...] = (
         name="health",
         handler=nodes.health,
         summary="Whether the server answers",
-        answer='{"status": "ok"}',
+        answer='{"status": "ok", "now"}',
         is_open=True,
     ),
     Route(

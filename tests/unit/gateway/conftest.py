@@ -220,6 +220,9 @@ class FakeNodes:
         ending = WorkerExit(reason="out_of_memory", signal=9)
         return (replace(here, id="v", state=WorkerState.GONE, exit=ending), replace(here, id="u"), here)
 
+    def now(self) -> float:
+        return 1_800_000_000.0
+
     def nodes(self) -> tuple[NodeView, ...]:
         gpu = GpuFact(id="0", kind="A100", is_simulated=True)
         return (
