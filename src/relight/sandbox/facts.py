@@ -84,13 +84,18 @@ class SourceFact:
 def gather() -> Facts:
     """Look and try.  It forks, so only a process with one thread may call it; takes a few milliseconds."""
     capabilities = _effective_capabilities(Path("/proc/self/status").read_text())
-    is_privileged = all(capabilities >> bit & 1 for bit in (_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN))
+    extents = _extents(Path("/proc/self/uid_map").read_text())
+    has_others = (
+        sum(count for _, count in extents) > 1
+    )  # else this is a namespace of one user, where even root has no other
+    may_map = all(capabilities >> bit & 1 for bit in (_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN))
+    is_privileged = may_map and has_others
     return Facts(
         kernel=os.uname().release,
         uid=os.geteuid(),
         gid=os.getegid(),
         is_privileged=is_privileged,
-        uid_extents=_extents(Path("/proc/self/uid_map").read_text()),
+        uid_extents=extents,
         denial=_try_namespaces(),
         groups=find_groups(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), is_root=is_privileged

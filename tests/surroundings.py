@@ -1,0 +1,124 @@
+"""The machine as different people find it: root, users with and without control groups of their own, and one who may not
+make namespaces.  Each runs relight from copies that everybody can read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from relight.sandbox.cgroups import find_groups
+
+USER = 1001
+PACKAGES = ("relight", "click", "rich", "pygments", "markdown_it", "mdurl", "httptools", "msgspec", "uvloop")
+"""relight, and all that it needs."""
+
+KINDS = ("root", "delegated", "undelegated", "no_namespaces")
+
+# Step into control groups, if any are named, then become a user, then be a command.
+_BECOME = """
+import os, sys
+groups, uid, *command = sys.argv[1:]
+for folder in filter(None, groups.split(":")):
+    with open(folder + "/cgroup.procs", "w") as file:
+        file.write("0")
+if int(uid) != os.getuid():
+    os.setgroups([])
+    os.setresgid(int(uid), int(uid), int(uid))
+    os.setresuid(int(uid), int(uid), int(uid))
+os.execv(command[0], command)
+"""
+_DENY = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What somebody finds: their Python, a home, the control groups that are theirs, and what they are run by."""
+
+    kind: str
+    uid: int
+    python: str
+    folder: Path
+    groups: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+
+    def relight(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What a command of theirs says."""
+        become = (sys.executable, "-I", "-S", "-c", _BECOME, ":".join(self.groups), str(self.uid))
+        environ = {
+            "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(self.folder / "source"),
+            "RELIGHT_DATA_DIR": str(self.folder / "data"),
+        }
+        return subprocess.run(
+            [*become, *self.before, self.python, "-m", "relight", *words],
+            env=environ,
+            cwd=self.folder / "home",
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+
+def surroundings(kind: str, folder: Path) -> Surroundings:
+    """Make them in a folder of few letters; skips where this machine, or whoever runs the tests, cannot."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become others")
+    uid = 0 if kind == "root" else USER
+    folder.chmod(0o755)
+    for name in ("home", "data"):
+        (folder / name).mkdir()
+        os.chown(folder / name, uid, uid)
+    _copy_packages(folder / "source")
+    groups = _delegated(folder.name) if kind == "delegated" else ()
+    before = ("/usr/bin/unshare", "-Ur", "/bin/sh", "-c", _DENY, "sh") if kind == "no_namespaces" else ()
+    return Surroundings(kind=kind, uid=uid, python=_python_for(uid), folder=folder, groups=groups, before=before)
+
+
+def give_back(here: Surroundings) -> None:
+    """Remove what is left of them."""
+    shutil.rmtree(here.folder)
+    for folder in here.groups:
+        for path, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(path)
+
+
+def _copy_packages(source: Path) -> None:
+    for name in PACKAGES:
+        path = Path(str(importlib.import_module(name).__file__)).parent
+        shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (source, *source.rglob("*")):
+        path.chmod(0o755)
+
+
+def _python_for(uid: int) -> str:
+    """A Python that they can run, and that the compiled packages are for."""
+    minor = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, f"/usr/bin/{minor}", f"/usr/local/bin/{minor}"):
+        command = [sys.executable, "-I", "-S", "-c", _BECOME, "", str(uid), candidate, "-I", "-c", ""]
+        if subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0:
+            return candidate
+    pytest.skip(f"no {minor} here that another user can run")
+
+
+def _delegated(name: str) -> tuple[str, ...]:
+    """Control groups, below those of this process, that are the user's to divide."""
+    mounts, own = (Path(f"/proc/self/{file}").read_text() for file in ("mountinfo", "cgroup"))
+    layout = find_groups(mounts, own, is_root=True)
+    folders = tuple(f"{tree}/{name}" for tree in (*(tree for _, tree in layout.trees), layout.unified) if tree)
+    if not folders:
+        pytest.skip(f"there are no control groups to hand on: {layout.reason}")
+    for folder in map(Path, folders):
+        folder.mkdir()
+        for path in (folder, *(folder / file for file in ("cgroup.procs", "tasks", "cgroup.subtree_control"))):
+            if path.exists():
+                os.chown(path, USER, USER)
+    return folders
