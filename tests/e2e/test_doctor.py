@@ -18,7 +18,10 @@ HELLO = Path(__file__).parents[2] / "examples" / "hello.py"
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("root", "undelegated"))) for kind in KINDS],
+)
 def here(request: pytest.FixtureRequest) -> Iterator[Surroundings]:
     made = surroundings(request.param, Path(tempfile.mkdtemp(prefix="rl-")))
     yield made
@@ -39,7 +42,8 @@ def test_it_says_what_is_so_and_an_app_runs(here: Surroundings) -> None:
     assert {verdicts[name] for name in (*LIMITS, "control groups")} == {enforced}, checks["control groups"]
     assert verdicts["data folder"] == verdicts["clock"] == verdicts["python"] == verdicts["server"] == "ok"
     assert verdicts["start.fork"] == ("weak" if here.kind == "no_namespaces" else "ok")
-    assert checks["start.boot"]["value"] > 0
+    assert checks["start.fetch"]["value"] > 0
+    assert {"start.import", "start.boot"} & set(checks)
     assert checks["disk sync"]["value"] > 0
     assert [name for name, check in checks.items() if check["verdict"] != "ok" and not check["advice"]] == []
     assert (answer["is_fit"], done.returncode) == ((False, 3) if here.kind == "no_namespaces" else (True, 0))

@@ -23,7 +23,7 @@ from relight.sdk.connection import Connection
 from relight.sdk.embedded import start
 from relight.sdk.http import Address
 
-_LEVELS = (StartLevel.FORK, StartLevel.IMPORT, StartLevel.BOOT)
+_LEVELS = (StartLevel.FORK, StartLevel.IMPORT, StartLevel.BOOT, StartLevel.FETCH)
 
 
 def trial() -> Iterator[Check]:
@@ -78,8 +78,8 @@ def _copy(folder: Path) -> Path:
 
 
 def _start_some(module: Any, connection: Connection) -> Sequence[dict[str, Json]]:
-    for function in (module.alone, module.first, module.second, module.third):  # each has workers of its own
-        function.remote()
+    for name in ("fetched", "alone", "first", "second", "third"):  # each has workers of its own
+        module.app.functions[name].remote()
     return _starts(connection)
 
 

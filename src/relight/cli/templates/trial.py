@@ -6,6 +6,12 @@ app = relight.App("doctor")
 
 
 @app.function(template=False)
+def fetched() -> int:
+    """Be run by a worker whose code has to be brought first."""
+    return 1
+
+
+@app.function(template=False)
 def alone() -> int:
     """Be run by a worker that imports for itself."""
     return 1
