@@ -144,7 +144,7 @@ def _server() -> Iterator[Check]:
         return
     try:
         asked_at = clock.now()
-        answer = connection.json("GET", "/v1/health")
+        answer = connection.json("GET", "/v1/nodes")
     except RelightError as error:
         advice = "start it, or look at RELIGHT_URL and `relight profile list`"
         yield Check(name="server", verdict=Verdict.WEAK, sentence=str(error), advice=advice)

@@ -10,7 +10,7 @@ from relight.protocol.workers import WorkerState
 
 async def health(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/health"""
-    return json_answer({"status": "ok", "now": platform.nodes.now()})
+    return json_answer({"status": "ok"})
 
 
 async def workers(platform: Platform, ask: Ask) -> Answer:
@@ -25,4 +25,4 @@ async def workers(platform: Platform, ask: Ask) -> Answer:
 
 async def nodes(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/nodes"""
-    return json_answer({"nodes": plain(platform.nodes.nodes())})
+    return json_answer({"nodes": plain(platform.nodes.nodes()), "now": platform.nodes.now()})

@@ -56,7 +56,7 @@ ROUTES: tuple[Route, ...] = (
         name="health",
         handler=nodes.health,
         summary="Whether the server answers",
-        answer='{"status": "ok", "now"}',
+        answer='{"status": "ok"}',
         is_open=True,
     ),
     Route(
@@ -476,7 +476,7 @@ ROUTES: tuple[Route, ...] = (
         scope=Scope.READ,
         handler=nodes.nodes,
         summary="Machines, and what of them is free",
-        answer='{"nodes": [Node]}',
+        answer='{"nodes": [Node], "now"}',
     ),
     Route(
         method="HEAD",
