@@ -16,6 +16,12 @@ from relight.protocol.exits import WorkerExit
 FIRST_SECONDS = 0.1
 """How long the second crash in a row holds up the next start; each one after that twice as long."""
 
+START_ATTEMPTS = 3
+"""After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
+
+CRASH_ATTEMPTS = 10
+"""The same for starts whose process was killed: that may be the machine's fault, so it is given more time."""
+
 LONGEST_SECONDS = 30.0
 """No start is held up for longer, unless a setting says otherwise."""
 

@@ -44,12 +44,6 @@ from relight.scheduler.state import Function, Node, Worker
 from relight.scheduler.waits import Waits, World
 from relight.scheduler.yielding import give_way
 
-START_ATTEMPTS = 3
-"""After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
-
-CRASH_ATTEMPTS = 10
-"""The same for starts whose process was killed: that may be the machine's fault, so it is given more time."""
-
 MAX_BINDINGS = 1000
 """So many values of parameters and options may be in use at once; each has workers of its own."""
 
@@ -443,16 +437,16 @@ class Scheduler:
 
     def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
         now, before = self._clock.monotonic(), function.brake
-        told = worker.is_leaving
-        failure = None if told else function.note_crash(worker, change, now, self._timing.longest_backoff_seconds)
+        if not worker.is_leaving:
+            function.note_crash(worker, change, now, self._timing.longest_backoff_seconds)
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
         self._holds.give_back(self._holds.of(function, worker), now)
         if function.brake != before:
             self._set_brake(function, function.brake)
-        was_killed = change.exit is not None and change.exit.reason.startswith(("signal:", "out_of_memory", "killed:"))
-        if failure is not None and function.failed_starts >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
-            self._listener.cannot_start(function.queue.take_all(), failure)
+        is_failed_start = not (worker.is_leaving or worker.was_ready)
+        if is_failed_start and function.has_given_up and function.brake.failure is not None:
+            self._listener.cannot_start(function.queue.take_all(), function.brake.failure)
 
     def _set_brake(self, function: Function, brake: Brake) -> None:
         function.brake = brake

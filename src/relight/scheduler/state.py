@@ -13,7 +13,7 @@ from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
-from relight.scheduler.brake import Brake, Crash, crashed
+from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue
@@ -179,24 +179,33 @@ class Function:
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
 
-    def note_crash(self, worker: Worker, change: WorkerChange, now: float, longest_seconds: float) -> Failure | None:
-        """A worker has gone that nobody told to: why it could not be started, if it was not ready before."""
+    @property
+    def has_given_up(self) -> bool:
+        """Whether so many starts failed one after another that those who wait need not wait any more."""
+        ending = self.brake.exit
+        was_killed = ending is not None and ending.reason.startswith(("signal:", "out_of_memory", "killed:"))
+        return self.failed_starts >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS)
+
+    def note_crash(self, worker: Worker, change: WorkerChange, now: float, longest_seconds: float) -> None:
+        """A worker has gone that nobody told to."""
         ending, name = change.exit, self.key.function
         is_crash = ending is None or ending.is_crash
         if worker.was_ready and not is_crash:
-            return None
-        how = ending.how if ending is not None else "did not start"
+            return
+        how, advice = (ending.how, ending.advice) if ending is not None else ("did not start", "look at its logs")
         if worker.was_ready:
             when = " before its first call" if worker.is_parked else ""
-            failure = Failure(code="worker_lost", message=f"a worker of {name} {how}{when}", exit=ending)
+            failure = Failure(
+                code="worker_lost", message=f"cannot keep a worker of {name}: it {how}{when}; {advice}", exit=ending
+            )
         else:
             self.failed_starts += is_crash
-            known = change.failure or Failure(code="start_failed", message=f"cannot start a worker of {name}: it {how}")
+            message = f"cannot start a worker of {name}: it {how}; {advice}"
+            known = change.failure or Failure(code="start_failed", message=message)
             failure = replace(known, exit=ending)
         is_free = worker.was_ready and not worker.is_parked
         crash = Crash(at=now, since=worker.asked_at, exit=ending, failure=failure, is_free=is_free)
         self.brake = crashed(self.brake, crash, longest_seconds)
-        return None if worker.was_ready else failure
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""

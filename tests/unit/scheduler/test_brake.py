@@ -91,8 +91,8 @@ def test_a_call_that_kills_each_of_its_workers_waits_ever_longer_and_says_why() 
     assert gaps[:4] == pytest.approx([0.0, 0.0, 0.1, 0.2], abs=0.06)
     assert gaps[10:] == pytest.approx([25.6] + [LONGEST_SECONDS] * 9, abs=0.06)
     assert reason == (
-        "crash_loop:out_of_memory: crash 20 in a row: a worker of f ran out of memory (out_of_memory); it held 256 MiB; "
-        "the next start is in 30.0 s"
+        "crash_loop:out_of_memory: crash 20 in a row: cannot keep a worker of f: it ran out of memory (out_of_memory); "
+        "it held 256 MiB; raise memory=, or use less; the next start is in 30.0 s"
     )
 
 

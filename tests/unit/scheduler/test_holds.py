@@ -8,7 +8,7 @@ from relight.protocol.exits import WorkerExit
 from relight.protocol.link import Hello, Orders
 from relight.protocol.manifest import Scaling
 from relight.protocol.workers import WorkerState
-from relight.scheduler.loop import START_ATTEMPTS
+from relight.scheduler.brake import START_ATTEMPTS
 from relight.scheduler.queue import WaitingCall
 from relight.scheduler.state import STALL_SECONDS
 from scheduled import LEASE_SECONDS, World, held_worker

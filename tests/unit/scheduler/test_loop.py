@@ -15,8 +15,8 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, Resources, Scali
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerState
+from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.leases import Claimed, Lease
-from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.queue import WaitingCall
 from scheduled import IMAGE, LEASE_SECONDS, World, held_worker
@@ -277,7 +277,7 @@ def test_starts_that_are_killed_are_tried_more_often_before_the_calls_fail() -> 
         world.advance(31.0)
 
     assert tries == CRASH_ATTEMPTS
-    assert world.failed == [("a", "cannot start a worker of f: it was killed by SIGKILL")]
+    assert world.failed == [("a", "cannot start a worker of f: it was killed by SIGKILL; look at its logs")]
 
 
 def test_a_call_that_waits_longer_than_it_may_expires() -> None:
