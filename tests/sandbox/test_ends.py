@@ -151,6 +151,23 @@ async def test_a_worker_that_dies_of_anothers_memory_is_told_from_one_that_took_
 
 
 @pytest.mark.root
+async def test_a_process_left_in_its_groups_is_ended_and_only_then_is_it_empty(bench):
+    running = await bench.start("/bin/sleep", "600", limits=Limits(memory_mib=64))
+    straggler = await asyncio.create_subprocess_exec(
+        "/bin/sleep", "600"
+    )  # a fork that had joined, and was not inside yet
+    for group in bench.groups():
+        (group / "cgroup.procs").write_text(str(straggler.pid))
+
+    await running.sandbox.kill()
+    was_alive = straggler.returncode is None
+    await running.sandbox.wait_empty()
+
+    assert (was_alive, await straggler.wait()) == (True, -signal.SIGKILL)
+    assert bench.groups() == []
+
+
+@pytest.mark.root
 async def test_the_number_of_processes_is_limited(bench):
     if not bench.facts.groups.enforces("pids"):
         pytest.skip(bench.facts.groups.reason)

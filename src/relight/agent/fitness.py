@@ -83,6 +83,8 @@ def _sandboxes(ground: Ground) -> Iterator[Check]:
         check = check_of(fact)
         if fact.name == "isolation" and not fact.holds:
             check = replace(check, advice=namespaces_command() or fact.advice)
+        if fact.name == "users" and not fact.holds and ground.facts.uid == 0:
+            check = replace(check, advice="run the agent outside of this user namespace, which has no other users")
         yield check
 
 
