@@ -172,6 +172,41 @@ def test_the_peak_is_read_in_both_versions_and_zero_where_there_is_none(tmp_path
     assert Group((str(tmp_path),)).peak_memory_bytes() == 4096
 
 
+@pytest.mark.parametrize(
+    ("limit", "peak", "was_at_limit"),
+    [
+        ("67108864", "67100000", True),
+        ("67108864", "30000000", False),
+        ("max", "67100000", False),
+        ("67108864", "", True),
+    ],
+)
+@pytest.mark.parametrize(
+    "files", [("memory.max", "memory.peak"), ("memory.limit_in_bytes", "memory.max_usage_in_bytes")]
+)
+def test_whose_memory_was_too_little_is_told_by_how_close_it_came_to_its_own(
+    tmp_path, files, limit, peak, was_at_limit
+):
+    for file, text in zip(files, (limit, peak), strict=True):
+        (tmp_path / file).write_text(text)
+
+    assert Group((str(tmp_path),)).was_at_limit() is was_at_limit
+
+
+def test_version_two_ends_the_whole_group_by_itself_and_has_no_bell(tmp_path, monkeypatch):
+    folder = tmp_path / "relight-key" / "one"
+    folder.mkdir(parents=True)
+    (folder / "memory.oom.group").write_text("0")
+    layout = GroupLayout(flavour=GroupFlavour.V2, unified=str(tmp_path), v2_controllers=("memory",))
+    written = record_writes(monkeypatch)
+    monkeypatch.setattr(cgroups, "_make", lambda folder: None)
+
+    group = Groups(layout, "key").create("one", Limits(memory_mib=1))
+
+    assert (f"{folder}/memory.oom.group", "1") in written
+    assert group.open_bell() == -1
+
+
 def test_a_sweep_touches_no_folder_of_another_agent(tmp_path):
     ours, theirs = tmp_path / "relight-key" / "left", tmp_path / "relight-other" / "left"
     for folder in (ours, theirs):

@@ -44,14 +44,16 @@ class Slots:
     async def wait_clear(self, sandbox: Sandbox, spec: WorkerSpec, when_late: Callable[[], None]) -> None:
         """Return once nothing is left of a worker whose sandbox has ended; `when_late` is called if that takes a while."""
         clearing = asyncio.ensure_future(self._wait_clear(sandbox, spec))
-        await asyncio.wait((clearing,), timeout=LATE_SECONDS)
-        if clearing.done():
-            return clearing.result()
-        _log.warning("worker ended, and its room is not clear yet", extra={"sandbox": sandbox.id, "gpus": spec.gpus})
-        when_late()
         closing = asyncio.ensure_future(self._closed.wait())
         try:
-            await asyncio.wait((clearing, closing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((clearing,), timeout=LATE_SECONDS)
+            if not clearing.done():
+                gone = {"sandbox": sandbox.id, "gpus": spec.gpus}
+                _log.warning("worker ended, and its room is not clear yet", extra=gone)
+                when_late()
+                await asyncio.wait((clearing, closing), return_when=asyncio.FIRST_COMPLETED)
+            if clearing.done():
+                clearing.result()
         finally:
             clearing.cancel()
             closing.cancel()

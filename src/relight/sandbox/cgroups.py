@@ -207,8 +207,10 @@ class Group:
     def was_at_limit(self) -> bool:
         """Whether it came up to its own limit, so that it was not the machine's memory, or a limit above, that was too little."""
         limits = [_number(f"{folder}/{file}") for folder in self.folders for file in _LIMITS]
-        limit = max(limits, default=0)  # `max`, for none, is no number
-        return 0 < limit <= self.peak_memory_bytes() + _CHARGE_BYTES
+        limit, peak = max(limits, default=0), self.peak_memory_bytes()  # `max`, for no limit, is no number: 0
+        return (
+            not peak or 0 < limit <= peak + _CHARGE_BYTES
+        )  # no peak before Linux 5.19: then it is taken to be its own
 
     def open_bell(self) -> int:
         """A descriptor that is ready when it runs out of memory; -1 where the kernel then ends all of it by itself.
