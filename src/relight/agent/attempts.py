@@ -106,7 +106,7 @@ def end_without_input(attempt: Attempt, error: RelightError) -> CallEnd:
 
 
 def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool) -> CallEnd:
-    """The end of an attempt whose worker died under it.
+    """The end of an attempt whose worker died under it; `is_own_fault`: it was the one that ran.
 
     One that had to be killed for not obeying ends as it was told to; a neighbour of such a one is not charged.
     """

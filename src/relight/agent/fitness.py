@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from relight.agent.memory import LOOK_SECONDS
 from relight.agent.resources import cores, memory_mib
 from relight.clock import Clock
 from relight.protocol.fitness import Check, Verdict
@@ -85,6 +86,9 @@ def _sandboxes(ground: Ground) -> Iterator[Check]:
             check = replace(check, advice=namespaces_command() or fact.advice)
         if fact.name == "users" and not fact.holds and ground.facts.uid == 0:
             check = replace(check, advice="run the agent outside of this user namespace, which has no other users")
+        if fact.name == "limit.memory" and not fact.holds:
+            sampled = f"{check.sentence}; the agent looks every {LOOK_SECONDS:g} s and ends workers that take more"
+            check = replace(check, sentence=sampled)
         yield check
 
 

@@ -26,6 +26,7 @@ from relight.agent.code import Bound, CodeCache
 from relight.agent.fitness import Ground, look
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
+from relight.agent.memory import MemoryWatch
 from relight.agent.node import Identity, Node
 from relight.agent.outbox import Outbox
 from relight.agent.platform import Doors
@@ -172,6 +173,8 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     )
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
+    if not sandboxes.facts.groups.enforces("memory"):
+        tasks.create_task(MemoryWatch(workers, clock).run(), name="agent.memory")
     identity = _identity(options, sandboxes, look(Ground(facts=sandboxes.facts, folder=options.data_dir, clock=clock)))
     return Node(identity, workers, templates, outbox), link
 

@@ -22,6 +22,10 @@ class Sandbox(Protocol):
     def id(self) -> str:
         """Its name, which is that of its control groups."""
 
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 when that is not known."""
+
     async def wait(self) -> SandboxExit:
         """How its first process ended; nothing of it is left."""
 

@@ -109,6 +109,14 @@ class ForkedWorker:
         self._unsent: list[int] = []
         self._told: asyncio.Future[Exited | None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 before it is there, and after."""
+        if self._pidfd < 0:
+            return 0
+        with open(f"/proc/self/fdinfo/{self._pidfd}", encoding="utf-8") as file:
+            return max(0, next(int(line.split()[1]) for line in file if line.startswith("Pid:")))
+
     async def wait(self) -> SandboxExit:
         """How it ended; nothing of it is left."""
         gone = asyncio.ensure_future(self._shell.wait())

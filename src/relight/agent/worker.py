@@ -164,12 +164,8 @@ class Worker:
         if known is not None and known.order.token == order.token:
             return  # the order was repeated
         is_up = STATES[self.state].takes_calls
-        if (
-            not (is_up or self.state in _BEFORE_READY)
-            or self._verdict
-            or self._has_ended
-            or len(self._attempts) >= CREDIT
-        ):
+        is_ending = bool(self._verdict) or self._has_ended
+        if is_ending or not (is_up or self.state in _BEFORE_READY) or len(self._attempts) >= CREDIT:
             why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
@@ -247,6 +243,17 @@ class Worker:
             self._refuse(self._turns.take_waiting(), f"worker {self.id} is leaving")
             self._send(Stop())
             self._limit_leaving()
+
+    def evict(self, why: str, words: str) -> None:
+        """End it at once, as it takes what is others'; `words` tell so in its log."""
+        if self.state is not WorkerState.GONE and not self._verdict:
+            self._tell_system(words)
+            self._kill(why)
+
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 when that is not known."""
+        return self._sandbox.pid if self._sandbox is not None and not self._has_ended else 0
 
     @property
     def sandbox(self) -> str:
@@ -365,10 +372,9 @@ class Worker:
             self._tell_system(f"the worker ended: {ending.reason}")
 
     def _end_attempts(self, ending: WorkerExit) -> None:
-        is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)
+            end = end_with_worker(attempt, ending, is_own_fault=attempt is self._turns.head)
             self._deliveries.end(attempt, end)
         self._attempts.clear()
 

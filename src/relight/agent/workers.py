@@ -64,6 +64,10 @@ class Workers:
         for worker in given.values():
             worker.feed()
 
+    def weighed(self) -> tuple[Worker, ...]:
+        """Those that may have a process."""
+        return tuple(self._workers.values())
+
     def codes(self) -> set[str]:
         """The digests of the code that workers use."""
         return {worker.spec.code.digest for worker in self._workers.values()}
