@@ -3,22 +3,22 @@ make namespaces.  Each runs relight from copies that everybody can read."""
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import relight
 from relight.sandbox.cgroups import find_groups
 
 USER = 1001
-PACKAGES = ("relight", "click", "rich", "pygments", "markdown_it", "mdurl", "httptools", "msgspec", "uvloop")
-"""relight, and all that it needs."""
-
 KINDS = ("root", "delegated", "undelegated", "no_namespaces")
 
 # Step into control groups, if any are named, then become a user, then be a command.
@@ -92,11 +92,28 @@ def give_back(here: Surroundings) -> None:
 
 
 def _copy_packages(source: Path) -> None:
-    for name in PACKAGES:
-        path = Path(str(importlib.import_module(name).__file__)).parent
-        shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """relight, and all that it needs."""
+    package = Path(relight.__file__).parent
+    shutil.copytree(package, source / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for needed in _needed("relight") - {"relight"}:
+        installed = metadata.distribution(needed)
+        for file in installed.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                (source / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(str(installed.locate_file(file)), source / file)
     for path in (source, *source.rglob("*")):
         path.chmod(0o755)
+
+
+def _needed(name: str) -> set[str]:
+    """A distribution, and those that it needs here."""
+    needed = {name}
+    for requirement in metadata.requires(name) or ():
+        wanted = re.split(r"[^\w.-]", requirement)[0]
+        if "extra ==" not in requirement and wanted not in needed:
+            with suppress(metadata.PackageNotFoundError):  # it is for other systems
+                needed |= _needed(wanted)
+    return needed
 
 
 def _python_for(uid: int) -> str:

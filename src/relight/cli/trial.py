@@ -14,13 +14,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from relight.cli.files import load
 from relight.protocol.errors import RelightError
 from relight.protocol.fitness import Check, Verdict
 from relight.protocol.manifest import Json
 from relight.protocol.starts import NUMBERS, StartLevel
 from relight.sdk.connection import Connection
 from relight.sdk.embedded import start
+from relight.sdk.files import load
 from relight.sdk.http import Address
 
 _LEVELS = (StartLevel.FORK, StartLevel.IMPORT, StartLevel.BOOT, StartLevel.FETCH)
