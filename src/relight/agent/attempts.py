@@ -116,7 +116,7 @@ def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool)
         return _end(attempt, attempt.interrupted, failure=failure)
     told = f"its worker {attempt.order.worker} {ending.how}{ending.last_words}"
     failure = replace(failure_of(WorkerLost(f"cannot finish the call: {told}; {ending.advice}")), exit=ending)
-    return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_crash)
+    return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_own_fault)
 
 
 def start_reason(error: BaseException | None, failure: Failure | None = None) -> str:

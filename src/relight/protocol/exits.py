@@ -12,16 +12,18 @@ from dataclasses import dataclass
 class ExitRule:
     """One row: what is said of such an end (`{}` is its detail), and what to do about it.
 
-    `is_crash`: the function, or what it runs on, did that to itself, so another worker may end the same way.
+    `is_own_fault`: the function did that to itself, so the call that ran is charged.  `is_crash`: another worker may end the
+    same way, so it is not started at once again and again.
     """
 
     says: str
     advice: str = "look at its logs"
+    is_own_fault: bool = True
     is_crash: bool = True
 
 
 EXITS: dict[str, ExitRule] = {
-    "stopped": ExitRule(says="was stopped", advice="call again", is_crash=False),
+    "stopped": ExitRule(says="was stopped", advice="call again", is_own_fault=False, is_crash=False),
     "exited": ExitRule(says="exited with code {}", advice="let the function return instead, and look at its logs"),
     "signal": ExitRule(says="was killed by {}"),
     "out_of_memory": ExitRule(says="ran out of memory (out_of_memory)", advice="raise memory=, or use less"),
@@ -31,13 +33,19 @@ EXITS: dict[str, ExitRule] = {
         says="was not ready in time (start_timed_out)", advice="raise startup_timeout=, or load less"
     ),
     "killed": ExitRule(says="was killed ({})"),
-    "killed:cancelled": ExitRule(says="was killed, as a cancelled call did not end (cancelled)", is_crash=False),
-    "killed:timed_out": ExitRule(says="was killed, as a call whose time was over did not end", is_crash=False),
-    "node_lost": ExitRule(says="was lost with its node (node_lost)", advice="look at the node", is_crash=False),
+    "killed:cancelled": ExitRule(
+        says="was killed, as a cancelled call did not end (cancelled)", is_own_fault=False, is_crash=False
+    ),
+    "killed:timed_out": ExitRule(
+        says="was killed, as a call whose time was over did not end (timed_out)", is_own_fault=False, is_crash=False
+    ),
+    "node_lost": ExitRule(
+        says="was lost with its node (node_lost)", advice="look at the node", is_own_fault=False, is_crash=False
+    ),
     "evicted": ExitRule(
         says="was ended because its node ran out of memory (evicted)",
         advice="add memory to the node, or run less on it",
-        is_crash=False,
+        is_own_fault=False,
     ),
     "template_lost": ExitRule(says="ended, and its template, which would know how, before it (template_lost)"),
 }
@@ -56,6 +64,11 @@ class WorkerExit:
     signal: int | None = None
     peak_memory_bytes: int = 0
     last_lines: tuple[str, ...] = ()
+
+    @property
+    def is_own_fault(self) -> bool:
+        """Whether the call that ran is charged with it."""
+        return rule_of(self.reason).is_own_fault
 
     @property
     def is_crash(self) -> bool:

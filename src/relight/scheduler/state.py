@@ -199,7 +199,7 @@ class Function:
                 code="worker_lost", message=f"cannot keep a worker of {name}: it {how}{when}; {advice}", exit=ending
             )
         else:
-            self.failed_starts += is_crash
+            self.failed_starts += ending is None or ending.is_own_fault
             message = f"cannot start a worker of {name}: it {how}; {advice}"
             known = change.failure or Failure(code="start_failed", message=message)
             failure = replace(known, exit=ending)

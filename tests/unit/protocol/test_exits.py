@@ -35,7 +35,12 @@ def test_every_reason_has_advice(reason: str) -> None:
 
 def test_a_reason_of_a_newer_agent_counts_as_a_crash() -> None:
     assert WorkerExit(reason="abducted").is_crash
-    assert not WorkerExit(reason="evicted").is_crash
+    assert WorkerExit(reason="abducted").is_own_fault
+
+
+def test_who_was_evicted_is_charged_with_nothing_and_not_started_at_once_again_and_again() -> None:
+    assert not WorkerExit(reason="evicted").is_own_fault
+    assert WorkerExit(reason="evicted").is_crash
 
 
 def test_an_error_knows_how_the_worker_ended_wherever_it_goes() -> None:

@@ -126,7 +126,7 @@ def test_another_version_starts_afresh() -> None:
     assert [start.spec.function.name for orders in world.flush() for start in orders.start] == ["g"]
 
 
-@pytest.mark.parametrize("reason", ["stopped", "killed:timed_out", "killed:cancelled", "node_lost", "evicted"])
+@pytest.mark.parametrize("reason", ["stopped", "killed:timed_out", "killed:cancelled", "node_lost"])
 def test_what_a_function_did_not_do_itself_is_not_held_against_it(reason: str) -> None:
     world = looping()
     world.submit("a")
