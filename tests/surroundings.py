@@ -1,5 +1,5 @@
 """The machine as different people find it: root, users with and without control groups of their own, and one who may not
-make namespaces.  Each runs relight from copies that everybody can read."""
+make namespaces, by a setting or by a filter.  Each runs relight from copies that everybody can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import relight
 from relight.sandbox.cgroups import find_groups
 
 USER = 1001
-KINDS = ("root", "delegated", "undelegated", "no_namespaces")
+KINDS = ("root", "delegated", "undelegated", "no_namespaces", "no_unshare")
 
 # Step into control groups, if any are named, then become a user, then be a command.
 _BECOME = """
@@ -35,6 +35,25 @@ if int(uid) != os.getuid():
 os.execv(command[0], command)
 """
 _DENY = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+
+
+# Refuse `unshare` (EPERM) and `clone3` (ENOSYS) by a filter of system calls, as containers do, then be a command.
+_FILTER = """
+import ctypes, os, struct, sys
+unshare, command = int(sys.argv[1]), sys.argv[2:]
+load, equal, answer = 0x20, 0x15, 0x06
+steps = [
+    (load, 0, 0, 0), (equal, 0, 1, unshare), (answer, 0, 0, 0x50000 | 1),
+    (equal, 0, 1, 435), (answer, 0, 0, 0x50000 | 38), (answer, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, program, 0, 0) == 0
+os.execv(command[0], command)
+"""
+_UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +98,12 @@ def surroundings(kind: str, folder: Path) -> Surroundings:
         os.chown(folder / name, uid, uid)
     _copy_packages(folder / "source")
     groups = _delegated(folder.name) if kind == "delegated" else ()
-    before = ("/usr/bin/unshare", "-Ur", "/bin/sh", "-c", _DENY, "sh") if kind == "no_namespaces" else ()
-    return Surroundings(kind=kind, uid=uid, python=_python_for(uid), folder=folder, groups=groups, before=before)
+    python = _python_for(uid)
+    before = {
+        "no_namespaces": ("/usr/bin/unshare", "-Ur", "/bin/sh", "-c", _DENY, "sh"),
+        "no_unshare": (python, "-c", _FILTER, str(_UNSHARE.get(os.uname().machine, -1))),
+    }.get(kind, ())
+    return Surroundings(kind=kind, uid=uid, python=python, folder=folder, groups=groups, before=before)
 
 
 def give_back(here: Surroundings) -> None:

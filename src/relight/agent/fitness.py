@@ -85,7 +85,7 @@ def _sandboxes(ground: Ground) -> Iterator[Check]:
         if fact.name == "isolation" and not fact.holds:
             check = replace(check, advice=namespaces_command() or fact.advice)
         if fact.name == "users" and not fact.holds and ground.facts.uid == 0:
-            check = replace(check, advice="run the agent outside of this user namespace, which has no other users")
+            check = replace(check, advice=_advice_for_root(ground.facts))
         if fact.name == "limit.memory" and not fact.holds:
             sampled = f"{check.sentence}; the agent looks every {LOOK_SECONDS:g} s and ends workers that take more"
             check = replace(check, sentence=sampled)
@@ -206,17 +206,26 @@ def judge_drift(seconds: float) -> Check:
 # -- what to do
 
 
-def namespaces_command(root: Path = Path("/proc/sys")) -> str:
-    """The command that permits namespaces on this machine; "" where no setting of its kernel denies them."""
+def namespaces_command(proc: Path = Path("/proc")) -> str:
+    """The command that permits namespaces on this machine; "" where neither a setting of its kernel nor a filter denies them."""
     for setting, denies, permits in (
         ("user.max_user_namespaces", "0", "15000"),
         ("kernel.unprivileged_userns_clone", "0", "1"),
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
     ):
-        file = root / setting.replace(".", "/", 1)
+        file = proc / "sys" / setting.replace(".", "/", 1)
         if file.exists() and file.read_text().strip() == denies:
             return f"sudo sysctl -w {setting}={permits}"
+    if "\nSeccomp:\t2\n" in (proc / "self" / "status").read_text():  # whoever made this container filters system calls
+        return "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined …"
     return ""
+
+
+def _advice_for_root(facts: Facts) -> str:
+    """Why root cannot give sandboxes users of their own."""
+    if facts.isolation is Isolation.PROCESS:
+        return "permit namespaces first, as the line on isolation says"
+    return "run the agent outside of this user namespace, which has no other users"
 
 
 def delegation_command(facts: Facts) -> str:

@@ -110,10 +110,19 @@ def test_what_was_measured_is_judged(check: Check, verdict: Verdict) -> None:
     ],
 )
 def test_the_command_that_permits_namespaces_is_named(tmp_path: Path, setting: str, value: str, command: str) -> None:
-    (tmp_path / setting).parent.mkdir()
-    (tmp_path / setting).write_text(value)
+    (tmp_path / "sys" / setting).parent.mkdir(parents=True)
+    (tmp_path / "sys" / setting).write_text(value)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("Name:\tx\nSeccomp:\t0\nSeccomp_filters:\t0\n")
 
     assert namespaces_command(tmp_path) == command
+
+
+def test_a_filter_of_system_calls_is_named_where_no_setting_denies_namespaces(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n")
+
+    assert namespaces_command(tmp_path).startswith("docker run --security-opt seccomp=unconfined ")
 
 
 def test_the_command_that_delegates_groups_is_of_their_version() -> None:
