@@ -94,6 +94,20 @@ class CallRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallKey:
+    """A name that a caller gives a call, so that asking again is no second call (`Idempotency-Key`).
+
+    It is `owner`'s own (a token's id), and means something for one `function` (with app and environment).  `digest` is of
+    all that is asked: the same key with another is refused.
+    """
+
+    owner: str
+    function: str
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallView:
     """What is known of a call.  Times are seconds since 1970; `sequence` orders the ends on one server, 0 before.
 

@@ -89,6 +89,12 @@ class Conflict(RelightError):
     code, status = "conflict", 409
 
 
+class KeyReused(InvalidRequest):
+    """An Idempotency-Key that stands for a call with other arguments."""
+
+    code, status = "key_reused", 422
+
+
 class TooLarge(RelightError):
     """More bytes than the limit that the message names."""
 

@@ -15,7 +15,7 @@ from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Ended, Run
 from relight.protocol.errors import Failure, RelightError, failure_of
 from relight.protocol.inside import inside
-from relight.protocol.payload import INLINE_BYTES, JSON, Payload
+from relight.protocol.payload import INLINE_BYTES, JSON, RAW, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
 from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
@@ -144,6 +144,8 @@ class Attempts:
             args, kwargs = self._speak_json().arguments(function, args, kwargs)
         if order.accept[:1] == (JSON,):
             say = partial(self._speak_json().result, function)
+        elif order.accept == (RAW, JSON):
+            say = partial(self._say_bytes, function)
         if makes_items(function):
             self._items.send_all(order, function(*args, **kwargs), say)
             return dump_result(None, order.accept)
@@ -157,6 +159,9 @@ class Attempts:
         why = str(error).partition("() ")[2] or str(error)
         takes = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
         return TypeError(f"cannot call {function.__qualname__}: {why}; it takes {takes}")
+
+    def _say_bytes(self, function: Callable[..., Any], value: Any) -> Any:
+        return value if isinstance(value, bytes) else self._speak_json().result(function, value)
 
     def _speak_json(self) -> Inputs:
         if self._inputs is None:

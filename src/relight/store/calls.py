@@ -80,8 +80,12 @@ class CallTable:
             return
         call_id = new.call.request.id
         self._awaited.pop((new.workspace, call_id), None)
-        if not connection.execute(self._sql["submit"], _new_call(new.workspace, new.call)).rowcount:
+        if not self.insert(connection, new.workspace, new.call):
             new.known.add(call_id)
+
+    def insert(self, connection: sqlite3.Connection, workspace: str, row: NewCall) -> bool:
+        """Keep a call inside a write; False when its id is there, and stays as it is."""
+        return bool(connection.execute(self._sql["submit"], _new_call(workspace, row)).rowcount)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
