@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
     from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.concurrency import batched, concurrent
     from relight.sdk.elsewhere import Retries
     from relight.sdk.file import File
     from relight.sdk.function import Function
@@ -102,6 +103,8 @@ __all__ = [
     "ValueNotPortable",
     "WorkerLost",
     "__version__",
+    "batched",
+    "concurrent",
     "current_call",
     "current_function_call_id",
     "current_input_id",
@@ -130,6 +133,8 @@ _HOMES = {
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.sdk.elsewhere",
+    "batched": "relight.sdk.concurrency",
+    "concurrent": "relight.sdk.concurrency",
     "current_call": "relight.sdk.call",
     "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",

@@ -48,9 +48,22 @@ from relight.agent.turns import Turns
 from relight.agent.values import check_value
 from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Ended, Grant, Interrupt, Item, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import (
+    Began,
+    Ended,
+    Grant,
+    Interrupt,
+    Item,
+    LoadFailed,
+    Ready,
+    Recall,
+    Recalled,
+    Run,
+    Stop,
+)
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
+from relight.protocol.manifest import Batching
 from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerExit, WorkerState
 from relight.sandbox.spec import SandboxExit
@@ -135,7 +148,9 @@ class Worker:
         self._around = around
         self._deliveries = Deliveries(around.outbox, around.values, around.tasks, self._stop_undeliverable)
         self._attempts: dict[str, Attempt] = {}
-        self._turns = Turns()
+        self._turns = Turns(spec.function.width)
+        self._batched = {one.name: one.batching for one in spec.function.methods if one.batching is not None}
+        self._credit = max(CREDIT, spec.function.width)
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
@@ -160,8 +175,8 @@ class Worker:
         if known is not None and known.order.token == order.token:
             return  # the order was repeated
         is_up = STATES[self.state].takes_calls
-        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= CREDIT:
-            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
+        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= self._credit:
+            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {self._credit} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
         self._attempts[order.call] = attempt
@@ -185,14 +200,17 @@ class Worker:
                 payload=order.payload,
                 method=order.method,
                 accept=order.accept,
-                is_behind=self._turns.head is not attempt,
+                is_behind=not self._turns.runs(attempt),
             )
             self._channel.queue(run, attempt.descriptors)
             attempt.descriptors = ()
             granted = self._deliveries.granted(attempt)
             if granted > 1:
                 self._channel.queue(Grant(call=order.call, items=granted))
-            if self._turns.head is attempt:
+            rule = self._batched.get(order.method)
+            if rule is not None:
+                self._gather(attempt, rule)
+            elif self._turns.runs(attempt):
                 self._begin(attempt)
         self._channel.flush()
         self._watch()
@@ -350,7 +368,7 @@ class Worker:
         is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)
+            end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and self._turns.runs(attempt))
             self._deliveries.end(attempt, end)
         self._attempts.clear()
         for timer in (*self._timers, *([self._stall] if self._stall else [])):
@@ -383,7 +401,14 @@ class Worker:
         if attempt.interrupted is not None:
             self._limit_grace(attempt)
             return
-        seconds = self.spec.function.timeout_seconds
+        self._limit(attempt, self.spec.function.timeout_seconds)
+
+    def _gather(self, attempt: Attempt, rule: Batching) -> None:
+        """The worker has it, and says when its batch begins; a worker that never does is not waited for without end."""
+        attempt.disarm()
+        self._limit(attempt, 2 * self.spec.function.timeout_seconds + rule.wait_seconds)
+
+    def _limit(self, attempt: Attempt, seconds: float) -> None:
         attempt.timers = (self._around.later(seconds, partial(self._interrupt, attempt, CallEvent.TIMED_OUT)),)
 
     def _watch(self) -> None:
@@ -436,7 +461,7 @@ class Worker:
             self._finish(attempt, end_before_start(attempt, reason))
             return
         self._send(Interrupt(call=attempt.order.call, reason=reason))
-        if attempt is not self._turns.head:
+        if not self._turns.runs(attempt):
             self._recall((attempt,))
             return
         self._limit_grace(attempt)
@@ -472,6 +497,10 @@ class Worker:
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, Ended):
             self._hear_end(message, descriptors)
+        elif isinstance(message, Began):
+            for attempt in map(self._turns.running, message.calls):
+                if attempt.began is None:
+                    self._begin(attempt)
         elif isinstance(message, Item):
             self._hear_item(message, descriptors)
         elif isinstance(message, Recalled):
@@ -500,7 +529,7 @@ class Worker:
     def _go_on(self) -> None:
         """The worker is done with the one that ran, or never began it: whose turn is it now?"""
         following = self._turns.head
-        if following is not None:
+        if following is not None and following.began is None and following.order.method not in self._batched:
             self._begin(following)
         if self._turns.has_waiting:
             self.feed()
@@ -509,10 +538,8 @@ class Worker:
         if self._turns.was_taken(item.call):
             _close_all(descriptors)
             return
-        attempt = self._turns.head
         try:
-            if attempt is None or attempt.order.call != item.call:
-                raise ProtocolError(f"cannot believe an item: {item.call[:40]!r} is not the call that this worker runs")
+            attempt = self._turns.running(item.call)
             self._deliveries.check_item(attempt, item)
             _check_values(item, descriptors)
         except ProtocolError:
@@ -592,7 +619,7 @@ class Worker:
             worker=self.id,
             state=state,
             at=self.since,
-            credit=CREDIT,
+            credit=self._credit,
             isolation=self.isolation,
             sandbox=self.sandbox,
             detail=detail,

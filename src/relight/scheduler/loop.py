@@ -546,17 +546,16 @@ class Scheduler:
             self._scale(function)
 
     def _grant(self, function: Function, now: float) -> list[Lease]:
-        """Leases for calls that wait, always with the worker that has the fewest."""
+        """Leases for calls that wait, each with the worker that is to have the next."""
         depth = function.depth()
-        takers = [
-            (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
-        ]
+        target = function.spec.function.target_width
+        takers = [(one.preference(target), one) for one in function.workers.values() if one.takes(depth, now)]
         heapq.heapify(takers)
         for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
             heapq.heappop(takers)  # it is for one that comes back
         leases: list[Lease] = []
         while takers and (call := function.queue.pop(now)) is not None:
-            worker = takers[0][3]
+            worker = takers[0][1]
             if not worker.calls:
                 worker.moved_at = now
             worker.calls.add(call.id)
@@ -568,7 +567,7 @@ class Scheduler:
             if worker.state is not WorkerState.BUSY:
                 self._enter(worker, WorkerState.BUSY)
             if worker.takes(depth, now):
-                heapq.heapreplace(takers, (len(worker.calls), False, worker.id, worker))
+                heapq.heapreplace(takers, (worker.preference(target), worker))
             else:
                 heapq.heappop(takers)
         return leases

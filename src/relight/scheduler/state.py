@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
@@ -61,14 +61,30 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if self.width > 1:
+            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
         if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
     @property
+    def width(self) -> int:
+        """How many calls it runs at once at most."""
+        return self.spec.function.width
+
+    @property
     def is_lending(self) -> bool:
-        """Whether the call that it runs waits for others: its CPU is free for them, its memory and its GPUs are not."""
+        """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if self.width > 1:
+            return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)
+
+    def preference(self, target: int) -> tuple[int, int, bool, str]:
+        """Who is to have the next call, the least first: one below `target` that has most, so that others become idle;
+        past that whoever has fewest, which is the rule where calls run one by one."""
+        count = len(self.calls)
+        has_target = self.width == 1 or count >= target
+        return has_target, count if has_target else -count, self.is_parked, self.id
 
     @property
     def is_starting(self) -> bool:
@@ -166,15 +182,28 @@ class Function:
         return [one for one in self.workers.values() if not one.is_leaving and one.state is not WorkerState.DRAINING]
 
     def depth(self) -> int:
-        """How many calls may be with one worker: more than one only where they are short."""
+        """How many calls may be with one worker: as many as it runs at once, or where that is one, more if they are short."""
+        if self.spec.function.width > 1:
+            return self.spec.function.width
         return 1 if self.mean_seconds is None else max(1, int(AHEAD_SECONDS / max(self.mean_seconds, 1e-6)))
 
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
         busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
+        if self.spec.function.width > 1:
+            return self._load_of_wide(busy, now)
         stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
+
+    def _load_of_wide(self, busy: Sequence[Worker], now: float) -> Load:
+        """Of workers that run several calls: each call holds its place for as long as it runs."""
+        return Load(
+            waiting=self.queue.ready(now),
+            held=sum(len(worker.calls) for worker in busy),
+            mean_seconds=self.mean_seconds,
+            target=self.spec.function.target_width,
+        )
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""

@@ -19,6 +19,7 @@ from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
 from relight.sdk import bundle, classes, function, options
+from relight.sdk.concurrency import concurrency_of
 from relight.sdk.connection import Connection, connect
 from relight.sdk.elsewhere import AppWords, DeployWords, RunWords, pass_over
 from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
@@ -163,6 +164,7 @@ class App:
                 is_class=False,
                 methods=(options.method_of(raw),),
                 serialized=self._file_of(name),
+                concurrency=concurrency_of(raw),
             )
 
         self._places[name] = (place, given)
@@ -190,6 +192,7 @@ class App:
                 parameters=parameters,
                 serialized=self._file_of(name),
                 has_snap=classes.has_snap(kind),
+                concurrency=concurrency_of(kind),
             )
 
         self._places[name] = (place, given)

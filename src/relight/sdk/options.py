@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from types import NoneType
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import inside
 from relight.protocol.manifest import (
     ClassParameter,
+    Concurrency,
     FunctionSpec,
     GpuRequest,
     HostImage,
@@ -27,6 +28,7 @@ from relight.protocol.manifest import (
     parse_gpu,
 )
 from relight.protocol.values import is_json
+from relight.sdk.concurrency import batching_of
 from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
 from relight.sdk.elsewhere import in_our_words, plain_retries
 from relight.sdk.image import Image
@@ -126,6 +128,7 @@ class Place:
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
     has_snap: bool = False
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 _NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
@@ -163,6 +166,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
+        concurrency=place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -231,6 +235,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         doc=inspect.getdoc(function) or "",
         input_schema=takes,
         output_schema=gives,
+        batching=batching_of(function),
     )
 
 
