@@ -150,7 +150,7 @@ class Worker:
         self._attempts: dict[str, Attempt] = {}
         self._turns = Turns(spec.function.width)
         self._batched = {one.name: one.batching for one in spec.function.methods if one.batching is not None}
-        self._credit = max(CREDIT, spec.function.width)
+        self.credit = max(CREDIT, spec.function.width)
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
@@ -175,8 +175,8 @@ class Worker:
         if known is not None and known.order.token == order.token:
             return  # the order was repeated
         is_up = STATES[self.state].takes_calls
-        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= self._credit:
-            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {self._credit} calls"
+        if not (is_up or self.state in _BEFORE_READY) or self._verdict or len(self._attempts) >= self.credit:
+            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {self.credit} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
         self._attempts[order.call] = attempt
@@ -619,7 +619,7 @@ class Worker:
             worker=self.id,
             state=state,
             at=self.since,
-            credit=self._credit,
+            credit=self.credit,
             isolation=self.isolation,
             sandbox=self.sandbox,
             detail=detail,

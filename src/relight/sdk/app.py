@@ -308,7 +308,7 @@ class App:
         """`run` on this server.  `show` is given what workers write, instead of it being written here."""
         self._refuse_in_worker()
         environment = new_id("run", now_ms())
-        connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
+        self.deploy_at_once(connection, environment)
         from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
 
         session = Session(connection, self.name, environment)
@@ -364,9 +364,12 @@ class App:
             self._session = session_inside(what)
         session = self._session or function.not_running(what)
         if session.environment.startswith("run-") and not inside.is_worker and self._has_news():
-            manifest = self._send(session.connection)
-            session.connection.deploy(Deploy(manifest=manifest, environment=session.environment))
+            self.deploy_at_once(session.connection, session.environment)
         return session
+
+    def deploy_at_once(self, connection: Connection, environment: str) -> Deployed:
+        """Make it what an environment, or a run, leads to on this server, whether it loads there or not."""
+        return connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
 
     def _has_news(self) -> bool:
         cell = _cell() if self._by_value else None
