@@ -81,3 +81,12 @@ class Model:
         """Whether it runs where it was loaded."""
         async with self.lock:
             return asyncio.get_running_loop() is self.loop
+
+
+@app.function(max_workers=3, min_workers=3)
+def sit(*, ends: bool = False) -> str:
+    """Where it runs; or the end of that."""
+    if ends:
+        os._exit(1)
+    time.sleep(0.02)
+    return os.environ["RELIGHT_WORKER"]

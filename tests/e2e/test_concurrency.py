@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import relight
-from e2e.app_concurrency import Model, app, count, meet, spread, square, stay
+from e2e.app_concurrency import Model, app, count, meet, sit, spread, square, stay
 from servers import Server, wait_until
 
 
@@ -106,3 +106,18 @@ def test_an_item_of_a_batch_fails_alone() -> None:
     with pytest.raises(ValueError, match="no -1"):
         calls[0].get(timeout=20)
     assert calls[1].get(timeout=20)["square"] == 4
+
+
+def test_a_session_stays_with_its_worker_and_a_strict_one_says_when_that_is_gone(server: Server) -> None:
+    wait_until(lambda: server.get("/v1/apps/crowd/functions/sit/stats")["workers"] == 3, server)
+    mine = sit.with_options(session="mine", affinity="strict")
+
+    first = mine.remote()
+    others = [sit.spawn() for _ in range(12)]
+    seats = {call.get(timeout=30) for call in [mine.spawn() for _ in range(6)]}
+
+    assert seats == {first}
+    assert len({call.get(timeout=30) for call in others}) > 1
+    with pytest.raises(relight.SessionLost):  # the call that ends its worker is run again, which cannot be
+        mine.remote(ends=True)
+    assert mine.remote() != first

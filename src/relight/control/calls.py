@@ -59,6 +59,9 @@ QueuedEnds = list[EndQueued]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
 
+SESSION_LETTERS = 255
+"""No name of a session is longer."""
+
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
 """How much of a tree is shown; what reads JSON seldom goes much deeper."""
@@ -255,12 +258,19 @@ class Calls:
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         row = NewCall(request=kept, version=version.id, at=self._clock.now())
-        return row, self._waiting(version, bound, request)
+        call = self._waiting(version, bound, request)
+        if call.is_strict and not self._scheduler.knows_session(call.key, call.session):
+            call.last_worker = await self._store.calls.session_worker(workspace, kept)
+        return row, call
 
     def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
         if not is_id(request.id, "call"):
             raise InvalidRequest(
                 f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
+            )
+        if len(request.session) > SESSION_LETTERS:
+            raise InvalidRequest(
+                f"cannot call in a session of {len(request.session)} characters: {SESSION_LETTERS} are allowed; name it shorter"
             )
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
@@ -297,6 +307,8 @@ class Calls:
             group=request.group,
             parent=request.parent,
             is_awaited=request.is_awaited,
+            session=request.session,
+            is_strict=request.is_strict and bool(request.session),
         )
 
     async def recover(self) -> int:
@@ -358,6 +370,9 @@ class Calls:
             group=row.group,
             parent=row.parent,
             is_awaited=row.is_awaited,
+            session=row.session,
+            is_strict=row.is_strict,
+            last_worker=row.worker,
         )
 
     # -- ends, as nodes report them

@@ -18,6 +18,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.ids import new_id
 from relight.protocol.payload import INLINE_BYTES, JSON, RAW, Payload
 
+SOFT, STRICT = "soft", "strict"
 KEY_LETTERS = 255
 """No Idempotency-Key is longer."""
 
@@ -86,6 +87,8 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         binding=ask.query("binding", ""),
         payload=await _payload(platform, data),
         accept=(RAW, JSON) if _wants_bytes(ask) else (JSON,),
+        session=ask.header(b"relight-session"),
+        is_strict=_is_strict(ask),
     )
     return await platform.calls.submit_once(ask.workspace, request, key, worker=ask.worker)
 
@@ -104,6 +107,15 @@ def _key(ask: Ask, body: bytes) -> CallKey | None:
     asked = hashlib.sha256(b"\0".join((ask.query("binding").encode(), body))).hexdigest()
     owner = "worker" if ask.worker else ask.principal.token_id
     return CallKey(owner=owner, function=place, key=key, digest=asked)
+
+
+def _is_strict(ask: Ask) -> bool:
+    affinity = ask.header(b"relight-affinity").lower() or SOFT
+    if affinity not in (SOFT, STRICT):
+        raise InvalidRequest(
+            f"cannot read Relight-Affinity {affinity[:40]!r}: it is {SOFT!r} or {STRICT!r}; send one of them"
+        )
+    return affinity == STRICT
 
 
 def _wants_bytes(ask: Ask) -> bool:

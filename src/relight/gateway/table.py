@@ -16,6 +16,8 @@ _INVOKED = (
 )
 _KEYED = (
     ("Idempotency-Key", "the caller's name for this call: asked again under it within a day, it is the same call"),
+    ("Relight-Session", "the caller's name for a session: the worker that served it serves this call, if it has room"),
+    ("Relight-Affinity", "strict: only that worker; soft when left out"),
 )
 _WAITING = (
     *_KEYED,

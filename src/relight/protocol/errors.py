@@ -95,6 +95,12 @@ class KeyReused(InvalidRequest):
     code, status = "key_reused", 422
 
 
+class SessionLost(RelightError):
+    """The worker that had a strict session is gone; the next call of it begins anew."""
+
+    code, status, retryable = "session_lost", 410, True
+
+
 class TooLarge(RelightError):
     """More bytes than the limit that the message names."""
 

@@ -14,7 +14,8 @@ from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
-from relight.scheduler.queue import FunctionKey, FunctionQueue
+from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
+from relight.scheduler.sessions import Sessions
 
 _MEAN_WEIGHT = 0.2
 """How much the newest call counts in the running mean of a function's durations."""
@@ -135,6 +136,7 @@ class Function:
     is_stopped: bool = False
     is_superseded: bool = False
     template: str = ""
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
@@ -176,6 +178,19 @@ class Function:
         """Whether calls, or its floor, wait for room that others may leave."""
         is_refused = self.no_place is not None and self.no_place.is_for_now
         return is_refused and (len(self.queue) > 0 or len(self.workers) < self.floor())
+
+    def bound_to(self, call: WaitingCall) -> tuple[str, bool]:
+        """The worker that alone may run a call ("" for any), and whether it is there to do so."""
+        worker = self.sessions.worker_of(call) if call.is_strict and call.session else ""
+        known = self.workers.get(worker)
+        return worker, known is not None and not known.is_leaving and known.state is not WorkerState.DRAINING
+
+    def lose_pinned(self, worker: str) -> list[WaitingCall]:
+        """Take out the calls that wait for a worker which is gone; their sessions begin anew."""
+        calls = self.queue.unpin(worker)
+        for call in calls:
+            self.sessions.lose(call.session)
+        return calls
 
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""

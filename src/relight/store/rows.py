@@ -91,6 +91,8 @@ class Unfinished:
     group: str = ""
     parent: str = ""
     is_awaited: bool = False
+    session: str = ""
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
