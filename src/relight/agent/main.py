@@ -32,9 +32,9 @@ from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
 from relight.agent.starter import Starter
+from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
-from relight.agent.worker import Surroundings
 from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms

@@ -21,10 +21,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Protocol
 
 from relight.agent.attempts import (
     Attempt,
@@ -38,15 +36,15 @@ from relight.agent.attempts import (
     in_words,
 )
 from relight.agent.channel import Channel, payloads_of
-from relight.agent.deliveries import Deliveries, KeepsValues
+from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Line, Output, Owners
-from relight.agent.outbox import Held, Outbox
+from relight.agent.outbox import Held
 from relight.agent.starter import Begun, Sandbox
-from relight.agent.starts import BeginPhase, Start
-from relight.agent.template import Ends, TellLines, failure_in, load_of
+from relight.agent.starts import Start
+from relight.agent.surroundings import Surroundings
+from relight.agent.template import Ends, failure_in, load_of
 from relight.agent.turns import Turns
 from relight.agent.values import check_value
-from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import (
     Began,
@@ -89,50 +87,6 @@ READY_SECONDS = 0.002
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
 _BEFORE_READY = (*_BEFORE_SANDBOX, WorkerState.STARTING)
-
-
-class StartsProcesses(Protocol):
-    """Where workers' processes come from."""
-
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
-        """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
-
-
-class Provides(Protocol):
-    """Makes ready what a worker needs on this machine."""
-
-    def has(self, spec: WorkerSpec) -> bool:
-        """Whether nothing of it has to be fetched."""
-
-    async def fetch(self, spec: WorkerSpec) -> None:
-        """Bring what is not here.  Raises RelightError."""
-
-    def release(self, worker: str) -> None:
-        """Take away what was for that worker alone."""
-
-
-class MovesValues(KeepsValues, Protocol):
-    """Brings large values to workers, and from them."""
-
-    async def fetch(self, digest: str) -> int:
-        """A read-only descriptor of the bytes with this digest.  Raises RelightError."""
-
-
-Later = Callable[[float, Callable[[], None]], Cancels]
-"""Call something after so many seconds, unless it is cancelled before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the workers of a node share."""
-
-    starter: StartsProcesses
-    provider: Provides
-    values: MovesValues
-    outbox: Outbox
-    clock: Clock
-    later: Later
-    tasks: asyncio.TaskGroup
 
 
 class Worker:

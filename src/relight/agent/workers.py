@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
-from relight.agent.worker import Surroundings, Worker
+from relight.agent.surroundings import Surroundings
+from relight.agent.worker import Worker
 from relight.protocol.errors import Unavailable, failure_of
 from relight.protocol.link import (
     AskBack,

@@ -136,7 +136,8 @@ class Calls:
     async def named(self, workspace: str, key: CallKey) -> CallView | None:
         """The call that a key stands for; None when that is none, or it is not kept any more.  Raises KeyReused."""
         call_id = await self._keys.named(workspace, key)
-        return None if call_id is None else (await self._store.calls.existing(workspace, [call_id])).get(call_id)
+        view = None if call_id is None else await self._store.calls.get(workspace, call_id)
+        return None if view is None else self._explained(view)
 
     async def follow(self, workspace: str, call_id: str) -> AsyncIterator[CallView]:
         """A call as it stands now, and each time that it stands otherwise; its end is the last.  Raises NotFound."""
@@ -268,9 +269,10 @@ class Calls:
             raise InvalidRequest(
                 f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
             )
-        if len(request.session) > SESSION_LETTERS:
+        if len(request.session) > SESSION_LETTERS or not request.session.isprintable():
             raise InvalidRequest(
-                f"cannot call in a session of {len(request.session)} characters: {SESSION_LETTERS} are allowed; name it shorter"
+                f"cannot call in session {request.session[:40]!r}: its name has {len(request.session)} characters; "
+                f"use up to {SESSION_LETTERS} printable ones"
             )
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)

@@ -65,7 +65,7 @@ class CallText(io.TextIOBase):
             rest = self._parts.pop(call, "")
             if rest:
                 self._say(call, rest + "\n")
-            if self._noted == call:
+            if call and self._noted == call:
                 self._note("", "")
 
     def _say(self, call: str, lines: str) -> None:
@@ -104,8 +104,9 @@ class CallOutput:
             stream.end(call)
 
     def flush(self) -> None:
-        """Let nothing be held back that is written past the two."""
+        """Let nothing be held back that is no call's, or is written past the two."""
         for stream in self._streams:
+            stream.end("")
             with suppress(OSError, ValueError, AttributeError):  # the user may have closed it
                 stream.under.flush()
         if self._flush_native is not None:

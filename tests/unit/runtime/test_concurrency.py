@@ -13,7 +13,7 @@ from relight.protocol.channel import Ended, Grant, Interrupt, Item, Stop
 from relight.protocol.values import load_result
 
 if TYPE_CHECKING:
-    from conftest import Agent
+    from conftest import Agent, StartAgent
 
 SOURCE = """
 import asyncio, logging, sys, threading, time
@@ -99,7 +99,8 @@ def test_async_calls_run_together_on_one_loop(agent: Agent, function: str) -> No
     assert value(told["call-2"]) == ("second", "call-2")
 
 
-def test_plain_calls_run_together_in_threads(agent: Agent) -> None:
+def test_plain_calls_run_together_in_threads(start_agent: StartAgent, python: str) -> None:
+    agent = start_agent(python)
     agent.load("meet_in_threads", SOURCE, max_inputs=2)
 
     agent.start("first", call="call-1")
@@ -339,7 +340,8 @@ def test_a_call_that_waits_for_its_batch_is_cancelled_at_once(agent: Agent) -> N
 
 
 @pytest.mark.parametrize("function", ["lasting", "stubborn"])
-def test_one_of_a_batch_is_cancelled_and_the_last_stops_it(agent: Agent, function: str) -> None:
+def test_one_of_a_batch_is_cancelled_and_the_last_stops_it(start_agent: StartAgent, python: str, function: str) -> None:
+    agent = start_agent(python)
     source = BATCHED.replace("gate.wait(60)", "[gate.wait(0.01) for _ in range(6000)]")
     agent.load(function, source, batches=(("", 2, 5.0),))
     agent.start(1, call="call-1")
