@@ -35,9 +35,9 @@ from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
 from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Starter
+from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
-from relight.agent.worker import Surroundings
 from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms

@@ -454,4 +454,10 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
         environment=spec.environment,
         platform=platform,
         cpu=function.resources.cpu,
+        max_inputs=function.concurrency.max_inputs,
+        batches=tuple(
+            (one.name, one.batching.max_batch_size, one.batching.wait_seconds)
+            for one in function.methods
+            if one.batching is not None
+        ),
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
-from relight.agent.worker import CREDIT, Surroundings, Worker
+from relight.agent.surroundings import Surroundings
+from relight.agent.worker import Worker
 from relight.protocol.errors import Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import (
@@ -104,7 +105,7 @@ class Workers:
                 spec=worker.spec,
                 state=WorkerState.DRAINING if worker.state is WorkerState.GONE else worker.state,
                 since=worker.since,
-                credit=CREDIT,
+                credit=worker.credit,
                 isolation=worker.isolation,
                 sandbox=worker.sandbox,
                 start=worker.start,

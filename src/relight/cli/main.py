@@ -28,6 +28,7 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start a server on this machine"),
     "run": ("run", "Run a file's function or entrypoint, on a server of its own when there is none"),
+    "serve": ("serve", "Serve a file's app while you write it: each change as soon as it is saved"),
     "deploy": ("deploy", "Deploy a file's app, to be called from anywhere"),
     "call": ("call", "Call a deployed function"),
     "schema": ("schema", "Show what a function takes and gives"),

@@ -7,7 +7,6 @@ One central queue for each function; a worker is given a call only when it has c
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,12 +33,14 @@ from relight.protocol.workers import WorkerState
 from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.grants import Grants
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.sessions import session_lost
 from relight.scheduler.state import Function, Node, Worker
 from relight.scheduler.waits import Waits, World
 from relight.scheduler.yielding import give_way
@@ -74,6 +75,7 @@ class Scheduler:
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
         self._holds = Holds(world, orders)
+        self._grants = Grants(self._leases, self._holds)
         self.epoch = epoch
 
     # -- functions
@@ -159,6 +161,11 @@ class Scheduler:
         found = place(resources, rooms)
         return nodes, found.reason if isinstance(found, NoPlace) else ""
 
+    def knows_session(self, key: FunctionKey, session: str) -> bool:
+        """Whether it is known here which worker has a session."""
+        function = self._functions.get(key)
+        return function is not None and function.sessions.knows(session)
+
     def waiting(self, key: FunctionKey) -> int:
         """How many calls of a function wait."""
         return len(self._functions[key].queue)
@@ -190,8 +197,7 @@ class Scheduler:
     def submit(self, calls: Sequence[WaitingCall]) -> None:
         """Take calls in, and give them to workers that are free now.  Their functions must be known."""
         now = self._clock.monotonic()
-        for call in calls:
-            self._functions[call.key].queue.push(call, now)
+        self._lose_sessions([call for call in calls if not self._grants.admit(self._functions[call.key], call, now)])
         for key in {call.key for call in calls}:
             self._pump(self._functions[key])
 
@@ -385,6 +391,7 @@ class Scheduler:
         function.held.pop(call_id, None)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
         adopted = self._leases.adopt(call, known, now)
+        function.sessions.serve(call, worker.id)
         if worker.is_starting:
             self._holds.keep(function, adopted)
         else:
@@ -530,7 +537,13 @@ class Scheduler:
         if not (len(function.queue) or function.held or function.floor() or function.is_parking):
             return
         now = self._clock.monotonic()
-        leases = self._grant(function, now)
+        granted = self._grants.give(function, now)
+        leases = granted.leases
+        self._lose_sessions(granted.lost)
+        for lease in leases:
+            worker = self._workers[lease.worker]
+            if worker.state is not WorkerState.BUSY:
+                self._enter(worker, WorkerState.BUSY)
         if leases:
             self._listener.granted(leases)
             self._listener.claimed(leases)
@@ -538,33 +551,9 @@ class Scheduler:
         if len(function.queue) or function.floor() or function.spec.function.scaling.buffer_workers:
             self._scale(function)
 
-    def _grant(self, function: Function, now: float) -> list[Lease]:
-        """Leases for calls that wait, always with the worker that has the fewest."""
-        depth = function.depth()
-        takers = [
-            (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
-        ]
-        heapq.heapify(takers)
-        for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
-            heapq.heappop(takers)  # it is for one that comes back
-        leases: list[Lease] = []
-        while takers and (call := function.queue.pop(now)) is not None:
-            worker = takers[0][3]
-            if not worker.calls:
-                worker.moved_at = now
-            worker.calls.add(call.id)
-            lease = self._leases.grant(call, worker.id, worker.node, now)
-            leases.append(lease)
-            if worker.is_parked:
-                lease.parked_seconds = max(0.0, now - call.due_at)
-                worker.is_parked = False
-            if worker.state is not WorkerState.BUSY:
-                self._enter(worker, WorkerState.BUSY)
-            if worker.takes(depth, now):
-                heapq.heapreplace(takers, (len(worker.calls), False, worker.id, worker))
-            else:
-                heapq.heappop(takers)
-        return leases
+    def _lose_sessions(self, calls: Sequence[WaitingCall]) -> None:
+        for call in calls:
+            self._listener.cannot_start([call], session_lost(call))
 
     def _send_calls(self, leases: list[Lease]) -> None:
         missing = [lease for lease in leases if lease.call.payload is None]
@@ -671,7 +660,13 @@ class Scheduler:
     def _let_go(self, worker: Worker, *, now: bool) -> None:
         if not worker.is_leaving or now:
             worker.is_leaving = True
+            self._leave_sessions(worker)
             self._orders.stop(worker.node, worker.id, now=now)
+
+    def _leave_sessions(self, worker: Worker) -> None:
+        """What waits for this worker alone waits in vain."""
+        function = self._functions.get(worker.key)
+        self._lose_sessions(function.lose_pinned(worker.id) if function is not None else ())
 
     def _forget_workers(self, node: Node) -> None:
         for worker in list(node.workers.values()):
@@ -681,6 +676,7 @@ class Scheduler:
         if not is_told:
             worker.exit = NODE_LOST
             self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
+        self._leave_sessions(worker)
         self._workers.pop(worker.id, None)
         if worker.node in self._nodes:
             self._nodes[worker.node].workers.pop(worker.id, None)

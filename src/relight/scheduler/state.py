@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
@@ -16,7 +16,8 @@ from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
-from relight.scheduler.queue import FunctionKey, FunctionQueue
+from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
+from relight.scheduler.sessions import Sessions
 
 _MEAN_WEIGHT = 0.2
 """How much the newest call counts in the running mean of a function's durations."""
@@ -66,14 +67,30 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if self.width > 1:
+            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
         if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
     @property
+    def width(self) -> int:
+        """How many calls it runs at once at most."""
+        return self.spec.function.width
+
+    @property
     def is_lending(self) -> bool:
-        """Whether the call that it runs waits for others: its CPU is free for them, its memory and its GPUs are not."""
+        """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if self.width > 1:
+            return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)
+
+    def preference(self, target: int) -> tuple[int, int, bool, str]:
+        """Who is to have the next call, the least first: one below `target` that has most, so that others become idle;
+        past that whoever has fewest, which is the rule where calls run one by one."""
+        count = len(self.calls)
+        has_target = self.width == 1 or count >= target
+        return has_target, count if has_target else -count, self.is_parked, self.id
 
     @property
     def is_starting(self) -> bool:
@@ -122,6 +139,7 @@ class Function:
     is_stopped: bool = False
     is_superseded: bool = False
     template: str = ""
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
@@ -164,17 +182,34 @@ class Function:
         is_refused = self.no_place is not None and self.no_place.is_for_now
         return is_refused and (len(self.queue) > 0 or len(self.workers) < self.floor())
 
+    def bound_to(self, call: WaitingCall) -> tuple[str, bool]:
+        """The worker that alone may run a call ("" for any), and whether it is there to do so."""
+        worker = self.sessions.worker_of(call) if call.is_strict and call.session else ""
+        known = self.workers.get(worker)
+        return worker, known is not None and not known.is_leaving and known.state is not WorkerState.DRAINING
+
+    def lose_pinned(self, worker: str) -> list[WaitingCall]:
+        """Take out the calls that wait for a worker which is gone; their sessions begin anew."""
+        calls = self.queue.unpin(worker)
+        for call in calls:
+            self.sessions.lose(call.session)
+        return calls
+
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""
         return [one for one in self.workers.values() if not one.is_leaving and one.state is not WorkerState.DRAINING]
 
     def depth(self) -> int:
-        """How many calls may be with one worker: more than one only where they are short."""
+        """How many calls may be with one worker: as many as it runs at once, or where that is one, more if they are short."""
+        if self.spec.function.width > 1:
+            return self.spec.function.width
         return 1 if self.mean_seconds is None else max(1, int(AHEAD_SECONDS / max(self.mean_seconds, 1e-6)))
 
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
         busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
+        if self.spec.function.width > 1:
+            return self._load_of_wide(busy, now)
         stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
@@ -206,6 +241,15 @@ class Function:
         is_free = worker.was_ready and not worker.is_parked
         crash = Crash(at=now, since=worker.asked_at, exit=ending, failure=failure, is_free=is_free)
         self.brake = crashed(self.brake, crash, longest_seconds)
+
+    def _load_of_wide(self, busy: Sequence[Worker], now: float) -> Load:
+        """Of workers that run several calls: each call holds its place for as long as it runs."""
+        return Load(
+            waiting=self.queue.ready(now),
+            held=sum(len(worker.calls) for worker in busy),
+            mean_seconds=self.mean_seconds,
+            target=self.spec.function.target_width,
+        )
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""

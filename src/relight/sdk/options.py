@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from types import NoneType
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import inside
 from relight.protocol.manifest import (
     ClassParameter,
+    Concurrency,
     FunctionSpec,
     GpuRequest,
     HostImage,
@@ -27,9 +28,11 @@ from relight.protocol.manifest import (
     parse_gpu,
 )
 from relight.protocol.values import is_json
+from relight.sdk.concurrency import batching_of
 from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
 from relight.sdk.elsewhere import in_our_words, plain_retries
 from relight.sdk.image import Image
+from relight.sdk.session import Callee
 
 
 class FunctionOptions(TypedDict, total=False):
@@ -71,7 +74,8 @@ class FunctionOptions(TypedDict, total=False):
 class CallOptions(TypedDict, total=False):
     """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
 
-    As in `FunctionOptions`; `env` is added to the variables that are there.
+    As in `FunctionOptions`; `env` is added to the variables that are there.  `session` names what calls belong together: the
+    worker that served it serves the next call, if it has room (`affinity="soft"`), or no other does (`"strict"`).
     """
 
     cpu: float | None
@@ -91,11 +95,39 @@ class CallOptions(TypedDict, total=False):
     scaledown_window: float
     network: str
     env: Mapping[str, str]
+    session: str
+    affinity: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWish:
+    """What options say of a session; None where they do not."""
+
+    name: str | None = None
+    is_strict: bool | None = None
+
+    def on(self, callee: Callee) -> Callee:
+        """The same callee, in it."""
+        if self.name is None and self.is_strict is None:
+            return callee
+        return replace(
+            callee,
+            session=callee.session if self.name is None else self.name,
+            is_strict=callee.is_strict if self.is_strict is None else self.is_strict,
+        )
+
+    def over(self, before: SessionWish) -> SessionWish:
+        """What holds where options were given twice."""
+        return SessionWish(
+            before.name if self.name is None else self.name,
+            before.is_strict if self.is_strict is None else self.is_strict,
+        )
 
 
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
 CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
 _NETWORKS = ("none", "host")
+SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
     "memory": ("resources", "memory_mib"),
@@ -126,6 +158,7 @@ class Place:
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
     has_snap: bool = False
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 _NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
@@ -163,6 +196,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
+        concurrency=place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -186,6 +220,21 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         network=options.get("network", spec.network),
         uses_template=options.get("template", spec.uses_template),
     )
+
+
+def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWish]:
+    """Options that make workers of their own, and what is said of a session, which does not.  Raises InvalidRequest."""
+    rest = given.copy()
+    session, affinity = rest.pop("session", None), rest.pop("affinity", None)
+    if session is not None and not (isinstance(session, str) and 0 < len(session) <= SESSION_LETTERS):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: session={session!r} is no name; write a text of 1 to {SESSION_LETTERS} characters"
+        )
+    if affinity not in (None, "soft", "strict"):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: affinity={affinity!r} is not known; use 'soft' or 'strict'"
+        )
+    return rest, SessionWish(session, None if affinity is None else affinity == "strict")
 
 
 def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
@@ -231,6 +280,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         doc=inspect.getdoc(function) or "",
         input_schema=takes,
         output_schema=gives,
+        batching=batching_of(function),
     )
 
 
