@@ -35,6 +35,7 @@ from relight.runtime.channel import Channel
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
+from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges
 from relight.runtime.output import Output
 from relight.runtime.rehearsal import Rehearsal
@@ -61,6 +62,7 @@ class Template:
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
+        self._lock: Lock | None = None
         self._folder = os.getcwd()
 
     def run(self) -> int:
@@ -84,6 +86,7 @@ class Template:
         rehearsal = Rehearsal(self._loaded, was_played=self._has_base)
         self._loaded.inputs = rehearsal.inputs
         self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
+        self._lock = Lock()
         self._frozen = frozen = freeze(preset, self._settled)
         self._send(
             Frozen(
@@ -129,7 +132,8 @@ class Template:
             syscalls.setns(namespace)
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
         syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
-        syscalls.clear_capabilities()
+        assert self._lock is not None, "it has loaded"
+        self._lock.close()
         os.setsid()
         os.chdir(self._folder)
 
