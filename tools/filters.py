@@ -69,7 +69,6 @@ Answer = int | Check
 
 NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 NEW_CGROUP, NEW_TIME = 0x02000000, 0x80
-FRESH = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC, and so neither a bind mount, a move nor a remount
 UNIX, INET, NETLINK, INET6 = 1, 2, 16, 10
 
 
@@ -152,20 +151,13 @@ POLICY = (
             Group(
                 "mounts",
                 (
-                    *("umount2", "pivot_root", "chroot", "open_tree", "move_mount", "mount_setattr"),
+                    *("mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "mount_setattr"),
                     *("fsopen", "fsconfig", "fsmount", "fspick", "swapon", "swapoff"),
                     *("acct", "quotactl", "quotactl_fd"),
                 ),
                 NOT_PERMITTED,
                 "A sandbox's mounts are made before its code runs. A template, which holds CAP_SYS_ADMIN in a user namespace of its own, "
                 "would reach the file systems' code by them.",
-            ),
-            Group(
-                "fresh mounts",
-                ("mount",),
-                _only(3, FRESH, otherwise=NOT_PERMITTED),
-                "A fork that enters its shell mounts /proc there. It can mount what is new, and cannot bind, move or change what is there.",
-                when="flags other than nosuid, nodev and noexec",
             ),
             Group(
                 "new namespaces",
@@ -256,12 +248,7 @@ POLICY = (
         name="WORKER",
         says="What only a process that forks workers needs, and no worker: added by each as it has entered its shell.",
         groups=(
-            Group(
-                "namespaces and mounts",
-                ("setns", "mount"),
-                NOT_PERMITTED,
-                "It is where it is to be.",
-            ),
+            Group("other namespaces", ("setns",), NOT_PERMITTED, "It is where it is to be."),
             Group("new namespaces", ("unshare",), _no_bit(0, NAMESPACES | NEW_TIME), "As above.", when="a namespace"),
         ),
         asks_machine=False,  # another machine's calls have ended the process already

@@ -43,7 +43,6 @@ from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
 
-_PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 OWN = 3
 """So many of the descriptors of what is forked are its own: channel, stdout, stderr; the way into its sandbox follows."""
 
@@ -131,7 +130,6 @@ class Template:
         for namespace in namespaces:
             syscalls.setns(namespace)
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
-        syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
         assert self._lock is not None, "it has loaded"
         self._lock.close()
         os.setsid()

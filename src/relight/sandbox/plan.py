@@ -204,7 +204,7 @@ def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
 def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
 
-    Its /proc is for the worker to mount: the kernel shows the processes of whoever mounts it.
+    Its /proc is for its first process to mount: the kernel shows the processes of whoever mounts it.
     """
     return syscalls.CLONE_NEWNS | _spaces_of_shells(network), (
         *(TakeTree(mount.target, mount.target, mount.writable) for mount in covered),
