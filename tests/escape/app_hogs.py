@@ -21,7 +21,7 @@ import relight
 app = relight.App("hogs")
 CHANNEL = 3
 MIB = 1 << 20
-PRISONERS = ("/tmp", "/dev/shm", "~")
+PLACES = ("/tmp", "/dev/shm", "~")
 
 
 @app.function()
@@ -33,7 +33,7 @@ def ping() -> str:
 # -- hogs
 
 
-@app.function(memory=256, timeout=60)
+@app.function(memory=64, timeout=60)
 def fork_bomb() -> str:
     """As many processes as it gets."""
     children = 0
@@ -58,7 +58,7 @@ def memory_hog() -> int:
 def disk_filler() -> dict[str, str]:
     """All that can be written, everywhere."""
     told, left = {}, 0
-    for place in PRISONERS:
+    for place in PLACES:
         path = Path(place).expanduser() / "filler"
         try:
             with path.open("wb", buffering=0) as file:
@@ -158,7 +158,9 @@ def real_frame(name: str, kind: str = "", **fields: object) -> bytes:
     from relight.protocol import channel
     from relight.protocol.codec import pack
 
-    data = pack(getattr(channel, name)(**fields) if not kind else channel.Ready(import_seconds=0, enter_seconds=0, python=""))
+    data = pack(
+        getattr(channel, name)(**fields) if not kind else channel.Ready(import_seconds=0, enter_seconds=0, python="")
+    )
     data = data.replace(b"Ready", kind.encode()) if kind else data
     return struct.pack("!I", len(data)) + data
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,11 @@ class Place:
         """By function, how its call ended, and the neighbour's."""
         return dict(self._drive("hogs"))
 
+    @cached_property
+    def templates(self) -> dict[str, Any]:
+        """By function, how calls ended whose templates hog or lie."""
+        return dict(self._drive("templates"))
+
     def witness(self, name: str, before: Sequence[str] = ()) -> str:
         """What an attempt meets where there are no walls: as a plain process of the same person."""
         program = f"import sys; sys.path.insert(0, '.'); import attempts; print(attempts.outcome({name!r}))"
@@ -133,10 +138,15 @@ def python_of(uid: int) -> str:
 def delegate(name: str, uid: int) -> tuple[str, ...]:
     """Groups below this process's own that are a user's to divide."""
     layout = find_groups(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), is_root=True)
-    folders = tuple(f"{folder}/{name}" for folder in filter(None, (*(tree for _, tree in layout.trees), layout.unified)))
+    folders = tuple(
+        f"{folder}/{name}" for folder in filter(None, (*(tree for _, tree in layout.trees), layout.unified))
+    )
     for folder in folders:
         os.makedirs(folder, exist_ok=True)
-        for path in (folder, *(f"{folder}/{file}" for file in ("cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads"))):
+        for path in (
+            folder,
+            *(f"{folder}/{file}" for file in ("cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads")),
+        ):
             if os.path.exists(path):
                 os.chown(path, uid, uid)
     return folders
@@ -203,9 +213,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def remove_group(folder: str) -> None:
-    """What a server has left below it went with it; the kernel may need a moment."""
+    """With what a server has left below it."""
     for path, _, _ in os.walk(folder, topdown=False):
-        try:
+        with suppress(OSError):  # the kernel may need a moment, and it is empty
             os.rmdir(path)
-        except OSError:
-            return

@@ -29,6 +29,23 @@ def escapes() -> dict[str, Any]:
     return {name: told(function.remote) for name, function in app.functions.items()}
 
 
+AT_IMPORT = ("memory_at_import", "disk_at_import", "garbage_at_import", "anothers_worker_at_import")
+
+
+def templates() -> dict[str, Any]:
+    """Those whose templates hog or lie, all at once, and how the neighbour was meanwhile."""
+    app = app_hogs.app
+    app.deploy()
+    calls = {name: app.functions[name].spawn() for name in AT_IMPORT}
+    waits = []
+    for call in calls.values():
+        began = time.perf_counter()
+        beside = told(app_hogs.ping.remote)
+        waits.append({"answer": beside, "seconds": time.perf_counter() - began})
+        told(call.get)
+    return {"neighbour": waits, **{name: told(call.get) for name, call in calls.items()}}
+
+
 def hogs() -> dict[str, Any]:
     """Each hog and liar, and how the neighbour was right after it."""
     app = app_hogs.app
@@ -37,13 +54,19 @@ def hogs() -> dict[str, Any]:
     neighbour.get()
     found: dict[str, Any] = {}
     for name, function in app.functions.items():
-        arguments = (neighbour.id,) if name in ("end_of_anothers_call", "item_of_anothers_stream", "ask_for_more") else ()
+        if name in AT_IMPORT:
+            continue
+        arguments = (
+            (neighbour.id,) if name in ("end_of_anothers_call", "item_of_anothers_stream", "ask_for_more") else ()
+        )
         began = time.perf_counter()
         answer = told(lambda function=function, arguments=arguments: function.remote(*arguments))
         took = time.perf_counter() - began
+        began = time.perf_counter()
         beside = told(app_hogs.ping.remote)
-        found[name] = {"answer": answer, "seconds": round(took, 2), "neighbour": beside}
+        waited = time.perf_counter() - began
+        found[name] = {"answer": answer, "seconds": took, "neighbour": beside, "neighbour_seconds": waited}
     return found
 
 
-print(json.dumps({"escapes": escapes, "hogs": hogs}[sys.argv[1]]()))
+json.dump({"escapes": escapes, "hogs": hogs, "templates": templates}[sys.argv[1]](), sys.stdout)

@@ -31,12 +31,13 @@ class Inside:
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
     `folder` is where the files of the running call lie, "" while it has none; it goes when the call has ended.
+    `cpus` is how many CPUs Python is told of, 0 for all.
 
     Where an app runs in this very process (`App.local`), calls run here too, several at once on an event loop: which of
     them it is depends on the context.
     """
 
-    __slots__ = ("_call", "_call_here", "app", "environment", "folder", "is_loading", "is_worker", "platform")
+    __slots__ = ("_call", "_call_here", "app", "cpus", "environment", "folder", "is_loading", "is_worker", "platform")
 
     def __init__(self) -> None:
         self.is_worker = False
@@ -44,6 +45,7 @@ class Inside:
         self._call = ""
         self._call_here: ContextVar[str] = ContextVar("relight_call", default="")
         self.app = ""
+        self.cpus = 0
         self.environment = ""
         self.folder = ""
         self.platform = ""

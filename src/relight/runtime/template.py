@@ -32,6 +32,7 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
+from relight.runtime.cpus import show_cpus
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
@@ -73,6 +74,7 @@ class Template:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         output = Output(order.mark)
+        show_cpus(order.cpu)
         preset = prepare(order.cpu)
         try:
             self._loaded = preload(order, _run_awaitable)
