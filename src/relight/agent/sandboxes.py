@@ -36,6 +36,7 @@ from relight.sandbox.messages import (
     Kill,
     LauncherReady,
     Refused,
+    Settle,
     Start,
     Started,
     StartNested,
@@ -100,6 +101,11 @@ class Sandbox:
         if not self.has_ended:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        if not self.has_ended:
+            self._send(Settle(id=self.id))
 
     async def kill(self) -> SandboxExit:
         """End every process of it; returns when none is left."""

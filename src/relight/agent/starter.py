@@ -35,6 +35,9 @@ class Sandbox(Protocol):
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
 
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""
 

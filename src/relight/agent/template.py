@@ -156,6 +156,10 @@ class ForkedWorker:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        self._shell.settle()
+
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""
         return await self._shell.kill()

@@ -550,6 +550,8 @@ class Worker:
             timer.cancel()
         self._timers.clear()
         self.start = self._start_seen.ready(ready.import_seconds, ready.enter_seconds)
+        if self._sandbox is not None and self.spec.function.resources.cpu is not None:
+            self._sandbox.settle()
         self._enter(
             WorkerState.READY,
             start=self.start,

@@ -19,6 +19,7 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
     ranges = (
         ("cpu", resources.cpu, 0.01, 1024),
         ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
+        ("ephemeral_disk", resources.ephemeral_disk_mib, 1, 16 * 1024 * 1024),
         ("timeout", function.timeout_seconds, 0.001, 30 * 86400),
         ("startup_timeout", function.startup_timeout_seconds, 0.1, 86400),
         ("queue_timeout", function.queue_timeout_seconds, 0, math.inf),

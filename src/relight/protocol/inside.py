@@ -36,6 +36,7 @@ class Inside:
     """Where this process is: nowhere special, or inside a worker.
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
+    `cpus` is how many CPUs Python is told of, 0 for all.
 
     Where several calls run in one process at once (a concurrent function's, or those of `App.local`), which of them it is
     depends on the context.
@@ -43,7 +44,7 @@ class Inside:
 
     __slots__ = (
         *("_call", "_call_here", "_folders", "_writer_here"),
-        *("app", "environment", "is_loading", "is_worker", "platform"),
+        *("app", "cpus", "environment", "is_loading", "is_worker", "platform"),
     )
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class Inside:
         self._writer_here: ContextVar[str] = ContextVar("relight_writer", default="")
         self._folders: dict[str, str] = {}
         self.app = ""
+        self.cpus = 0
         self.environment = ""
         self.platform = ""
 

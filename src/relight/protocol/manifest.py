@@ -59,10 +59,12 @@ class Resources:
     """What one worker asks for.  None means a small share, and no limit.
 
     `cpu` in cores, `memory_mib` in MiB (a limit when given); `gpu` in order of preference, empty for none.
+    `ephemeral_disk_mib` is what /tmp, /dev/shm and the home hold together, None for 1024; it counts as memory, too.
     """
 
     cpu: float | None = None
     memory_mib: int | None = None
+    ephemeral_disk_mib: int | None = None
     gpu: tuple[GpuRequest, ...] = ()
 
 

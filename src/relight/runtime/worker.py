@@ -21,6 +21,7 @@ from relight.protocol.inside import inside
 from relight.runtime.attempt import Attempts, Callees, Loop
 from relight.runtime.calloutput import CallOutput
 from relight.runtime.channel import Channel, ChannelClosed
+from relight.runtime.cpus import show_cpus
 from relight.runtime.interrupts import Interrupts, Leave
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure
 from relight.runtime.native import find_flush
@@ -137,6 +138,7 @@ def load_afresh(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     if order.cpu is not None:
         from relight.runtime.freezing import prepare  # some milliseconds that most workers need not spend
 
+        show_cpus(order.cpu)
         prepare(order.cpu)
     return load(order, run_awaitable)
 

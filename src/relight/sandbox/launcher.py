@@ -43,6 +43,7 @@ from relight.sandbox.messages import (
     NewNested,
     NewShell,
     Refused,
+    Settle,
     ShellFailed,
     ShellMade,
     Start,
@@ -54,7 +55,7 @@ from relight.sandbox.oom import LOOK_MS, Bell, OomWatch
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
 from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
 from relight.sandbox.users import write_maps
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
@@ -79,6 +80,7 @@ class _Sandbox:
     network: str
     status: socket.socket
     group: Group
+    limits: Limits
     scratch: str
     is_started: bool = False
     failure: str = ""
@@ -92,6 +94,7 @@ class _Shell:
     id: str
     template: str
     group: Group
+    limits: Limits
     pidfd: int = -1
     is_unwanted: bool = False
 
@@ -190,6 +193,8 @@ class Launcher:
                 self._start_nested(message)
             elif isinstance(message, StartShell):
                 self._start_shell(message.spec)
+            elif isinstance(message, Settle):
+                self._settle(message.id)
             elif isinstance(message, Kill):
                 self._kill(message.id)
         except ProtocolError:
@@ -252,6 +257,7 @@ class Launcher:
                 network=start.spec.network,
                 status=ours,
                 group=group,
+                limits=start.spec.limits,
                 scratch=scratch,
             )
             self._adopt(sandbox)
@@ -308,6 +314,7 @@ class Launcher:
             network=spec.network,
             status=ours,
             group=group,
+            limits=spec.limits,
             scratch="",
         )
 
@@ -344,7 +351,7 @@ class Launcher:
             except OSError:
                 self._discard(group)
                 raise
-            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
+            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group, limits=spec.limits)
             self._oom.add(spec.id, group)
 
     def _is_used(self, name: str) -> bool:
@@ -374,6 +381,13 @@ class Launcher:
             where = f" ({error.filename})" if error.filename else ""
             sandbox.failure = f"cannot give it its users and groups: {error.strerror}{where}"
             self._kill(sandbox.id)
+
+    def _settle(self, name: str) -> None:
+        """Hold it to its share of the CPU; nothing, when it has ended."""
+        one = self._shells.get(name) or self._sandboxes.get(name)
+        if one is not None:
+            with suppress(OSError):  # its groups are gone: it is about to end
+                self._groups.limit_cpu(name, one.limits)
 
     def _kill(self, name: str) -> None:
         """End a sandbox or a shell; nothing, when it has ended."""

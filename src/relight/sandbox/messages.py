@@ -1,6 +1,6 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended Emptied
+agent ⇄ launcher      Start StartNested StartShell Settle Kill  ─  LauncherReady Started Refused Ended Emptied
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
@@ -41,6 +41,13 @@ class StartShell:
     """Make this shell; the template's sandbox must have started."""
 
     spec: ShellSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """This sandbox has started what it was started for: from here on it has no more of the CPU than its limits say."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +165,7 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Kill)
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Settle, Kill)
 TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)

@@ -29,9 +29,12 @@ class Limits:
     """What a sandbox may use.  None: no limit of its own.
 
     `cpu` in cores; `ephemeral_disk_mib` bounds /tmp, the home and /dev/shm together (they count as memory too).
+    `is_start_free`: `cpu` bounds it from the moment it is said to have started; before, it is its share where others want
+    the processor, too.
     """
 
     cpu: float | None = None
+    is_start_free: bool = False
     memory_mib: int | None = None
     pids: int = 4096
     open_files: int = 65_536

@@ -50,7 +50,6 @@ _ADMIN = "use the command line: `relight --help`"
 
 ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
     "cloud": ("clouds to choose from", _OWN_NODES),
-    "ephemeral_disk": ("limits for disks", "leave it away"),
     "experimental_options": ("experiments", "leave it away"),
     "i6pn": ("addresses for workers", "call functions from functions"),
     "max_inputs": ("workers that leave after some calls", "leave it away"),

@@ -38,7 +38,8 @@ from relight.sdk.session import Callee
 class FunctionOptions(TypedDict, total=False):
     """What may be said of a function or a class; all of it has a default.
 
-    `cpu` in cores, `memory` in MiB; `gpu` as `"A100"`, `"A100:2"` or a list in order of preference.  `timeout` bounds one
+    `cpu` in cores, `memory` in MiB; `ephemeral_disk` in MiB is what /tmp, /dev/shm and the home hold together (1024; it
+    counts as memory, too); `gpu` as `"A100"`, `"A100:2"` or a list in order of preference.  `timeout` bounds one
     attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
@@ -50,6 +51,7 @@ class FunctionOptions(TypedDict, total=False):
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -80,6 +82,7 @@ class CallOptions(TypedDict, total=False):
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -131,6 +134,7 @@ SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
     "memory": ("resources", "memory_mib"),
+    "ephemeral_disk": ("resources", "ephemeral_disk_mib"),
     "gpu": ("resources", "gpu"),
     "min_workers": ("scaling", "min_workers"),
     "max_workers": ("scaling", "max_workers"),
@@ -200,6 +204,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
+            ephemeral_disk_mib=options.get("ephemeral_disk"),
             gpu=parse_gpus(given),
         ),
         scaling=Scaling(
@@ -317,7 +322,7 @@ def _float_or_none(value: float | None) -> float | None:
 
 
 def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
-    above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
+    above_zero = ("cpu", "memory", "ephemeral_disk", "timeout", "startup_timeout", "queue_timeout", "max_workers")
     for option in (*above_zero, "grace", "min_workers", "buffer_workers", "scaledown_window"):
         value = given.get(option)
         if value is None:
@@ -327,7 +332,7 @@ def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
             bound = "above 0" if option in above_zero else "0 or more"
             raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "min_workers", "max_workers", "buffer_workers"):
+    for option in ("memory", "ephemeral_disk", "min_workers", "max_workers", "buffer_workers"):
         if isinstance(given.get(option), float):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
 

@@ -128,6 +128,9 @@ class FakeSandbox:
     async def wait_empty(self) -> None:
         await self.emptied.wait()
 
+    def settle(self) -> None:
+        """Nothing is limited."""
+
     def signal(self, number: int) -> None:
         self.signals.append(number)
 

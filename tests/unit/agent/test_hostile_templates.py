@@ -63,6 +63,9 @@ class FakeSandbox:
         for descriptor in (*entrance.namespaces, *entrance.doors):
             os.close(descriptor)
 
+    def settle(self) -> None:
+        """Nothing is limited."""
+
     def signal(self, number: int) -> None:
         self.signals.append(number)
 
