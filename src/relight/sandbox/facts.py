@@ -11,6 +11,7 @@ from pathlib import Path
 
 from relight.sandbox import syscalls
 from relight.sandbox.cgroups import GroupFlavour, GroupLayout, find_groups
+from relight.sandbox.egress.setup import PrepareEgress
 from relight.sandbox.spec import Isolation, SandboxSpec
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -50,7 +51,8 @@ class Facts:
     """What the machine permits this process.
 
     `is_privileged`: it may map other uids than its own.  `uid_extents` are the (first, count) ranges of uids that
-    exist here.  `denial` is why there are no namespaces, empty where there are.
+    exist here.  `denial` is why there are no namespaces, empty where there are; `egress_denial` why a sandbox's own
+    network has no way out.
     """
 
     kernel: str
@@ -59,6 +61,7 @@ class Facts:
     is_privileged: bool
     uid_extents: tuple[tuple[int, int], ...]
     denial: str = ""
+    egress_denial: str = ""
     groups: GroupLayout
     system: tuple[SystemPath, ...] = ()
     etc: tuple[str, ...] = ()
@@ -92,6 +95,7 @@ def gather() -> Facts:
         is_privileged=is_privileged,
         uid_extents=_extents(Path("/proc/self/uid_map").read_text()),
         denial=_try_namespaces(),
+        egress_denial=_report_of(_egress_trial),
         groups=find_groups(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), is_root=is_privileged
         ),
@@ -137,8 +141,25 @@ def explain(facts: Facts) -> tuple[Fact, ...]:
             else f"sandboxes run as uid {facts.uid}, the agent's own",
             advice="" if facts.is_privileged else "run the agent as root to give each sandbox its own user",
         ),
+        Fact(
+            name="network",
+            holds=has_namespaces and not facts.egress_denial,
+            sentence=_network_sentence(facts, has_namespaces=has_namespaces),
+            advice=_NETWORK_ADVICE if has_namespaces and facts.egress_denial else "",
+        ),
         *(_limit_fact(facts.groups, name) for name in ("memory", "cpu", "pids")),
     )
+
+
+_NETWORK_ADVICE = "load the kernel's modules nf_tables, nft_log, nft_tproxy and nfnetlink_log, and restart the agent"
+
+
+def _network_sentence(facts: Facts, *, has_namespaces: bool) -> str:
+    if not has_namespaces:
+        return "SANDBOXES SHARE THIS MACHINE'S NETWORK, whatever network= says"
+    if facts.egress_denial:
+        return f"sandboxes have no network of their own with a way out: {facts.egress_denial}"
+    return "sandboxes have networks of their own, from which they reach what they may, and nothing reaches them"
 
 
 def _limit_fact(groups: GroupLayout, name: str) -> Fact:
@@ -196,6 +217,14 @@ def _trial(tell: Callable[[str], None]) -> None:
     syscalls.mount("tmpfs", "/tmp", 0, "mode=755")
     tell("mount /proc")
     syscalls.mount("proc", "/tmp", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    tell("")
+
+
+def _egress_trial(tell: Callable[[str], None]) -> None:
+    tell("unshare user and network namespaces")
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
+    tell("have packets copied (nft_log) and handed over (nft_tproxy)")
+    PrepareEgress().execute({})
     tell("")
 
 

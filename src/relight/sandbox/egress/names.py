@@ -12,11 +12,9 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Optional
 
-from relight.sandbox.egress.policy import Address
+from relight.sandbox.egress.policy import Address, plain_address
 
 A, AAAA = 1, 28
 NO_SUCH_NAME, SERVER_FAILED = 3, 2
@@ -71,7 +69,7 @@ def read_addresses(answer: bytes) -> list[tuple[Address, float]]:
         data = answer[place + 10 : place + 10 + length]
         place += 10 + length
         if (kind, len(data)) in ((A, 4), (AAAA, 16)):
-            found.append((ip_address(data), float(seconds)))
+            found.append((plain_address(data), float(seconds)))
     return found
 
 
@@ -96,7 +94,7 @@ class Resolver:
         self._servers: tuple[str, ...] = (_DEFAULT_SERVER,)
         self._seen: object = None
 
-    async def ask(self, query: bytes, *, is_stream: bool = False) -> Optional[bytes]:
+    async def ask(self, query: bytes, *, is_stream: bool = False) -> bytes | None:
         """What is answered to a query, by a stream or by a datagram; None: by nobody."""
         ask = _ask_stream if is_stream else _ask_datagram
         for _ in range(_ROUNDS):

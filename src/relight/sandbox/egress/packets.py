@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Optional
 
 TCP, UDP = 6, 17
 _ICMP, _ICMP6 = 1, 58
@@ -43,7 +42,7 @@ class Packet:
         return self.raw[self.header_bytes + 8 : self.header_bytes + max(8, length)]
 
 
-def read_packet(raw: bytes) -> Optional[Packet]:
+def read_packet(raw: bytes) -> Packet | None:
     """What came; None for what is neither TCP nor UDP, or is cut off."""
     version = raw[0] >> 4 if raw else 0
     if version == 4 and len(raw) >= 20:

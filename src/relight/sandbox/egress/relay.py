@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Optional, cast
+from typing import cast
 
 _HIGH_BYTES = 512 * 1024  # so much waits for a slow reader before the other side is not read any more
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -20,7 +20,7 @@ class Relay:
         self._inner, self._outer = _Side(self._end), _Side(self._end)
         self._inner.other, self._outer.other = self._outer, self._inner
         self._sockets = (inner, outer)
-        self._when_over: Optional[Callable[[Relay], None]] = when_over
+        self._when_over: Callable[[Relay], None] | None = when_over
 
     async def begin(self) -> None:
         """Start carrying."""
@@ -46,13 +46,20 @@ class Relay:
             then(self)
 
 
+def reset(connection: socket.socket) -> None:
+    """Close a connection so that whoever is at its end hears that it was broken off."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    connection.close()
+
+
 class _Side(asyncio.Protocol):
     """One of the two."""
 
     other: _Side
 
     def __init__(self, ended: Callable[[], None]) -> None:
-        self.transport: Optional[asyncio.Transport] = None
+        self.transport: asyncio.Transport | None = None
         self.is_over = False
         self._ended = ended
         self._has_said_all = False
@@ -84,7 +91,7 @@ class _Side(asyncio.Protocol):
                 self.other.transport.write_eof()
         return True
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.is_over = True
         if exc is not None:
             self.other.abort()
