@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from relight.protocol.link import WorkerSpec
+from relight.protocol.network import HOST, NONE
 from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec, path_inside
 
 LIBRARY = "/run/relight/lib"
@@ -94,10 +95,15 @@ def lay_out_base(name: str, spec: WorkerSpec, library: Path, image: tuple[Mount,
         argv=(function.image.python, "-c", _boot(LIBRARY, "base")),
         env=_environment("", replace(spec, function=replace(function, env=()))),
         mounts=(Mount(source=str(library), target=LIBRARY), *image),
-        network=function.network,
+        network=base_network(function.network),
         isolation=Isolation.NAMESPACES,
         is_base=True,
     )
+
+
+def base_network(network: str) -> str:
+    """A base runs nobody's code, and needs no network but where those below it are on the machine's."""
+    return HOST if network == HOST else NONE
 
 
 def limits_of(spec: WorkerSpec) -> Limits:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
-    Network = Union[IPv4Network, IPv6Network]
+    Network = IPv4Network | IPv6Network
 
 EGRESS, NONE, HOST = "egress", "none", "host"
 MOST_ENTRIES = 200

@@ -71,7 +71,7 @@ class Outlet:
         self._reach = reach_of(network)
         self._resolver, self._ways = resolver, ways
         self._copies, self._listener, *raws = (socket.socket(fileno=one) for one in descriptors)
-        self._raws = dict(zip((4, 16), raws))
+        self._raws = dict(zip((4, 16), raws, strict=False))
         self._admitted = Admitted()
         self._opening: set[Key] = set()
         self._opened: dict[Key, socket.socket | None] = {}

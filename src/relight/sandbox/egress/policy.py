@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Union
 
 from relight.protocol.network import Reach
 
-Address = Union[IPv4Address, IPv6Address]
+Address = IPv4Address | IPv6Address
 
 NEVER = tuple(
     ip_network(text)
@@ -31,7 +30,7 @@ _NAT64 = ip_network("64:ff9b::/96")
 MOST_ADMITTED = 4096
 """So many addresses that names led to are remembered for one sandbox."""
 
-LEAST_SECONDS = 5.0
+LEAST_SECONDS = 2.0
 """An address may be connected to for so long after it was told, whatever its record says: there must be time to do so."""
 
 

@@ -34,7 +34,7 @@ class Relay:
 
     def close(self) -> None:
         """Break both off."""
-        for side, sock in zip((self._inner, self._outer), self._sockets):
+        for side, sock in zip((self._inner, self._outer), self._sockets, strict=True):
             side.abort()
             if side.transport is None:
                 sock.close()

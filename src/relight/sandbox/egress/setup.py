@@ -54,7 +54,7 @@ def take_sockets(trees: MutableMapping[str, int]) -> list[int]:
 
 def _take_all_addresses() -> list[int]:
     """Bring the loopback up and let it be everywhere; the families of addresses there are."""
-    families = []
+    families: list[int] = []
     route = Netlink(Netlink.ROUTE)
     try:
         route.ask(netlink.link_up(netlink.LOOPBACK_INDEX), 1)
