@@ -70,7 +70,7 @@ class Internet:
 
     def reaches(self, address: str, port: int) -> bool:
         """Whether the machine itself can connect there."""
-        with self.on_machine(), suppress(OSError), socket.create_connection((address, port), 2):
+        with self.on_machine(), suppress(OSError), socket.create_connection((address, port), 0.5):
             return True
         return False
 

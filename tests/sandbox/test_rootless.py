@@ -116,7 +116,7 @@ def test_without_root_what_is_not_enforced_is_said(agent):
     facts = agent("true")["facts"]
 
     assert facts == {
-        "isolation": True, "users": False, "limit.memory": False, "limit.cpu": False, "limit.pids": False,
+        "isolation": True, "users": False, "network": True, "limit.memory": False, "limit.cpu": False, "limit.pids": False,
     }  # fmt: skip
 
 

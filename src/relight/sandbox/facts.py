@@ -145,13 +145,19 @@ def explain(facts: Facts) -> tuple[Fact, ...]:
             name="network",
             holds=has_namespaces and not facts.egress_denial,
             sentence=_network_sentence(facts, has_namespaces=has_namespaces),
-            advice=_NETWORK_ADVICE if has_namespaces and facts.egress_denial else "",
+            advice=_network_advice(facts),
         ),
         *(_limit_fact(facts.groups, name) for name in ("memory", "cpu", "pids")),
     )
 
 
 _NETWORK_ADVICE = "load the kernel's modules nf_tables, nft_log, nft_tproxy and nfnetlink_log, and restart the agent"
+
+
+def _network_advice(facts: Facts) -> str:
+    if facts.denial:
+        return _advice(facts.denial)
+    return _NETWORK_ADVICE if facts.egress_denial else ""
 
 
 def _network_sentence(facts: Facts, *, has_namespaces: bool) -> str:
