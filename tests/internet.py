@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from relight.sandbox import syscalls
 
 MACHINE, HOST, OTHER, METADATA = "198.51.100.1", "198.51.100.2", "198.51.100.3", "169.254.169.254"
 MACHINE6, HOST6 = "2001:db8::1", "2001:db8::2"
-GREETING, ECHO, BELL, CLOSED = 80, 7, 82, 81
+GREETING, ECHO, BELL, WEB, CLOSED = 80, 7, 82, 88, 81
 LOOPBACK, EVERYWHERE = 8080, 8081  # of the machine's servers
 
 _CLONE_FS = 0x200
@@ -122,6 +123,7 @@ class Internet:
         for namespace, address, port, answer in (
             (self._far, "::", GREETING, _greet),
             (self._far, "::", ECHO, _echo),
+            (self._far, "::", WEB, _say_page),
             (self._far, "::", BELL, lambda connection: (self.when_rung(), _greet(connection))),
             (self._machine, "127.0.0.1", LOOPBACK, _greet),
             (self._machine, "::", EVERYWHERE, _greet),
@@ -188,6 +190,19 @@ def _echo(connection: socket.socket) -> None:
     with connection:
         while data := connection.recv(1 << 18):
             connection.sendall(data)
+
+
+def _say_page(connection: socket.socket) -> None:
+    with connection, connection.makefile("rb") as file:
+        path = file.readline().split()[1].decode()
+        fields = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in _lines(file))}
+        text = f"{path} of {fields['host']}"
+        connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    while line := file.readline().strip():
+        yield line.decode()
 
 
 def _accept(listening: socket.socket, answer: Callable[[socket.socket], object]) -> None:

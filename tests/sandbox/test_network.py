@@ -1,11 +1,15 @@
 """What a sandbox reaches: on a machine with a small internet around it, of an agent that is root and of one that is not."""
 
+import ctypes
+import errno
 import json
 import os
+import platform
 import shutil
+import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from internet import (
     MACHINE,
     METADATA,
     OTHER,
+    WEB,
     Internet,
 )
 from sandbox.test_rootless import USER, python_of_everybody
@@ -146,8 +151,27 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
     made.close()
 
 
+def without_rules() -> None:
+    """Have this process, and all that it starts, find a kernel that has no rules for packets."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    socket_number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+    unsupported, allowed = 0x00050000 | errno.EPROTONOSUPPORT, 0x7FFF0000
+    af_netlink, netfilter = 16, 12
+    load, equal, give = 0x20, 0x15, 0x06
+    steps = (
+        *((load, 0, 0, 0), (equal, 0, 4, socket_number)),  # the number of the call
+        *((load, 0, 0, 16), (equal, 0, 2, af_netlink)),  # its first argument
+        *((load, 0, 0, 32), (equal, 1, 0, netfilter)),  # its third
+        *((give, 0, 0, allowed), (give, 0, 0, unsupported)),
+    )
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    described = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(program))
+    libc.prctl(38, 1, 0, 0, 0)
+    assert libc.prctl(22, 2, ctypes.c_char_p(described), 0, 0) == 0
+
+
 @contextmanager
-def agent_on(internet: Internet, user: int) -> Iterator[Agent]:
+def agent_on(internet: Internet, user: int, prepare: Callable[[], None] | None = None) -> Iterator[Agent]:
     folder = Path(tempfile.mkdtemp())
     source, state = folder / "source", folder / "state"
     shutil.copytree(Path(relight.__file__).parent, source / "relight", ignore=shutil.ignore_patterns("__pycache__"))
@@ -158,7 +182,7 @@ def agent_on(internet: Internet, user: int) -> Iterator[Agent]:
     command = [python_of_everybody(), "-I", "-S", "-c", AGENT, str(source), str(state)]
     with internet.on_machine():
         process = subprocess.Popen(
-            command, user=user, group=user, extra_groups=[], cwd="/", text=True,
+            command, user=user, group=user, extra_groups=[], cwd="/", text=True, preexec_fn=prepare,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
     try:
@@ -345,3 +369,29 @@ print(got)
 def test_what_is_asked_for_wrongly_is_said(agent: Agent) -> None:
     assert agent.run(("moon", ""))[0].startswith("cannot start sandbox box-")
     assert "'moon' is none of 'egress', 'none', 'host'" in agent.run(("moon", ""))[0]
+
+
+@pytest.mark.parametrize("user", [0, USER], ids=["root", "user"])
+def test_without_rules_for_packets_programs_reach_by_a_proxy_what_they_may(internet: Internet, user: int) -> None:
+    internet.names["web.test"] = ([HOST], 0)
+    program = f"""
+import urllib.request, http.client
+def get(url, proxy="192.0.0.53:3128"):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({{"http": proxy}}))
+    try: return opener.open(url, timeout=5).read().decode().strip()
+    except urllib.error.HTTPError as error: return f"{{error.code}} " + error.read().decode().strip().partition(":")[0]
+print(get("http://web.test:{WEB}/a"), get("http://{HOST}:{WEB}/b"), get("http://{METADATA}:{WEB}/"), sep="|")
+tunnel = http.client.HTTPConnection("192.0.0.53", 3128); tunnel.set_tunnel("web.test", {ECHO}); tunnel.connect()
+tunnel.sock.sendall(b"ping")
+print(tunnel.sock.recv(100).decode(), reach("{HOST}", {GREETING}), reach("127.0.0.1", {LOOPBACK}), sep="|")
+"""
+
+    with agent_on(internet, user, without_rules) as agent:
+        open_to_all, listed = (agent.run((network, program))[0].splitlines() for network in ("egress", "web.test"))
+
+    assert "nft" in agent.denial
+    assert open_to_all == [
+        f"/a of web.test:{WEB}|/b of {HOST}:{WEB}|403 cannot reach {METADATA}",
+        "ping|Network is unreachable|Connection refused",
+    ]
+    assert listed == [f"/a of web.test:{WEB}|/b of {HOST}:{WEB}|403 cannot reach {METADATA}", open_to_all[1]]

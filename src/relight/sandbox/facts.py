@@ -52,7 +52,7 @@ class Facts:
 
     `is_privileged`: it may map other uids than its own.  `uid_extents` are the (first, count) ranges of uids that
     exist here.  `denial` is why there are no namespaces, empty where there are; `egress_denial` why a sandbox's own
-    network has no way out.
+    network has no way out but by a proxy.
     """
 
     kernel: str
@@ -66,6 +66,11 @@ class Facts:
     system: tuple[SystemPath, ...] = ()
     etc: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether the way out of a sandbox is by a proxy."""
+        return bool(self.egress_denial)
 
     @property
     def isolation(self) -> Isolation:
@@ -164,7 +169,7 @@ def _network_sentence(facts: Facts, *, has_namespaces: bool) -> str:
     if not has_namespaces:
         return "SANDBOXES SHARE THIS MACHINE'S NETWORK, whatever network= says"
     if facts.egress_denial:
-        return f"sandboxes have no network of their own with a way out: {facts.egress_denial}"
+        return f"from their own networks sandboxes reach what they may by a proxy only: {facts.egress_denial}"
     return "sandboxes have networks of their own, from which they reach what they may, and nothing reaches them"
 
 

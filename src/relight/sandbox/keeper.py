@@ -91,7 +91,7 @@ class ShellMaker:
 
     def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
         """Returns its pid 1; adds to `made` what is to be told with it."""
-        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib)
+        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib, is_proxied=order.is_proxied)
         names = (
             _SPACES[:-1] if order.network == HOST else _SPACES
         )  # the machine's network is not this process's to join

@@ -108,7 +108,7 @@ class Launcher:
         self._shells: dict[str, _Shell] = {}
         self._empty_groups: list[Group] = []
         self._selector = selectors.PollSelector()
-        self._gate = Gate(self._connector_uid())
+        self._gate = Gate(self._connector_uid(), is_proxy=facts.is_proxied)
         self._watched: socket.socket | None = None
 
     def run(self) -> None:
@@ -344,7 +344,13 @@ class Launcher:
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             disk = spec.limits.ephemeral_disk_mib
             try:
-                template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
+                order = NewShell(
+                    id=spec.id,
+                    network=template.network,
+                    ephemeral_disk_mib=disk,
+                    is_proxied=self._facts.is_proxied,
+                )
+                template.status.send(pack(order))
             except OSError:
                 self._discard(group)
                 raise

@@ -97,6 +97,7 @@ class NewShell:
     id: str
     network: str
     ephemeral_disk_mib: int
+    is_proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +160,11 @@ class InitEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenEgress:
-    """Connect for this sandbox to what `network` says; with it come the sockets that `PrepareEgress` made."""
+    """Connect for this sandbox to what `network` says; with it come the sockets that `PrepareEgress` or `PrepareProxy` made."""
 
     id: str
     network: str
+    is_proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from relight.protocol.errors import StartFailed
 from relight.protocol.network import HOST, NONE, canonical
 from relight.sandbox import reaper, syscalls
-from relight.sandbox.egress.setup import NAMESERVER, PrepareEgress
+from relight.sandbox.egress.setup import NAMESERVER, PrepareEgress, PrepareProxy
 from relight.sandbox.facts import Facts, SourceFact
 from relight.sandbox.operations import (
     AdoptOrphans,
@@ -145,7 +145,7 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             *_root(spec, ground.facts, programs),
             SetHostname(spec.hostname),
             *(_template_end(spec) if _is_forking(spec) else ()),
-            *_network(spec.network),
+            *_network(spec.network, ground.facts.is_proxied),
             PrepareUsers(INNER_ID, NESTED) if spec.is_base else ForbidUserNamespaces(),
             SetNoNewPrivileges() if _is_forking(spec) else LockPrivileges(),
         ),
@@ -188,7 +188,7 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
         *(TakeTree(one.target, one.target, one.writable) for one in spec.mounts if one in nest.spec.mounts),
         *_root(spec, nest.facts, programs),
         *((EnterUsers(users, spaces),) if users is not None else ()),
-        *_network(spec.network),
+        *_network(spec.network, nest.facts.is_proxied),
     )
 
 
@@ -197,7 +197,9 @@ def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
     return _environment(spec, HOME, "/tmp")
 
 
-def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
+def shell(
+    network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = (), *, is_proxied: bool = False
+) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
 
     Its /proc is for the worker to mount: the kernel shows the processes of whoever mounts it.
@@ -208,7 +210,7 @@ def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()
         *(PlaceTree(mount.target) for mount in covered),
         MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
         Listen(DOOR),
-        *_network(network),
+        *_network(network, is_proxied),
     )
 
 
@@ -242,7 +244,7 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse("its id is not made of letters, digits, '_', '.' and '-'; choose another")
     if not spec.argv or not spec.argv[0].startswith("/"):
         raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
-    if why := _network_refusal(spec, facts):
+    if why := _network_refusal(spec):
         raise refuse(why)
     if _is_forking(spec) and (spec.isolation or facts.isolation) is Isolation.PROCESS:
         raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
@@ -274,14 +276,16 @@ def _spaces_of_shells(network: str) -> int:
     return syscalls.CLONE_NEWIPC | (0 if network == HOST else syscalls.CLONE_NEWNET)
 
 
-def _network(network: str) -> tuple[Operation, ...]:
+def _network(network: str, is_proxied: bool) -> tuple[Operation, ...]:
     """What is done in a network of its own."""
     if network == HOST:
         return ()
-    return (RaiseLoopback() if network == NONE else PrepareEgress(),)
+    if network == NONE:
+        return (RaiseLoopback(),)
+    return (PrepareProxy() if is_proxied else PrepareEgress(),)
 
 
-def _network_refusal(spec: SandboxSpec, facts: Facts) -> str:
+def _network_refusal(spec: SandboxSpec) -> str:
     """Why its network cannot be had; "" when it can."""
     try:
         is_canonical = canonical(spec.network) == spec.network
@@ -289,13 +293,7 @@ def _network_refusal(spec: SandboxSpec, facts: Facts) -> str:
         return f"network={spec.network!r}: {error}; choose another"
     if not is_canonical:
         return f"network={spec.network!r} is not written as {canonical(spec.network)!r}; write it so"
-    is_plain = (spec.isolation or facts.isolation) is Isolation.PROCESS
-    if is_plain or spec.network in (NONE, HOST) or not facts.egress_denial:
-        return ""
-    return (
-        f"network={spec.network!r} cannot be had on this machine ({facts.egress_denial});"
-        " say network='none' or 'host', or see `relight doctor`"
-    )
+    return ""
 
 
 def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:

@@ -18,4 +18,7 @@ There is no interface, address, route or rule outside: two sandboxes have no way
 permitted by, or put right on, the machine.  All of it is made by the owner of the sandbox's namespaces, root or not,
 together with them and so ahead of a start.  The rules inside are comfort, not the wall: who could change them would
 only cut himself off, as the one way out is the connector, which decides by what it is about to do itself.
+
+Where the kernel has no such rules, the sandbox has a proxy inside that leads to the same connector, and programs are told of
+it by their environment (`proxy.py`).
 """

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 
 from relight.protocol.errors import ProtocolError
 from relight.sandbox import syscalls
+from relight.sandbox.egress.border import Border
 from relight.sandbox.egress.names import Resolver
 from relight.sandbox.egress.netlink import Netlink
 from relight.sandbox.egress.outlet import Outlet
+from relight.sandbox.egress.proxy import ProxyOutlet
 from relight.sandbox.messages import PACKET_BYTES, TO_CONNECTOR, CloseEgress, OpenEgress
 
 _DESCRIPTORS = 8
@@ -28,7 +30,7 @@ class Connector:
 
     def __init__(self, launcher: socket.socket) -> None:
         self._launcher = launcher
-        self._outlets: dict[str, Outlet] = {}
+        self._outlets: dict[str, Outlet | ProxyOutlet] = {}
         self._resolver, self._ways = Resolver(), Netlink(Netlink.ROUTE)
 
     async def serve(self) -> None:
@@ -58,7 +60,9 @@ class Connector:
                 gone.set_result(None)
 
     def _open(self, order: OpenEgress, descriptors: Sequence[int]) -> None:
-        self._outlets[order.id] = Outlet(order.network, descriptors, self._resolver, self._ways)
+        border = Border(order.network, self._resolver, self._ways)
+        kind = ProxyOutlet if order.is_proxy else Outlet
+        self._outlets[order.id] = kind(border, descriptors)
 
 
 def main(descriptor: int, uid: int) -> None:

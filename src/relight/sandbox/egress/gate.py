@@ -33,10 +33,10 @@ class _Kept:
 
 
 class Gate:
-    """The connector of one launcher, as the user `uid` (-1: the launcher's own)."""
+    """The connector of one launcher, as the user `uid` (-1: the launcher's own); where `is_proxy`, by `proxy.py`."""
 
-    def __init__(self, uid: int) -> None:
-        self._uid = uid
+    def __init__(self, uid: int, *, is_proxy: bool) -> None:
+        self._uid, self._is_proxy = uid, is_proxy
         self._pid = 0
         self._socket: socket.socket | None = None
         self._kept: dict[str, _Kept] = {}
@@ -54,7 +54,7 @@ class Gate:
 
     def open(self, name: str, network: str, sockets: Sequence[int]) -> None:
         """Connect for a sandbox from now on; the sockets are the gate's."""
-        kept = self._kept[name] = _Kept(OpenEgress(id=name, network=network), tuple(sockets))
+        kept = self._kept[name] = _Kept(OpenEgress(id=name, network=network, is_proxy=self._is_proxy), tuple(sockets))
         if self._socket is None and self._deaths < _MOST_DEATHS:
             self._start()
         self._send(kept.order, kept.sockets)

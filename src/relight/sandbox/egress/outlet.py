@@ -13,17 +13,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import struct
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from relight.protocol.network import reach_of
 from relight.sandbox.egress import names, packets
-from relight.sandbox.egress.names import Malformed, Question
-from relight.sandbox.egress.netlink import RTN_LOCAL, read_copies
+from relight.sandbox.egress.border import Border
+from relight.sandbox.egress.netlink import read_copies
 from relight.sandbox.egress.packets import FORBIDDEN, TCP, UNREACHABLE, Packet, read_packet
-from relight.sandbox.egress.policy import Address, Admitted, Answer, judge, plain_address
 from relight.sandbox.egress.relay import Relay, reset
 from relight.sandbox.egress.setup import NAMESERVER
 
@@ -42,37 +39,18 @@ FLOW_SECONDS = 60.0
 HANDED_SECONDS = 10.0
 """What was opened, and is not taken inside within this, is closed: whoever wanted it has gone."""
 
-QUESTION_SECONDS = 30.0
-"""So long a stream of questions may be silent."""
-
-_PACKETS_PER_TURN = 64
+_PACKETS_PER_TURN = 16  # then it is the others' turn
 _NAMESERVER = (socket.inet_pton(socket.AF_INET, NAMESERVER), 53)
 Key = tuple[bytes, int, bytes, int]
 
 
-class Resolves(Protocol):
-    """Who knows names."""
-
-    async def ask(self, query: bytes, *, is_stream: bool = False) -> bytes | None:
-        """What is answered to a query; None: by nobody."""
-
-
-class KnowsWays(Protocol):
-    """Who knows which way an address is."""
-
-    def route_kind(self, address: bytes) -> int:
-        """The kernel's number for the kind of way; 0: none."""
-
-
 class Outlet:
-    """Of a sandbox that may reach what `network` says; the descriptors are those of `PrepareEgress`."""
+    """Of a sandbox that reaches what its `border` lets it; the descriptors are those of `PrepareEgress`."""
 
-    def __init__(self, network: str, descriptors: Sequence[int], resolver: Resolves, ways: KnowsWays) -> None:
-        self._reach = reach_of(network)
-        self._resolver, self._ways = resolver, ways
+    def __init__(self, border: Border, descriptors: Sequence[int]) -> None:
+        self._border = border
         self._copies, self._listener, *raws = (socket.socket(fileno=one) for one in descriptors)
         self._raws = dict(zip((4, 16), raws, strict=False))
-        self._admitted = Admitted()
         self._opening: set[Key] = set()
         self._opened: dict[Key, socket.socket | None] = {}
         self._relays: set[Relay] = set()
@@ -148,39 +126,13 @@ class Outlet:
             with suppress(OSError):  # as a packet that is lost on its way
                 raw.sendto(packet, (_text(destination), 0))
 
-    # -- whether it may
-
-    async def _may_reach(self, packed: bytes) -> bool:
-        address = plain_address(packed)
-        is_here = self._ways.route_kind(address.packed) == RTN_LOCAL
-        answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self._loop.time())
-        if answer is Answer.ASK:
-            await self._ask_again(address)
-            answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self._loop.time())
-        return answer is Answer.YES
-
-    async def _ask_again(self, address: Address) -> None:
-        """Whether the names that led to an address still do."""
-        kind = names.A if address.version == 4 else names.AAAA
-        known = self._admitted.names(address)
-        self._admitted.forget(address)
-        for name in known:
-            answer = await self._resolver.ask(names.make_query(Question(name, kind)))
-            if answer is not None:
-                self._admit(name, answer)
-
-    def _admit(self, name: str, answer: bytes) -> None:
-        if not self._reach.is_open:
-            with suppress(Malformed):
-                self._admitted.admit(name, names.read_addresses(answer), self._loop.time())
-
     # -- connections
 
     async def _open(self, packet: Packet, *, is_question: bool) -> None:
         """Do outside what was asked for inside, and say how it went."""
         outer: socket.socket | None = None
         try:
-            if not is_question and not await self._may_reach(packet.destination):
+            if not is_question and not await self._border.may_reach(packet.destination):
                 self._inject(packet.source, packets.refusal_of(packet, FORBIDDEN))
                 return
             if not is_question:
@@ -227,7 +179,7 @@ class Outlet:
                 continue
             outer = self._opened.pop(key)
             if outer is None:
-                self._begin(self._answer_stream(inner))
+                self._begin(self._border.answer_stream(inner))
                 continue
             relay = Relay(inner, outer, self._relays.discard)
             self._relays.add(relay)
@@ -236,7 +188,7 @@ class Outlet:
     # -- datagrams
 
     async def _open_flow(self, packet: Packet) -> None:
-        if not await self._may_reach(packet.destination):
+        if not await self._border.may_reach(packet.destination):
             self._inject(packet.source, packets.refusal_of(packet, FORBIDDEN))
             return
         if packet.key not in self._flows:
@@ -260,42 +212,11 @@ class Outlet:
 
     async def _answer(self, packet: Packet) -> None:
         try:
-            answer = await self._answer_to(packet.payload, is_stream=False)
+            answer = await self._border.answer_to(packet.payload, is_stream=False)
             if answer is not None:
                 self._inject(packet.source, packets.answer_to(packet, answer))
         finally:
             self._questions -= 1
-
-    async def _answer_stream(self, inner: socket.socket) -> None:
-        """Questions that come by a connection: each with its length before it, as do the answers."""
-        reader, writer = await asyncio.open_connection(sock=inner)
-        try:
-            while True:
-                length = struct.unpack(">H", await asyncio.wait_for(reader.readexactly(2), QUESTION_SECONDS))[0]
-                query = await asyncio.wait_for(reader.readexactly(length), QUESTION_SECONDS)
-                answer = await self._answer_to(query, is_stream=True)
-                if answer is None:
-                    return
-                writer.write(struct.pack(">H", len(answer)) + answer)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
-            pass  # it is over
-        finally:
-            writer.close()
-
-    async def _answer_to(self, query: bytes, *, is_stream: bool) -> bytes | None:
-        """None: that was no question."""
-        try:
-            question = names.read_question(query)
-            if not self._reach.has_name(question.name):
-                return names.answer_without(query, names.NO_SUCH_NAME)
-            answer = await self._resolver.ask(query, is_stream=is_stream)
-            if answer is None:
-                return names.answer_without(query, names.SERVER_FAILED)
-        except Malformed:
-            return None
-        self._admit(question.name, answer)
-        return answer
 
 
 class _Flow:

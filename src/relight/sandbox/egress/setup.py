@@ -19,6 +19,11 @@ NAMESERVER = "192.0.0.53"
 KEY = "egress/"
 """The sockets are kept among the trees under names that begin so: copies, listener, raw, and raw for IPv6 where it is."""
 
+PROXY = f"http://{NAMESERVER}:3128"
+"""What programs are told where only a proxy leads out."""
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+
 MARK = struct.pack("=I", 0x72656C67)
 PORT = 1
 """Where the connector listens: no port that a worker could take."""
@@ -47,8 +52,29 @@ class PrepareEgress:
         return "make a network that leads to the connector"
 
 
+@dataclass(frozen=True, slots=True)
+class PrepareProxy:
+    """A network that has a name server and a proxy, which are the connector, and no other way."""
+
+    def execute(self, trees: MutableMapping[str, int]) -> None:
+        route = Netlink(Netlink.ROUTE)
+        try:
+            route.ask(netlink.link_up(netlink.LOOPBACK_INDEX), 1)
+            route.ask(netlink.add_address(netlink.LOOPBACK_INDEX, socket.inet_pton(socket.AF_INET, NAMESERVER)), 1)
+        finally:
+            route.close()
+        questions = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        questions.bind((NAMESERVER, 53))
+        streams, proxy = (socket.create_server((NAMESERVER, port), backlog=_BACKLOG) for port in (53, 3128))
+        for number, one in enumerate((questions, streams, proxy)):
+            trees[f"{KEY}{number}"] = one.detach()
+
+    def describe(self) -> str:
+        return "make a network with a proxy, which leads to the connector"
+
+
 def take_sockets(trees: MutableMapping[str, int]) -> list[int]:
-    """What `PrepareEgress` kept, if it was done; the caller's from now on."""
+    """What `PrepareEgress` kept, if it was done, or `PrepareProxy`; the caller's from now on."""
     return [trees.pop(name) for name in sorted(trees) if name.startswith(KEY)]
 
 
