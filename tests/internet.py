@@ -212,7 +212,7 @@ def _accept(listening: socket.socket, answer: Callable[[socket.socket], object])
 
 
 def _quietly(answer: Callable[[socket.socket], object], connection: socket.socket) -> None:
-    with suppress(OSError):
+    with connection, suppress(OSError):
         answer(connection)
 
 

@@ -191,9 +191,13 @@ def agent_on(internet: Internet, user: int, prepare: Callable[[], None] | None =
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        process.wait(30)
-        process.stdout.close()
-        shutil.rmtree(folder)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module", params=[0, USER], ids=["root", "user"])

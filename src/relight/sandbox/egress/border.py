@@ -39,16 +39,16 @@ class Border:
         self._reach = reach_of(network)
         self._resolver, self._ways = resolver, ways
         self._admitted = Admitted()
-        self._loop = asyncio.get_running_loop()
+        self.now = asyncio.get_running_loop().time
 
     async def may_reach(self, packed: bytes) -> bool:
         """Whether an address may be connected to, now; a name that led there is asked again where that was long ago."""
         address = plain_address(packed)
         is_here = self._ways.route_kind(address.packed) == RTN_LOCAL
-        answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self._loop.time())
+        answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self.now())
         if answer is Answer.ASK:
             await self._ask_again(address)
-            answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self._loop.time())
+            answer = judge(self._reach, self._admitted, address, is_here=is_here, now=self.now())
         return answer is Answer.YES
 
     async def answer_to(self, query: bytes, *, is_stream: bool) -> bytes | None:
@@ -104,4 +104,4 @@ class Border:
     def _admit(self, name: str, answer: bytes) -> None:
         if not self._reach.is_open:
             with suppress(Malformed):
-                self._admitted.admit(name, names.read_addresses(answer), self._loop.time())
+                self._admitted.admit(name, names.read_addresses(answer), self.now())

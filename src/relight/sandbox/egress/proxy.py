@@ -169,11 +169,11 @@ def read_head(head: bytes) -> tuple[str, int, bytes, bytes]:
         return _host(match[1]), _port(match[2]), rest, _ESTABLISHED
     if match := _PLAIN.match(head):
         method, host, port, path, version = match.groups()
-        fields, end, body = head[match.end() :].partition(b"\r\n\r\n")
+        fields, end, body = head[match.end() - 2 :].partition(b"\r\n\r\n")
         # One request a connection: the next may be for another host.
         fields = _HOP.sub(b"", fields + b"\r\n") + b"Connection: close"
         line = b" ".join((method, path or b"/", version))
-        return _host(host), _port(port or b"80"), line + b"\r\n" + fields + end + body, b""
+        return _host(host), _port(port or b"80"), line + fields + end + body, b""
     raise Refused("400 Bad Request", "this is a proxy: ask for http://… or by CONNECT")
 
 
