@@ -42,15 +42,35 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from relight.agent.sandboxes import Sandboxes
 from relight.protocol.errors import StartFailed
-from relight.sandbox.spec import SandboxSpec
+from relight.sandbox.spec import SandboxSpec, ShellSpec
+
+FORKING = '''
+import ctypes, os, socket, sys
+
+libc = ctypes.CDLL(None)
+_, namespaces, _, _ = socket.recv_fds(socket.socket(fileno=3), 1, 16)
+libc.setns(namespaces[0], 0)
+if os.fork() == 0:
+    for one in namespaces[1:]:
+        assert libc.setns(one, 0) == 0
+    exec(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+'''
 
 async def run(sandboxes, number, box):
     ours, theirs = socket.socketpair()
     read, write = os.pipe()
-    argv = ("/usr/bin/python3", "-I", "-S", "-c", box["program"])
-    spec = SandboxSpec(id=f"box-{number}", argv=argv, network=box["network"])
+    is_forked = box["is_forked"]
+    argv = ("/usr/bin/python3", "-I", "-S", "-c", *((FORKING,) if is_forked else ()), box["program"])
+    spec = SandboxSpec(id=f"box-{number}", argv=argv, network=box["network"], is_template=is_forked)
     try:
         sandbox = await sandboxes.start(spec, channel=theirs, stdout=write, stderr=write)
+        if is_forked:
+            shell = await sandboxes.start_shell(ShellSpec(id=f"shell-{number}", template=spec.id))
+            socket.send_fds(ours, [b"1"], list(shell.entrance.namespaces))
+            shell.take_listening().close()
     except StartFailed as failure:
         return ours, None, str(failure)
     finally:
@@ -69,7 +89,7 @@ async def answer(sandboxes, boxes, numbers):
             outputs.append(said)
             continue
         outputs.append(said[0] + await asyncio.to_thread(said[1].read))
-        await sandbox.wait()
+        await sandbox.kill()
         said[1].close()
     return outputs[::-1]
 
@@ -113,11 +133,16 @@ class Agent:
         assert process.stdout is not None
         self.launcher, self.denial = json.loads(process.stdout.readline())
 
-    def run(self, *boxes: tuple[str, str]) -> list[str]:
-        """What each (network, program) wrote; each begins when the one before has written a line."""
+    def run(self, *boxes: tuple[str, str], is_forked: bool = False) -> list[str]:
+        """What each (network, program) wrote; each begins when the one before has written a line.
+
+        `is_forked`: each is run by a fork of a template, in a shell.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = [{"network": network, "program": PROGRAM + program} for network, program in boxes]
+        request = [
+            {"network": network, "program": PROGRAM + program, "is_forked": is_forked} for network, program in boxes
+        ]
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer: list[str] = json.loads(self._process.stdout.readline())
@@ -212,6 +237,15 @@ def test_a_host_is_reached_outward_by_address_and_by_name_and_not_at_all_without
 
     assert agent.reach("egress", *places) == [f"hello from {HOST}"] * 2
     assert agent.reach("none", *places) == ["Network is unreachable", "nobody knows"]
+
+
+def test_a_fork_in_a_shell_reaches_what_its_template_does_by_a_way_of_its_own(agent: Agent) -> None:
+    tries = f'print(reach("host.test", {GREETING}), reach("{OTHER}", {GREETING}), sep="|")'
+
+    assert agent.run(("host.test", tries), ("none", tries), is_forked=True) == [
+        f"hello from {HOST}|{FORBIDDEN}\n",
+        "nobody knows|Network is unreachable\n",
+    ]
 
 
 def test_the_machine_its_loopback_and_the_metadata_are_refused_although_the_machine_reaches_them(

@@ -26,11 +26,8 @@ class Relay:
         """Start carrying."""
         loop = asyncio.get_running_loop()
         inner, outer = self._sockets
-        # Each side waits to be told that the other is there.
         await loop.create_connection(lambda: self._inner, sock=inner)
         await loop.create_connection(lambda: self._outer, sock=outer)
-        for side in (self._inner, self._outer):
-            side.resume_writing()
 
     def close(self) -> None:
         """Break both off."""
@@ -62,15 +59,31 @@ class _Side(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_over = False
         self._ended = ended
+        self._early = b""  # what came before the other was there: up to Python 3.11 a transport reads even if paused
         self._has_said_all = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_BYTES)
-        self.transport.pause_reading()
+        if self.is_over:  # the other ended before this began
+            self.transport.abort()
+        self.other.catch_up()  # at once: what comes next must not be passed on before
+
+    def catch_up(self) -> None:
+        """Pass on what came before the other was there."""
+        if self.other.transport is None or self.is_over:
+            return
+        if self._early:
+            self.other.transport.write(self._early)
+            self._early = b""
+        if self._has_said_all and not self.other.is_over:
+            with suppress(OSError):
+                self.other.transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
-        if self.other.transport is not None:
+        if self.other.transport is None:
+            self._early += data
+        else:
             self.other.transport.write(data)
 
     def pause_writing(self) -> None:
