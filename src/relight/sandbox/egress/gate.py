@@ -97,5 +97,9 @@ class Gate:
 
     def _send(self, message: object, descriptors: Sequence[int]) -> None:
         if self._socket is not None:
-            with suppress(OSError):  # it is dead, or hangs: whoever watches sees the first, and kills the other
+            try:
                 socket.send_fds(self._socket, [pack(message)], list(descriptors))
+            except TimeoutError:
+                os.kill(self._pid, 9)  # it hangs; who watches sees its end, and the next is told all again
+            except OSError:
+                pass  # it is dead, which is seen as well
