@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *apps: relight.App) -> Iterator[Server]:
+def serving(
+    folder: Path, *apps: relight.App, around: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[Server]:
     """A server and its agent on `folder`, which this process's SDK finds, with the first of the apps deployed.
 
-    Whatever a test has deployed of the others, too, lets go of the server at the end.
+    Whatever a test has deployed of the others, too, lets go of the server at the end.  It is started within `around`.
     """
     started = Server(folder)
-    started.start()
+    with around():
+        started.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RELIGHT_DATA_DIR", str(folder))

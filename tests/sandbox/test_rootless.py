@@ -117,7 +117,7 @@ def test_without_root_what_is_not_enforced_is_said(agent):
 
     said = {name: facts[name] for name in facts if name not in ("system calls", "landlock")}  # the kernel's to permit
     assert said == {
-        "isolation": True, "users": False, "limit.memory": False, "limit.cpu": False, "limit.pids": False,
+        "isolation": True, "users": False, "network": True, "limit.memory": False, "limit.cpu": False, "limit.pids": False,
     }  # fmt: skip
 
 

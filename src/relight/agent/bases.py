@@ -1,4 +1,4 @@
-"""All bases of a node: one for each workspace, image and network, made once nobody waits, and kept.
+"""All bases of a node: one for each workspace and image (and one more for workers on the machine's network), made once nobody waits, and kept.
 
 A base is anew where the image's packages have changed, or its process has ended.  Without one, whatever was to be forked
 from it is started afresh, which is always right.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.base import Base, Grown, MakesSandboxes
+from relight.agent.layout import base_network
 from relight.agent.resources import memory_of
 from relight.agent.sandboxes import Sandbox
 from relight.agent.template import Ends
@@ -188,7 +189,7 @@ class Below:
 
 
 def _key_of(spec: WorkerSpec) -> Key:
-    return (spec.workspace, spec.function.image, spec.function.network)
+    return (spec.workspace, spec.function.image, base_network(spec.function.network))
 
 
 def _needs_fresh(spec: WorkerSpec) -> bool:

@@ -48,6 +48,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.link import HEARTBEAT_SECONDS
 from relight.protocol.manifest import HostImage
 from relight.sandbox import reaper
+from relight.sandbox.egress.setup import PROXY
 from relight.sandbox.spec import Isolation
 
 TEMPLATE_SHARE = 4
@@ -145,6 +146,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
+            proxy=lambda: PROXY if sandboxes.facts.is_proxied else "",
             doors=doors,
         )
     )

@@ -6,11 +6,10 @@ import math
 
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import FunctionSpec
+from relight.protocol.network import canonical
 
 MAX_WIDTH = 1000
 """So many calls one worker has at once at most."""
-
-_NETWORKS = ("none", "host")
 
 
 def check_limits(function: FunctionSpec, doing: str) -> None:
@@ -47,7 +46,9 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         raise InvalidRequest(
             f"{doing}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}; raise it"
         )
-    if function.network not in _NETWORKS:
-        raise InvalidRequest(
-            f"{doing}: network={function.network!r} is not known; use one of {', '.join(map(repr, _NETWORKS))}"
-        )
+    try:
+        network = canonical(function.network)
+    except ValueError as error:
+        raise InvalidRequest(f"{doing}: network={function.network[:200]!r}: {error}; choose another") from None
+    if network != function.network:
+        raise InvalidRequest(f"{doing}: network={function.network[:200]!r} is written as {network!r}; write it so")

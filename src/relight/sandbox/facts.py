@@ -11,6 +11,7 @@ from pathlib import Path
 
 from relight.sandbox import filters, syscalls
 from relight.sandbox.cgroups import GroupFlavour, GroupLayout, find_groups
+from relight.sandbox.egress.setup import PrepareEgress
 from relight.sandbox.spec import Isolation, SandboxSpec
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -51,8 +52,9 @@ class Facts:
     """What the machine permits this process.
 
     `is_privileged`: it may map other uids than its own.  `uid_extents` are the (first, count) ranges of uids that
-    exist here.  `denial` is why there are no namespaces, empty where there are.  `unfiltered` is why system calls cannot
-    be filtered; `landlock` the version of its interface, 0 where there is none.
+    exist here.  `denial` is why there are no namespaces, empty where there are; `egress_denial` why a sandbox's own
+    network has no way out but by a proxy.  `unfiltered` is why system calls cannot be filtered; `landlock` the version of
+    its interface, 0 where there is none.
     """
 
     kernel: str
@@ -61,6 +63,7 @@ class Facts:
     is_privileged: bool
     uid_extents: tuple[tuple[int, int], ...]
     denial: str = ""
+    egress_denial: str = ""
     machine: str = ""
     unfiltered: str = ""
     landlock: int = 0
@@ -68,6 +71,11 @@ class Facts:
     system: tuple[SystemPath, ...] = ()
     etc: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether the way out of a sandbox is by a proxy."""
+        return bool(self.egress_denial)
 
     @property
     def isolation(self) -> Isolation:
@@ -107,6 +115,7 @@ def gather() -> Facts:
         is_privileged=is_privileged,
         uid_extents=extents,
         denial=_report_of(_try_namespaces),
+        egress_denial=_report_of(_egress_trial),
         machine=os.uname().machine,
         unfiltered=_why_unfiltered(),
         landlock=syscalls.landlock_version(),
@@ -173,8 +182,31 @@ def explain(facts: Facts) -> tuple[Fact, ...]:
             if facts.landlock >= _WHOLE_LANDLOCK
             else "use Linux 6.12 or newer, with landlock among the names in lsm= of the kernel's command line",
         ),
+        Fact(
+            name="network",
+            holds=has_namespaces and not facts.egress_denial,
+            sentence=_network_sentence(facts, has_namespaces=has_namespaces),
+            advice=_network_advice(facts),
+        ),
         *(_limit_fact(facts.groups, name) for name in ("memory", "cpu", "pids")),
     )
+
+
+_NETWORK_ADVICE = "load the kernel's modules nf_tables, nft_log, nft_tproxy and nfnetlink_log, and restart the agent"
+
+
+def _network_advice(facts: Facts) -> str:
+    if facts.denial:
+        return _advice(facts.denial)
+    return _NETWORK_ADVICE if facts.egress_denial else ""
+
+
+def _network_sentence(facts: Facts, *, has_namespaces: bool) -> str:
+    if not has_namespaces:
+        return "SANDBOXES SHARE THIS MACHINE'S NETWORK, whatever network= says"
+    if facts.egress_denial:
+        return f"from their own networks sandboxes reach what they may by a proxy only: {facts.egress_denial}"
+    return "sandboxes have networks of their own, from which they reach what they may, and nothing reaches them"
 
 
 def _limit_fact(groups: GroupLayout, name: str) -> Fact:
@@ -242,6 +274,14 @@ def _try_namespaces(tell: Callable[[str], None]) -> None:
     syscalls.mount("tmpfs", "/tmp", 0, "mode=755")
     tell("mount /proc")
     syscalls.mount("proc", "/tmp", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    tell("")
+
+
+def _egress_trial(tell: Callable[[str], None]) -> None:
+    tell("unshare user and network namespaces")
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
+    tell("have packets copied (nft_log) and handed over (nft_tproxy)")
+    PrepareEgress().execute({})
     tell("")
 
 

@@ -19,7 +19,9 @@ from functools import lru_cache, partial
 from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
+from relight.protocol.network import HOST
 from relight.sandbox import reaper, syscalls
+from relight.sandbox.egress.setup import take_sockets
 from relight.sandbox.messages import PACKET_BYTES, TO_KEEPER, NewShell, ShellFailed, ShellMade
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import Bell, StepFailed, collect, execute, tell
@@ -79,7 +81,9 @@ class ShellMaker:
         made: list[int] = []
         try:
             pid = self._make(order, trees, made)
-            tell(status, ShellMade(id=order.id), *made)
+            egress = take_sockets(trees)
+            made += egress
+            tell(status, ShellMade(id=order.id, egress=len(egress)), *made)
             return {pid}
         except (StepFailed, OSError) as failure:  # no more processes, or namespaces, are permitted, say
             tell(status, ShellFailed(id=order.id, reason=str(failure)))
@@ -90,9 +94,9 @@ class ShellMaker:
 
     def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
         """Returns its pid 1; adds to `made` what is to be told with it."""
-        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib)
+        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib, is_proxied=order.is_proxied)
         names = (
-            _SPACES if order.network == "none" else _SPACES[:-1]
+            _SPACES[:-1] if order.network == HOST else _SPACES
         )  # the machine's network is not this process's to join
         try:
             syscalls.unshare(namespaces)

@@ -26,6 +26,7 @@ from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox import init, syscalls
 from relight.sandbox.cgroups import Group, Groups
+from relight.sandbox.egress.gate import Gate
 from relight.sandbox.facts import Facts, gather, survey, uid_block
 from relight.sandbox.messages import (
     FROM_INIT,
@@ -61,7 +62,7 @@ from relight.sandbox.users import write_maps
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
 _STRAGGLER_ROUND = 4  # what is in a group by then did not end with its sandbox's first process
-_DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell, and its namespaces
+_DESCRIPTORS = 16  # the most that come with one packet: what listens in a shell, its namespaces, its way out
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +116,8 @@ class Launcher:
         self._rounds = 0  # since something was added to that
         self._selector = selectors.PollSelector()
         self._oom = OomWatch(self._selector)
+        self._gate = Gate(self._connector_uid(), is_proxy=facts.is_proxied)
+        self._watched: socket.socket | None = None
 
     def run(self) -> None:
         """Serve until the agent is gone, then end every sandbox."""
@@ -130,6 +133,7 @@ class Launcher:
             if not (self._sandboxes or self._shells or self._emptying):
                 break
             self._turn(_RETRY_MS)
+        self._gate.leave()
         self._groups.remove()
 
     def _turn(self, timeout_ms: int | None) -> bool:
@@ -147,6 +151,9 @@ class Launcher:
                 self._hear_init(key.data, has_ended=key.fd == key.data.pidfd)
             elif isinstance(key.data, _Shell):
                 self._finish_shell(key.data)
+            elif isinstance(key.data, Gate):
+                self._gate.renew()
+                self._watch_gate()
             elif isinstance(key.data, Bell):
                 self._oom.hear(key.data)
         for name in self._oom.find():
@@ -235,6 +242,28 @@ class Launcher:
             if uid not in self._used_uids:
                 return uid
         raise StartFailed(f"cannot start a sandbox: all {len(self._uids)} users of this agent are in use; stop some")
+
+    def _connector_uid(self) -> int:
+        """The last of this agent's users is the connector's."""
+        if not self._facts.is_privileged:
+            return -1
+        uid = self._uids[-1]
+        self._used_uids.add(uid)
+        return uid
+
+    def _open_egress(self, name: str, network: str, sockets: Sequence[int]) -> None:
+        if sockets:
+            self._gate.open(name, network, sockets)
+            self._watch_gate()
+
+    def _watch_gate(self) -> None:
+        if self._watched is self._gate.watched:
+            return
+        if self._watched is not None:
+            self._selector.unregister(self._watched)
+        self._watched = self._gate.watched
+        if self._watched is not None:
+            self._selector.register(self._watched, selectors.EVENT_READ, self._gate)
 
     def _launch(self, start: Start, made: Plan, scratch: str, descriptors: Sequence[int]) -> None:
         trees: Trees = {}
@@ -347,7 +376,13 @@ class Launcher:
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             disk = spec.limits.ephemeral_disk_mib
             try:
-                template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
+                order = NewShell(
+                    id=spec.id,
+                    network=template.network,
+                    ephemeral_disk_mib=disk,
+                    is_proxied=self._facts.is_proxied,
+                )
+                template.status.send(pack(order))
             except OSError:
                 self._discard(group)
                 raise
@@ -436,9 +471,13 @@ class Launcher:
             if isinstance(message, (ShellMade, ShellFailed)):
                 self._hear_shell(message, descriptors)
             elif isinstance(message, NestedMade):
-                self._tell_nested(sandbox, descriptors)
+                count = len(descriptors) - message.egress
+                self._open_egress(sandbox.id, sandbox.network, descriptors[count:])
+                self._tell_nested(sandbox, descriptors[:count])
             elif isinstance(message, InitStarted):
-                self._tell_started(sandbox, descriptors[0])
+                worker, *egress = descriptors
+                self._open_egress(sandbox.id, sandbox.network, egress)
+                self._tell_started(sandbox, worker)
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
@@ -461,7 +500,9 @@ class Launcher:
         if isinstance(message, ShellFailed):
             self._drop_shell(shell, message.reason)
             return
-        shell.pidfd, *others = descriptors
+        count = len(descriptors) - message.egress
+        self._open_egress(shell.id, self._sandboxes[shell.template].network, descriptors[count:])
+        shell.pidfd, *others = descriptors[:count]
         self._selector.register(shell.pidfd, selectors.EVENT_READ, shell)
         doors: tuple[int, ...] = ()
         try:
@@ -481,6 +522,7 @@ class Launcher:
         self._selector.unregister(shell.pidfd)
         os.close(shell.pidfd)
         del self._shells[shell.id]
+        self._gate.close(shell.id)
         how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL))
         is_empty = self._discard(shell.group, shell.id)
         _send(self._agent, Ended(id=shell.id, exit=how, is_empty=is_empty))
@@ -498,7 +540,7 @@ class Launcher:
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
-            init.kill_descendants(spared={other.pid for other in self._sandboxes.values()})
+            init.kill_descendants(spared={self._gate.pid, *(other.pid for other in self._sandboxes.values())})
             shutil.rmtree(sandbox.scratch, ignore_errors=True)
         ended = _exit_of(sandbox.group, sandbox.ended or InitEnded(signal=signal.SIGKILL))
         with suppress(KeyError):
@@ -510,6 +552,7 @@ class Launcher:
         if not sandbox.base:
             self._used_uids.discard(sandbox.plan.outer_uid)
         del self._sandboxes[sandbox.id]
+        self._gate.close(sandbox.id)
         for shell in [one for one in self._shells.values() if one.template == sandbox.id and one.pidfd < 0]:
             self._drop_shell(shell, "its template ended before it was made")
         is_empty = self._discard(sandbox.group, sandbox.id)

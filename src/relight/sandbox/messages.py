@@ -4,6 +4,7 @@ agent ⇄ launcher      Start StartNested StartShell Settle Kill  ─  LauncherR
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
+launcher ─ connector  OpenEgress CloseEgress
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class NewShell:
     id: str
     network: str
     ephemeral_disk_mib: int
+    is_proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +128,20 @@ class NewNested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NestedMade:
-    """A nested sandbox is there; with it come the pidfd of its pid 1, and its namespaces, that of processes first."""
+    """A nested sandbox is there; with it come the pidfd of its pid 1, and its namespaces, that of processes first.
+
+    Last come `egress` sockets, for the connector.
+    """
+
+    egress: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellMade:
-    """A shell is there; with it come the pidfd of its pid 1, what listens inside, and its namespaces."""
+    """A shell is there; with it come the pidfd of its pid 1, what listens inside, its namespaces, and `egress` sockets."""
 
     id: str
+    egress: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +154,7 @@ class ShellFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitStarted:
-    """The worker process runs; with it comes its pidfd."""
+    """The worker process runs; with it come its pidfd, and sockets for the connector where it has a way out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +173,25 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEgress:
+    """Connect for this sandbox to what `network` says; with it come the sockets that `PrepareEgress` or `PrepareProxy` made."""
+
+    id: str
+    network: str
+    is_proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseEgress:
+    """This sandbox is gone."""
+
+    id: str
+
+
 TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Settle, Kill)
 TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
+TO_CONNECTOR = Kinds(OpenEgress, CloseEgress)
 FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

@@ -13,7 +13,9 @@ import re
 from dataclasses import dataclass
 
 from relight.protocol.errors import StartFailed
+from relight.protocol.network import HOST, NONE, canonical
 from relight.sandbox import reaper, syscalls
+from relight.sandbox.egress.setup import NAMESERVER, PrepareEgress, PrepareProxy
 from relight.sandbox.facts import Facts, SourceFact
 from relight.sandbox.operations import (
     AdoptOrphans,
@@ -64,7 +66,8 @@ _RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRAT
 _OWN_FOLDERS = ("/tmp/", "/dev/shm/", f"{HOME}/")
 KEEPER_CAPABILITIES = (
     *(syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT),  # namespaces and mounts, and the way back
-    syscalls.CAP_NET_ADMIN,  # a loopback interface that is up
+    syscalls.CAP_NET_ADMIN,  # a network with addresses and rules
+    *(syscalls.CAP_NET_RAW, syscalls.CAP_NET_BIND_SERVICE),  # the connector's sockets in it
     syscalls.CAP_SYS_PTRACE,  # the namespace of a process that nobody else may look into
 )
 """What it takes to make a shell."""
@@ -145,7 +148,7 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             *_root(spec, ground.facts, programs),
             SetHostname(spec.hostname),
             *(_template_end(spec) if _is_forking(spec) else ()),
-            *((RaiseLoopback(),) if spec.network == "none" else ()),
+            *_network(spec.network, ground.facts.is_proxied),
             PrepareUsers(INNER_ID, NESTED) if spec.is_base else ForbidUserNamespaces(),
             SetNoNewPrivileges() if _is_forking(spec) else LockPrivileges(),
         ),
@@ -182,7 +185,7 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
     """
     spaces = _spaces_of_shells(spec.network)
     programs = (WriteProgram(reaper.PATH, reaper.program()),) if spec.is_template else ()
-    etc = (*nest.facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    etc = (*nest.facts.etc, *(("resolv.conf",) if spec.network == HOST else ()))
     return syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | (spaces if users is None else 0), (
         DieWithParent(),
         LeaveGroupView(),
@@ -192,7 +195,7 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
         *(TakeTree(one.target, one.target, one.writable) for one in spec.mounts if one in nest.spec.mounts),
         *_root(spec, nest.facts, programs),
         *((EnterUsers(users, spaces),) if users is not None else ()),
-        *((RaiseLoopback(),) if spec.network == "none" else ()),
+        *_network(spec.network, nest.facts.is_proxied),
     )
 
 
@@ -201,7 +204,9 @@ def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
     return _environment(spec, HOME, "/tmp")
 
 
-def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
+def shell(
+    network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = (), *, is_proxied: bool = False
+) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
 
     Its /proc is for its first process to mount: the kernel shows the processes of whoever mounts it.
@@ -212,7 +217,7 @@ def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()
         *(PlaceTree(mount.target) for mount in covered),
         MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
         Listen(DOOR),
-        *((RaiseLoopback(),) if network == "none" else ()),
+        *_network(network, is_proxied),
     )
 
 
@@ -246,8 +251,8 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse("its id is not made of letters, digits, '_', '.' and '-'; choose another")
     if not spec.argv or not spec.argv[0].startswith("/"):
         raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
-    if spec.network not in ("none", "host"):
-        raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
+    if why := _network_refusal(spec):
+        raise refuse(why)
     if _is_forking(spec) and (spec.isolation or facts.isolation) is Isolation.PROCESS:
         raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
     if spec.is_template and not reaper.program():
@@ -275,7 +280,27 @@ def _is_forking(spec: SandboxSpec) -> bool:
 
 def _spaces_of_shells(network: str) -> int:
     """The namespaces that a template has of the same kinds as its shells, besides mounts; its inner users own them."""
-    return syscalls.CLONE_NEWIPC | (syscalls.CLONE_NEWNET if network == "none" else 0)
+    return syscalls.CLONE_NEWIPC | (0 if network == HOST else syscalls.CLONE_NEWNET)
+
+
+def _network(network: str, is_proxied: bool) -> tuple[Operation, ...]:
+    """What is done in a network of its own."""
+    if network == HOST:
+        return ()
+    if network == NONE:
+        return (RaiseLoopback(),)
+    return (PrepareProxy() if is_proxied else PrepareEgress(),)
+
+
+def _network_refusal(spec: SandboxSpec) -> str:
+    """Why its network cannot be had; "" when it can."""
+    try:
+        is_canonical = canonical(spec.network) == spec.network
+    except ValueError as error:
+        return f"network={spec.network!r}: {error}; choose another"
+    if not is_canonical:
+        return f"network={spec.network!r} is not written as {canonical(spec.network)!r}; write it so"
+    return ""
 
 
 def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:
@@ -284,7 +309,7 @@ def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:
 
 def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
     facts = ground.facts
-    etc = (*facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    etc = (*facts.etc, *(("resolv.conf",) if spec.network == HOST else ()))
     return (
         *(TakeTree(path.path, path.path) for path in facts.system if not path.leads_to),
         *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
@@ -360,10 +385,10 @@ def _devices(facts: Facts) -> tuple[Operation, ...]:
 
 def _etc(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
     """An /etc that names the worker and nobody of the host."""
-    uses_host = spec.network == "host"
+    resolver = "# no network\n" if spec.network == NONE else f"nameserver {NAMESERVER}\n"
     return (
         *(PlaceTree(f"/etc/{name}") for name in facts.etc),
-        PlaceTree("/etc/resolv.conf") if uses_host else WriteFile("/etc/resolv.conf", "# no network\n"),
+        PlaceTree("/etc/resolv.conf") if spec.network == HOST else WriteFile("/etc/resolv.conf", resolver),
         WriteFile(
             "/etc/passwd",
             f"worker:x:{INNER_ID}:{INNER_ID}:worker:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",

@@ -46,7 +46,7 @@ class SandboxSpec:
     """One process to run, and all that it may see.
 
     `id` names the sandbox's control group (letters, digits, `-`).  `argv[0]` is a path inside.  `network` is `none`
-    (its own loopback only) or `host`.  `isolation` None takes the best that this machine permits; naming one that it
+    (its own loopback only), `egress` (outward as well), `host`, or a list of what may be reached, as in `protocol.network`.  `isolation` None takes the best that this machine permits; naming one that it
     does not is an error.
     """
 

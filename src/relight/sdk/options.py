@@ -27,6 +27,7 @@ from relight.protocol.manifest import (
     Scaling,
     parse_gpu,
 )
+from relight.protocol.network import EGRESS, canonical
 from relight.protocol.values import is_json
 from relight.sdk.concurrency import batching_of
 from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
@@ -44,7 +45,9 @@ class FunctionOptions(TypedDict, total=False):
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
     when idle; and `buffer_workers` ready beyond what calls need.  `min_containers`, `max_containers` and
-    `buffer_containers` are other words for these.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
+    `buffer_containers` are other words for these.
+    `network` is `"egress"` (outward only; what is so when nothing is said), `"none"`, `"host"` (this machine's), or a list
+    of what may be reached: `["pypi.org", "*.example.com", "10.0.0.0/8"]`; `block_network=True` is another word for `"none"`.  `env` are environment variables.  `name` instead of the function's own.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
@@ -65,7 +68,8 @@ class FunctionOptions(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: float
-    network: str
+    network: str | Sequence[str]
+    block_network: bool
     env: Mapping[str, str]
     image: Image
     name: str
@@ -96,7 +100,8 @@ class CallOptions(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: float
-    network: str
+    network: str | Sequence[str]
+    block_network: bool
     env: Mapping[str, str]
     session: str
     affinity: str
@@ -129,7 +134,6 @@ class SessionWish:
 
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
 CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
-_NETWORKS = ("none", "host")
 SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
@@ -222,7 +226,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         startup_timeout_seconds=float(options.get("startup_timeout", spec.startup_timeout_seconds)),
         queue_timeout_seconds=_float_or_none(options.get("queue_timeout")),
         grace_seconds=float(options.get("grace", spec.grace_seconds)),
-        network=options.get("network", spec.network),
+        network=canonical(options.get("network", EGRESS)),
         uses_template=options.get("template", spec.uses_template),
     )
 
@@ -344,8 +348,10 @@ def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     retries = given.get("retries", 0)
     if not isinstance(retries, Retries) and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
         raise InvalidRequest(f"{cannot}: retries={retries!r} is no number of retries; use 0, 1, … or Retries(…)")
-    if given.get("network", "none") not in _NETWORKS:
-        raise InvalidRequest(f"{cannot}: network={given['network']!r} is not known; use one of {', '.join(_NETWORKS)}")
+    try:
+        canonical(given.get("network", EGRESS))
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"{cannot}: network={given['network']!r}: {error}; choose another") from None
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")
