@@ -19,6 +19,7 @@ def _deployed(server: Server) -> Iterator[None]:
     app.deploy()
     yield
     assert app._session is not None
+    app._session.connection.json("POST", "/v1/apps/crowd/stop")  # its floor is not to take other tests' room
     app._session.connection.close()
 
 
