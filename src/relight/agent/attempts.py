@@ -124,6 +124,8 @@ def in_words(ending: WorkerExit) -> tuple[str, str]:
         return "ran out of memory (out_of_memory)", "raise memory=, or use less"
     if kind == "signal":
         return f"was killed by {detail}", "look at its logs"
+    if ending.reason == "killed:gpu_memory":
+        return "held more of its GPU's memory than its share (killed:gpu_memory)", "ask for a larger share, or use less"
     if kind == "template_lost":
         return "ended, and its template, which would know how, before it (template_lost)", "look at its logs"
     if kind == "exited":

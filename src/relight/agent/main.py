@@ -23,9 +23,12 @@ import uvloop
 import relight
 from relight.agent.bases import Bases
 from relight.agent.code import Bound, CodeCache
+from relight.agent.gpu import Gpus, find_libraries
+from relight.agent.gpuwatch import GpuWatch
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.node import Identity, Node
+from relight.agent.nvml import open_nvml
 from relight.agent.outbox import Outbox
 from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
@@ -144,7 +147,8 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
             doors=doors,
         )
     )
-    bases = Bases(sandboxes, provider, clock, tasks, lambda: _can_have_bases(sandboxes))
+    gpus = Gpus(open_nvml(), clock, simulated=declared_gpus(options.declare_gpu), libraries=find_libraries())
+    bases = Bases(sandboxes, provider, clock, tasks, lambda: _can_have_bases(sandboxes), gpus.needs_fresh)
     forge = Forge(
         sandboxes=sandboxes,
         provider=provider,
@@ -153,12 +157,14 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         tasks=tasks,
         isolation=lambda: sandboxes.isolation,
         bases=bases,
+        gpus=gpus,
+        has_root=lambda: sandboxes.facts.is_privileged,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
     templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
     templates.restore()
     surroundings = Surroundings(
-        starter=Starter(templates, provider, bases),
+        starter=Starter(templates, provider, bases, gpus),
         provider=provider,
         values=values,
         outbox=outbox,
@@ -168,7 +174,10 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     )
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
-    return Node(_identity(options, sandboxes), workers, templates, outbox), link
+    watch = GpuWatch(gpus, workers, clock)
+    if gpus.has_real:
+        tasks.create_task(watch.run(), name="agent.gpus")
+    return Node(_identity(options, sandboxes, gpus), workers, templates, outbox, watch.latest), link
 
 
 def _can_have_bases(sandboxes: Sandboxes) -> bool:
@@ -184,13 +193,13 @@ def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | Non
     return Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
 
 
-def _identity(options: Options, sandboxes: Sandboxes) -> Identity:
+def _identity(options: Options, sandboxes: Sandboxes, gpus: Gpus) -> Identity:
     return Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
         cpu=cores(),
         memory_mib=memory_mib(),
-        gpus=declared_gpus(options.declare_gpu),
+        gpus=gpus.facts,
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
     )

@@ -23,6 +23,7 @@ from functools import partial
 from typing import Protocol
 
 from relight.agent.control import Control
+from relight.agent.gpu import Grant
 from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.platform import Door
@@ -253,14 +254,28 @@ class Template:
 
     # -- workers
 
-    async def fork(self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends) -> ForkedWorker:
-        """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
+    async def fork(
+        self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends, grant: Grant = Grant()
+    ) -> ForkedWorker:
+        """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError, OSError."""
         shell = await self._take_shell(limits)
         entrance = shell.sandbox.entrance
-        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
+        order = Fork(
+            worker=worker,
+            namespaces=len(entrance.namespaces),
+            cpu=spec.function.resources.cpu,
+            devices=grant.devices,
+            env=grant.env,
+        )
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
-            await shell.give_up()
+        is_sent = False
+        try:
+            with grant.open() as devices:
+                is_sent = self._control.try_send(order, (*own, *entrance.namespaces, *devices, *entrance.doors))
+        finally:
+            if not is_sent:
+                await shell.give_up()
+        if not is_sent:
             raise TemplateLost(f"cannot fork {worker}: its template has ended, or does not listen; start it afresh")
         shell.sandbox.close_entrance()
         self._is_idle.clear()

@@ -11,11 +11,12 @@ import logging
 import platform
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from relight.agent.bases import Bases, Below
+from relight.agent.gpu import Gpus
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
@@ -64,7 +65,10 @@ class LaysOut(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forge:
-    """What templates are made with.  `isolation` is asked for each: it is known once the machine has been looked at."""
+    """What templates are made with.
+
+    `isolation` is asked for each: it is known once the machine has been looked at.  `has_root`: it may hand out devices.
+    """
 
     sandboxes: MakesSandboxes
     provider: LaysOut
@@ -73,6 +77,8 @@ class Forge:
     tasks: asyncio.TaskGroup
     isolation: Callable[[], Isolation]
     bases: Bases
+    gpus: Gpus
+    has_root: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +163,7 @@ class Templates:
             limits = limits_of(spec)
             had_shell = entry.template.waiting_shells(limits) > 0
             self._keeping.use(key)
-            forked = await entry.template.fork(worker, spec, limits, ends)
+            forked = await entry.template.fork(worker, spec, limits, ends, self._forge.gpus.grant(spec))
         except TemplateLost:
             return NoTemplate(_LOST)
         self._want_shells(entry, limits, had_shell=had_shell)
@@ -234,6 +240,8 @@ class Templates:
             return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
         if not reaper.program():
             return f"machine: no template can be forked on {platform.machine()}"
+        if spec.function.resources.gpu and self._forge.gpus.has_real and not self._forge.has_root():
+            return "gpu: only root can hand a GPU to a worker that is there already, and this node is not root's"
         return never_forked(spec.function)
 
     def _entry(self, key: str, spec: WorkerSpec, *, is_wanted: bool = True) -> _Entry:
@@ -294,6 +302,7 @@ class Templates:
     async def _make(self, key: str, entry: _Entry) -> None:
         template = entry.template
         layout = await self._forge.provider.layout(template.id, template.spec, is_template=True)
+        layout = replace(layout, sandbox=self._forge.gpus.equip(layout.sandbox, template.spec))
         began = self._forge.clock.monotonic()
         frozen = await template.build(layout)
         if frozen.unsafe:

@@ -239,6 +239,12 @@ class Worker:
             self._send(Stop())
             self._limit_leaving()
 
+    def evict(self, why: str, words: str) -> None:
+        """End it at once, as it takes what is others'; `words` tell so in its log."""
+        if self.state is not WorkerState.GONE and not self._verdict:
+            self._tell_system(words)
+            self._kill(why)
+
     @property
     def sandbox(self) -> str:
         """The name of its control groups, "" before there are any."""
@@ -347,7 +353,7 @@ class Worker:
             self._tell_system(f"the worker ended: {ending.reason}")
 
     def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
-        is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed")
+        is_own_fault = self._verdict in ("", "killed:protocol", "killed:channel_closed", "killed:gpu_memory")
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
             end = end_with_worker(attempt, ending, is_own_fault=is_own_fault and attempt is self._turns.head)

@@ -93,6 +93,8 @@ class Nodes:
             self._templates.told(node, reports.templates)
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
+        if reports.gpus:
+            self._scheduler.gpus_used(node, reports.gpus)
         if reports.items:
             self._streams.told(node, reports.items)
         if ends:
@@ -257,4 +259,5 @@ def _view(node: Node) -> NodeView:
         gpus=room.gpus,
         free_gpus=tuple(gpu.id for gpu in room.free_gpus),
         workers=len(node.workers),
+        gpu_use=node.gpu_use,
     )

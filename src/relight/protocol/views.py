@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from relight.protocol.calls import CallState
-from relight.protocol.link import GpuFact
+from relight.protocol.link import GpuFact, GpuUse
 from relight.protocol.templates import TemplateView
 
 
@@ -123,7 +123,7 @@ class AppTemplates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """A machine: what it has, and what of it is free."""
+    """A machine: what it has, what of it is free, and how its GPUs were used when it last said so."""
 
     id: str
     is_connected: bool
@@ -135,6 +135,7 @@ class NodeView:
     gpus: tuple[GpuFact, ...]
     free_gpus: tuple[str, ...]
     workers: int
+    gpu_use: tuple[GpuUse, ...] = ()
 
 
 class Scope(str, Enum):

@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,7 +46,7 @@ _PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 OWN = 3
 """So many of the descriptors of what is forked are its own: channel, stdout, stderr; the way into its sandbox follows."""
 
-MOST_DESCRIPTORS = 32
+MOST_DESCRIPTORS = 64
 
 
 class Template:
@@ -103,7 +103,7 @@ class Template:
             order, descriptors = self._receive()
             if not isinstance(order, Fork):
                 return 0
-            if order.namespaces < 1 or len(descriptors) < OWN + order.namespaces:
+            if order.namespaces < 1 or len(descriptors) < OWN + order.namespaces + len(order.devices):
                 raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
             if self._forks.fork(order.worker, descriptors[OWN], descriptors) == 0:
                 return self._work(order, descriptors)
@@ -112,23 +112,26 @@ class Template:
 
     def _work(self, order: Fork, descriptors: Sequence[int]) -> int:
         """Be a worker: in the shell, without capabilities, unlike every sibling."""
-        entrance = descriptors[OWN:]
-        self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
+        entrance, given = descriptors[OWN:], order.namespaces + len(order.devices)
+        devices = zip(entrance[order.namespaces : given], order.devices, strict=True)
+        self._enter_shell(entrance[1 : order.namespaces], entrance[given:], devices)
         self._take_over(descriptors)
-        os.environ["RELIGHT_WORKER"] = order.worker
+        os.environ.update(order.env, RELIGHT_WORKER=order.worker)
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()
         leave(code)
         return code
 
-    def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int]) -> None:
+    def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int], devices: Iterable[tuple[int, str]]) -> None:
         for door in doors:
             os.write(door, b"0")
         for namespace in namespaces:
             syscalls.setns(namespace)
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
         syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
+        for device, path in devices:  # in the shell's mounts: neither the template nor another worker sees them there
+            syscalls.move_mount(device, path)
         syscalls.clear_capabilities()
         os.setsid()
         os.chdir(self._folder)

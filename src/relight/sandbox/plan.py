@@ -31,6 +31,7 @@ from relight.sandbox.operations import (
     LockPrivileges,
     MakeFolder,
     MakeLink,
+    MakePlace,
     MountNew,
     NewSession,
     OfferToOomKiller,
@@ -71,6 +72,7 @@ NESTED = 64
 """So many templates can be in one base at a time: each has a user namespace of those that are made with the base."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_DEVICE = re.compile(r"/dev/nvidia[a-z0-9-]*(/nvidia-cap[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,10 @@ def own_takes(spec: SandboxSpec, ground: Ground, base: SandboxSpec) -> tuple[Ope
     """What the launcher takes for a nested sandbox: the mounts that its base does not show.  Raises StartFailed."""
     _check(spec, ground)
     pairs = zip(spec.mounts, ground.sources, strict=True)
-    return tuple(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts)
+    return (
+        *(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts),
+        *_take_devices(spec.devices),
+    )
 
 
 def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple[Operation, ...]]:
@@ -247,6 +252,9 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
+    for path in (*spec.devices, *spec.device_places):
+        if not _DEVICE.fullmatch(path):
+            raise refuse(f"{path!r} is not the path of a device that can be shown; name one below /dev")
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
         if not source.is_there:
             raise refuse(f"{mount.source}, to be mounted, is not there; check the path")
@@ -283,7 +291,12 @@ def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
         *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
         *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
         *(_take(mount, source, ground) for mount, source in zip(spec.mounts, ground.sources, strict=True)),
+        *_take_devices(spec.devices),
     )
+
+
+def _take_devices(paths: tuple[str, ...]) -> tuple[Operation, ...]:
+    return tuple(TakeTree(path, path, writable=True, has_devices=True) for path in paths)
 
 
 def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
@@ -300,6 +313,8 @@ def _root(spec: SandboxSpec, facts: Facts, programs: tuple[Operation, ...]) -> t
         *_new_root(spec.limits),
         *_system(facts),
         *_devices(facts),
+        *(PlaceTree(path) for path in spec.devices),
+        *(MakePlace(path) for path in spec.device_places),
         *_etc(spec, facts),
         *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
         *((MakeLink(spec.door, DOOR),) if spec.door else ()),

@@ -17,6 +17,7 @@ from relight.protocol.calls import Token
 from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
 from relight.protocol.link import (
+    GpuUse,
     GrantItems,
     HeldWorker,
     Hello,
@@ -354,7 +355,7 @@ class Scheduler:
         deployed = self._functions.get(key._replace(binding=""))
         if deployed is None or deployed.is_stopped:
             return None
-        function = Function(key=key, spec=replace(spec, gpus=()), is_superseded=deployed.is_superseded)
+        function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
         self._functions[key] = function
         return function
 
@@ -402,6 +403,11 @@ class Scheduler:
             self._lose(self._leases.take_node(node_id), why)
             for function in list(self._functions.values()):
                 self._pump(function)
+
+    def gpus_used(self, node_id: str, uses: tuple[GpuUse, ...]) -> None:
+        """A node tells how its GPUs are used."""
+        if node_id in self._nodes:
+            self._nodes[node_id].note_gpus(uses)
 
     def heard(self, node_id: str, held: Iterable[str]) -> None:
         """A node lives, and still holds these calls."""
@@ -636,7 +642,7 @@ class Scheduler:
             self._start(function, where)
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
         worker = Worker(
             id=new_id("worker", now_ms()),
             node=where.node,
