@@ -31,7 +31,8 @@ from served import Server, Started, server_on
 
 import relight
 from relight.agent.gpu import kind_of
-from relight.agent.nvml import open_nvml
+from relight.agent.gputest import self_test
+from relight.agent.nvml import ReadsGpus, open_nvml
 
 READY_SECONDS = 60.0
 DRIVER = """
@@ -107,12 +108,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="relight-gpu-") as name:
         folder = Path(name)
         with server_on(folder / "server", {"RELIGHT_SWEEP_SECONDS": "0.05"}) as server:
-            figures, facts = measure(server, folder, options.rounds, tell)
+            figures, facts = measure(server, folder, options.rounds, tell, nvml)
     sys.stderr.write(f"\n{kind_of(device.name)}\n" + "\n".join(_lines(figures, facts)) + "\n")
     return 1 if options.check and not all(fact.holds for fact in facts) else 0
 
 
-def measure(server: Server, folder: Path, rounds: int, tell: Tell) -> tuple[list[Figure], list[Fact]]:
+def measure(server: Server, folder: Path, rounds: int, tell: Tell, nvml: ReadsGpus) -> tuple[list[Figure], list[Fact]]:
     """All of it."""
     figures: list[Figure] = []
     facts: list[Fact] = []
@@ -142,13 +143,18 @@ def measure(server: Server, folder: Path, rounds: int, tell: Tell) -> tuple[list
     _check_shares(server, check)
     _check_share_held(server, check)
     server.wait_gone()
-    _deploy("gpuasks.py", folder)
-    where = relight.Function.from_name("cold-gpu-asks", "where").remote(1)
+    for what, file, level in (("looks for", "gpuasks", "fork"), ("uses", "gpuuses", "")):
+        _deploy(f"{file}.py", folder)
+        app = f"cold-gpu-{file.removeprefix('gpu')}"
+        where = relight.Function.from_name(app, "where")
+        said = {where.remote(1), _once_more(server, app, where)}
+        started = [one for one in server.started(since) if one.app == app]
+        holds = said == {"cuda:0"} and (not level or any(one.level == level for one in started))
+        seen = "; ".join(f"level {one.level}: {', '.join(one.why)}" for one in started)
+        check(f"a module that {what} a GPU as it is imported computes on it", holds, f"{said}; {seen}")
     server.wait_gone()
-    asks = _started(server, since, "cold-gpu-asks")
-    check(
-        "a module that looks for a GPU as it is imported computes on it", where.startswith("cuda"), f"{where}; {asks}"
-    )
+    for verdict in self_test(nvml):
+        check("the self-test of the GPU passes", not verdict.why, verdict)
     _deploy("gpuparked.py", folder)
     for kind in ("WithContext", "Without"):
         time_it(f"relight, level 0p: a parked worker {_NAMES[kind]}", _parked(server, kind))
@@ -185,11 +191,14 @@ def _check_shares(server: Server, check: Callable[[str, bool, object], None]) ->
     server.wait_gone()
     half = relight.Cls.from_name("cold-gpu", "Half")
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(half(number=number).work.remote, 3.0) for number in range(3)]
-        time.sleep(2.0)
-        nodes = server.get("/v1/nodes")["nodes"]
-        use = nodes[0].get("gpu_use") or [{}]
-        workers = [one for one in server.workers("cold-gpu") if one["gpus"]]
+        asked = [pool.submit(half(number=number).work.remote, 8.0) for number in range(3)]
+        until = time.monotonic() + 7.5  # a heartbeat tells it, every 3 s
+        while time.monotonic() < until:
+            (use,) = server.get("/v1/nodes")["nodes"][0].get("gpu_use") or [{}]
+            workers = [one for one in server.workers("cold-gpu") if one["gpus"]]
+            if len(workers) == 2 and all(one["gpu_memory_mib"] > 256 for one in workers):
+                break
+            time.sleep(0.1)
         done = [one.result() for one in asked]
     first, second, third = sorted(done, key=lambda one: one[2])
     overlap = min(first[3], second[3]) - max(first[2], second[2])
@@ -200,8 +209,8 @@ def _check_shares(server: Server, check: Callable[[str, bool, object], None]) ->
     )
     check(
         "the node and its workers say what they use",
-        bool(use[0].get("utilization_percent")) and sum(one["gpu_memory_mib"] for one in workers) > 0,
-        f"{use[0]}; {[(one['gpu_share'], one['gpu_memory_mib']) for one in workers]}",
+        bool(use.get("utilization_percent")) and all(one["gpu_memory_mib"] > 256 for one in workers),
+        f"{use}; {[(one['gpu_share'], one['gpu_memory_mib']) for one in workers]}",
     )
 
 
@@ -217,8 +226,9 @@ def _check_share_held(server: Server, check: Callable[[str, bool, object], None]
     check("a worker that holds more than its share is ended, and told so", "gpu_memory" in said, said[:200])
 
 
-def _started(server: Server, since: float, app: str) -> str:
-    return "; ".join(f"level {one.level}: {', '.join(one.why)}" for one in server.started(since) if one.app == app)
+def _once_more(server: Server, app: str, function: relight.Function[..., str]) -> str:
+    server.wait_gone(app)
+    return function.remote(2)
 
 
 def _driver() -> float:

@@ -161,6 +161,9 @@ class Grant:
                 os.close(tree)
 
 
+NO_GPU = Grant()
+
+
 class Gpus:
     """All of a node's: those that `nvml` finds, and the `simulated`, which are nothing but a name."""
 

@@ -22,7 +22,15 @@ from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
 from relight.agent.resources import memory_of
 from relight.agent.starts import BeginPhase
-from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template, TemplateLost
+from relight.agent.template import (
+    AdoptsDoors,
+    Ends,
+    ForkedWorker,
+    LoadingFailed,
+    MakesSandboxes,
+    Template,
+    TemplateLost,
+)
 from relight.clock import Clock
 from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
@@ -282,6 +290,12 @@ class Templates:
                     if entry.is_restored:  # one base, and forks of it, rather than a Python for each
                         await self._forge.bases.wait(entry.template.spec)
                     await self._make(key, entry)
+        except LoadingFailed as error:
+            if self._may_need_gpu(entry.template.spec):
+                self._unsafe[key] = _needs_gpu(error)
+                self._note_none(key, self._unsafe[key])
+            else:
+                entry.error = error
         except RelightError as error:
             entry.error = error
         except OSError as error:
@@ -298,6 +312,10 @@ class Templates:
             elif entry.is_forgotten:
                 self._drop(key)
                 self._remember()
+
+    def _may_need_gpu(self, spec: WorkerSpec) -> bool:
+        """Whether what cannot be loaded in a template might be where there is a GPU, as in a worker started by itself."""
+        return bool(spec.function.resources.gpu) and self._forge.gpus.has_real
 
     async def _make(self, key: str, entry: _Entry) -> None:
         template = entry.template
@@ -375,6 +393,11 @@ class Templates:
             making.replace(self._memory)
         except OSError as error:
             _log.warning("templates not written down", extra={"why": str(error)})
+
+
+def _needs_gpu(error: RelightError) -> str:
+    said = str(error).partition(_LINE)[0][:MOST_WORDS]
+    return f"gpu: its modules cannot be imported without a GPU, which a template has not; use it in @enter() or in the function ({said})"
 
 
 _FILE = Kinds(Remembered)

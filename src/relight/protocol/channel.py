@@ -31,7 +31,7 @@ class Load:
     `serialized` is the file below the paths that holds it by value.  `parameters` are the values of the class's
     parameters.  `platform` is the path, inside the sandbox, of the socket that
     leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.  `cpu` is how many
-    cores it may use, None for all.
+    cores it may use, None for all.  `gpus` is, for a template, how many GPUs each of its forks will be given, that it has not.
     """
 
     module: str
@@ -45,6 +45,7 @@ class Load:
     environment: str = ""
     platform: str = ""
     cpu: float | None = None
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

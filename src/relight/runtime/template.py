@@ -32,6 +32,7 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
+from relight.runtime.expectations import ExpectedGpus
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
@@ -61,6 +62,7 @@ class Template:
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
+        self._expected: ExpectedGpus | None = None
         self._folder = os.getcwd()
 
     def run(self) -> int:
@@ -73,6 +75,9 @@ class Template:
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         output = Output(order.mark)
         preset = prepare(order.cpu)
+        if order.gpus:
+            self._expected = ExpectedGpus(order.gpus)
+            self._expected.install()
         try:
             self._loaded = preload(order, _run_awaitable)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
@@ -117,6 +122,8 @@ class Template:
         self._enter_shell(entrance[1 : order.namespaces], entrance[given:], devices)
         self._take_over(descriptors)
         os.environ.update(order.env, RELIGHT_WORKER=order.worker)
+        if self._expected is not None:
+            self._expected.arrive()
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()
