@@ -57,19 +57,18 @@ class ReadsGpus(Protocol):
 
 def open_nvml() -> Nvml | None:
     """The driver's answers, None where there is no NVIDIA GPU, or its bindings are not installed, which is said."""
-    if not DRIVER.is_dir():
-        return None
+    has_driver = DRIVER.is_dir()
     try:
         library: Any = importlib.import_module("pynvml")
-    except ImportError:
-        _log.warning(
-            "GPUs not used", extra={"why": "there is an NVIDIA driver, and no nvidia-ml-py: pip install 'relight[gpu]'"}
-        )
-        return None
-    try:
         library.nvmlInit()
-    except library.NVMLError as error:
-        _log.warning("GPUs not used", extra={"why": f"NVML does not answer: {error}; does nvidia-smi?"})
+    except ImportError:
+        if has_driver:
+            why = "there is an NVIDIA driver, and nothing to ask it with; pip install 'relight[gpu]'"
+            _log.warning("GPUs not used", extra={"why": why})
+        return None
+    except Exception as error:  # noqa: BLE001 - NVMLError is the module's own, which may not be there to be named
+        if has_driver:
+            _log.warning("GPUs not used", extra={"why": f"NVML does not answer: {error}; does nvidia-smi?"})
         return None
     return Nvml(library)
 
