@@ -67,6 +67,7 @@ def test_what_is_there_is_listed_as_documented(cli: Cli) -> None:
 
     check("relight apps", cli.json("apps"))
     check("relight ps", cli.json("ps", "--all"))
+    check("relight nodes", cli.json("nodes"))
     starts = cli.json("starts", "shop/square")
     check("relight starts", starts)
     assert [group["function"] for group in starts["groups"]] == ["square"]
