@@ -139,6 +139,9 @@ def measure(server: Server, folder: Path, rounds: int, tell: Tell, nvml: ReadsGp
         ("fresh", "relight, level 4: a fresh process"),
     ):
         time_it(way, Caller(server, "cold-gpu", function).by_sdk, rounds if function == "answer" else 3)
+    for step, ms in _steps(server, rounds).items():
+        figures.append(_figure(f"  of level 1, in the function: {step}", [one / 1000 for one in ms]))
+        tell("figure", figures[-1])
     _check_memory(server, check)
     _check_shares(server, check)
     _check_share_held(server, check)
@@ -165,6 +168,17 @@ def measure(server: Server, folder: Path, rounds: int, tell: Tell, nvml: ReadsGp
 
 
 _NAMES = {"WithContext": "that has used the GPU", "Without": "that has not"}
+
+
+def _steps(server: Server, rounds: int) -> dict[str, list[float]]:
+    """The steps of a first use in a fork, over some rounds, in milliseconds."""
+    ask = relight.Function.from_name("cold-gpu", "steps")
+    took: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        server.wait_gone("cold-gpu")
+        for step, ms in ask.remote().items():
+            took.setdefault(step, []).append(ms)
+    return took
 
 
 def _check_memory(server: Server, check: Callable[[str, bool, object], None]) -> None:

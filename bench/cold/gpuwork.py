@@ -39,6 +39,23 @@ def fresh(x: int) -> int:
 
 
 @app.function(gpu="any", scaledown_window=0)
+def steps() -> dict[str, float]:
+    """How long each step of a first use takes, in milliseconds."""
+    times = [time.perf_counter()]
+    for step in (
+        torch.cuda.is_available,
+        lambda: torch.ones(SIDE, SIDE, device="cuda"),
+        lambda: multiply(0),
+        lambda: multiply(0),
+    ):
+        step()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter())
+    names = ("the driver begins", "a context, and memory", "the first product", "the second product")
+    return {name: (after - before) * 1000 for name, before, after in zip(names, times, times[1:], strict=False)}
+
+
+@app.function(gpu="any", scaledown_window=0)
 def free_mib() -> int:
     """What is free of the GPU, as this worker finds it."""
     free, _ = torch.cuda.mem_get_info()

@@ -80,6 +80,46 @@ APP = dedent(
     """
 )
 
+USES = dedent(
+    """
+    import relight
+
+    app = relight.App("uses")
+    FOUND = open("/dev/nvidia97", "rb").read(2)
+
+    @app.function(gpu="L4")
+    def found() -> int:
+        return len(FOUND)
+    """
+)
+ASKS = dedent(
+    """
+    import relight
+    import torch
+
+    app = relight.App("asks")
+    AT_IMPORT = torch.cuda.is_available()
+
+    @app.function(gpu="L4")
+    def found() -> list:
+        return [AT_IMPORT, torch.cuda.is_available(), torch.cuda.device_count()]
+    """
+)
+TORCH = (
+    "def is_available(): return device_count() > 0\ndef device_count(): return sum(map(opens, range(97, 99)))\n"
+    + dedent(
+        """
+    def is_initialized(): return False
+    def opens(number):
+        try:
+            open(f"/dev/nvidia{number}", "rb").close()
+        except OSError:
+            return False
+        return True
+    """
+    )
+)
+
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
@@ -87,6 +127,12 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     (folder / "driver").mkdir()
     (folder / "driver" / "pynvml.py").write_text(DRIVER)
     (folder / "gpus.py").write_text(APP)
+    for name, text in (("uses", USES), ("asks", ASKS)):
+        (folder / name).mkdir()
+        (folder / name / f"{name}.py").write_text(text)
+    (folder / "asks" / "torch").mkdir()
+    (folder / "asks" / "torch" / "__init__.py").write_text("from torch import cuda\n")
+    (folder / "asks" / "torch" / "cuda.py").write_text(TORCH)
     for path, device in (ZERO, NULL):
         path.unlink(missing_ok=True)
         os.mknod(path, stat.S_IFCHR, device)
@@ -137,6 +183,26 @@ def test_a_worker_that_is_started_by_itself_sees_the_device_it_was_given_alone(c
 
 def test_a_worker_without_a_gpu_sees_none(cli: Cli) -> None:
     assert call(cli, "without") == {"import": ABSENT, "now": ABSENT, "named": None}
+
+
+def test_a_module_that_uses_a_gpu_as_it_is_imported_has_one_in_workers_that_are_started_by_themselves(cli: Cli) -> None:
+    deployed = cli("deploy", "uses/uses.py")
+    called = cli("call", "uses/found")
+
+    assert "no template: gpu: its modules cannot be imported without a GPU" in deployed.stdout, deployed.stdout
+    assert called.stdout == "2\n", called.stderr
+    (group,) = cli.json("starts", "uses/found")["groups"]
+    assert group["level"] in ("boot", "import")
+
+
+def test_a_module_that_asks_for_a_gpu_as_it_is_imported_is_told_what_its_forks_will_have(cli: Cli) -> None:
+    deployed = cli("deploy", "asks/asks.py")
+    called = cli("call", "asks/found")
+
+    assert "no template" not in deployed.stdout, deployed.stdout
+    assert json.loads(called.stdout) == [True, True, 1]
+    (group,) = cli.json("starts", "asks/found")["groups"]
+    assert group["level"] == "fork"
 
 
 def test_the_node_tells_its_gpus_and_what_they_do(cli: Cli) -> None:
