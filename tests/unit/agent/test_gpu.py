@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from relight.agent.gpu import FREE_SECONDS, Gpus, Libraries, find_libraries, gpus_of, kind_of, sandboxes_of
+from relight.agent.gputest import self_test
 from relight.agent.gpuwatch import GpuWatch
 from relight.agent.nvml import Device, Nvml, Reading
 from relight.protocol.errors import StartFailed
@@ -340,3 +341,15 @@ def test_what_the_loader_cannot_find_by_itself_is_named_in_the_environment_and_n
     assert Mount(source="/d", target="/d") in shown.mounts
     assert gpus.needs_fresh(SPEC)
     assert not Gpus(Readings(IDLE), FakeClock()).needs_fresh(SPEC)
+
+
+def test_a_gpu_whose_driver_is_not_there_is_no_good_and_it_is_said_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relight.agent.gputest.find_libraries", lambda: Libraries(path=str(tmp_path)))
+    (tmp_path / "libcuda.so.1").write_text("no library at all")
+
+    (verdict,) = self_test(Readings(IDLE))
+
+    assert (verdict.id, verdict.kind) == (H100, "H100-80GB")
+    assert verdict.why.startswith("the driver's library cannot be opened")
