@@ -16,7 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from relight.agent.nvml import DRIVER, Device, Reading, ReadsGpus
 from relight.clock import Clock
 from relight.protocol.errors import StartFailed
 from relight.protocol.link import GpuFact, GpuUse, WorkerSpec
-from relight.sandbox import syscalls
 from relight.sandbox.spec import Mount, SandboxSpec
 
 FREE_SECONDS = 10.0
@@ -146,19 +145,6 @@ class Grant:
 
     devices: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
-
-    @contextmanager
-    def open(self) -> Iterator[Sequence[int]]:
-        """Each device as a mount that is nowhere yet, for the sandbox of another.  Raises OSError."""
-        trees: list[int] = []
-        try:
-            for path in self.devices:
-                trees.append(syscalls.open_tree(path))
-                syscalls.mount_setattr(trees[-1], syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC)
-            yield trees
-        finally:
-            for tree in trees:
-                os.close(tree)
 
 
 NO_GPU = Grant()

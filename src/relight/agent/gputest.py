@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import relight
-
 from relight.agent.gpu import find_libraries, kind_of
 from relight.agent.nvml import ReadsGpus
 

@@ -259,25 +259,20 @@ class Template:
     async def fork(
         self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends, grant: Grant = NO_GPU
     ) -> ForkedWorker:
-        """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError, OSError."""
+        """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
         shell = await self._take_shell(limits)
-        entrance = shell.sandbox.entrance
-        order = Fork(
-            worker=worker,
-            namespaces=len(entrance.namespaces),
-            cpu=spec.function.resources.cpu,
-            devices=grant.devices,
-            env=grant.env,
-        )
-        own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        is_sent = False
+        is_equipped = False
         try:
-            with grant.open() as devices:
-                is_sent = self._control.try_send(order, (*own, *entrance.namespaces, *devices, *entrance.doors))
+            await shell.sandbox.equip(grant.devices)
+            is_equipped = True
         finally:
-            if not is_sent:
+            if not is_equipped:
                 await shell.give_up()
-        if not is_sent:
+        entrance = shell.sandbox.entrance
+        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu, env=grant.env)
+        own = (ends.channel.fileno(), ends.stdout, ends.stderr)
+        if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
+            await shell.give_up()
             raise TemplateLost(f"cannot fork {worker}: its template has ended, or does not listen; start it afresh")
         shell.sandbox.close_entrance()
         self._is_idle.clear()

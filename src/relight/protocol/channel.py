@@ -140,14 +140,13 @@ class Ended:
 class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
-    With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, a device for
-    each path of `devices`, where it is to be placed, and the doors of the shell's groups.  `env` is the worker's alone.
+    With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
+    of the shell's groups.  `env` is the worker's alone.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
-    devices: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
 
 

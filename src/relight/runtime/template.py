@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -47,7 +47,7 @@ _PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 OWN = 3
 """So many of the descriptors of what is forked are its own: channel, stdout, stderr; the way into its sandbox follows."""
 
-MOST_DESCRIPTORS = 64
+MOST_DESCRIPTORS = 32
 
 
 class Template:
@@ -108,7 +108,7 @@ class Template:
             order, descriptors = self._receive()
             if not isinstance(order, Fork):
                 return 0
-            if order.namespaces < 1 or len(descriptors) < OWN + order.namespaces + len(order.devices):
+            if order.namespaces < 1 or len(descriptors) < OWN + order.namespaces:
                 raise ProtocolError(f"cannot fork {order.worker}: {len(descriptors)} descriptors came with the order")
             if self._forks.fork(order.worker, descriptors[OWN], descriptors) == 0:
                 return self._work(order, descriptors)
@@ -117,9 +117,8 @@ class Template:
 
     def _work(self, order: Fork, descriptors: Sequence[int]) -> int:
         """Be a worker: in the shell, without capabilities, unlike every sibling."""
-        entrance, given = descriptors[OWN:], order.namespaces + len(order.devices)
-        devices = zip(entrance[order.namespaces : given], order.devices, strict=True)
-        self._enter_shell(entrance[1 : order.namespaces], entrance[given:], devices)
+        entrance = descriptors[OWN:]
+        self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
         os.environ.update(order.env, RELIGHT_WORKER=order.worker)
         if self._expected is not None:
@@ -130,15 +129,13 @@ class Template:
         leave(code)
         return code
 
-    def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int], devices: Iterable[tuple[int, str]]) -> None:
+    def _enter_shell(self, namespaces: Sequence[int], doors: Sequence[int]) -> None:
         for door in doors:
             os.write(door, b"0")
         for namespace in namespaces:
             syscalls.setns(namespace)
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
         syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
-        for device, path in devices:  # in the shell's mounts: neither the template nor another worker sees them there
-            syscalls.move_mount(device, path)
         syscalls.clear_capabilities()
         os.setsid()
         os.chdir(self._folder)

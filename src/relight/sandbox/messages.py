@@ -1,6 +1,6 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended
+agent ⇄ launcher      Start StartNested StartShell Equip Kill  ─  LauncherReady Started Refused Equipped Ended
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
@@ -44,6 +44,14 @@ class StartShell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Equip:
+    """Show these devices of the machine in a shell, each where it is; with it comes the shell's namespace of mounts."""
+
+    id: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
     """End every process of this sandbox.  Without effect when it has ended."""
 
@@ -79,6 +87,14 @@ class Refused:
 
     id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipped:
+    """The devices are shown, or why they cannot be ("": they are)."""
+
+    id: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +166,8 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Kill)
-TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended)
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Equip, Kill)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Equipped, Ended)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
 FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

@@ -168,8 +168,18 @@ def own_takes(spec: SandboxSpec, ground: Ground, base: SandboxSpec) -> tuple[Ope
     pairs = zip(spec.mounts, ground.sources, strict=True)
     return (
         *(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts),
-        *_take_devices(spec.devices),
+        *take_devices(spec.devices),
     )
+
+
+def take_devices(paths: tuple[str, ...]) -> tuple[Operation, ...]:
+    """Take devices of the machine, to be placed where they are.  Raises StartFailed for what is none that may be shown."""
+    for path in paths:
+        if not _DEVICE.fullmatch(path):
+            raise StartFailed(
+                f"cannot show {path!r}: it is not the path of a device for sandboxes; name one of a GPU's"
+            )
+    return tuple(TakeTree(path, path, writable=True, has_devices=True) for path in paths)
 
 
 def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple[Operation, ...]]:
@@ -252,9 +262,7 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
-    for path in (*spec.devices, *spec.device_places):
-        if not _DEVICE.fullmatch(path):
-            raise refuse(f"{path!r} is not the path of a device that can be shown; name one below /dev")
+    take_devices((*spec.devices, *spec.device_places))
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
         if not source.is_there:
             raise refuse(f"{mount.source}, to be mounted, is not there; check the path")
@@ -291,12 +299,8 @@ def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
         *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
         *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
         *(_take(mount, source, ground) for mount, source in zip(spec.mounts, ground.sources, strict=True)),
-        *_take_devices(spec.devices),
+        *take_devices(spec.devices),
     )
-
-
-def _take_devices(paths: tuple[str, ...]) -> tuple[Operation, ...]:
-    return tuple(TakeTree(path, path, writable=True, has_devices=True) for path in paths)
 
 
 def _take(mount: Mount, source: SourceFact, ground: Ground) -> Operation:
