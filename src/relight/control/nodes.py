@@ -94,7 +94,9 @@ class Nodes:
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
         if reports.gpus:
-            self._scheduler.gpus_used(node, reports.gpus)
+            for known in self._scheduler.nodes():
+                if known.id == node:
+                    known.note_gpus(reports.gpus)
         if reports.items:
             self._streams.told(node, reports.items)
         if ends:

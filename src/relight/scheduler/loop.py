@@ -17,7 +17,6 @@ from relight.protocol.calls import Token
 from relight.protocol.errors import Failure, LimitExceeded
 from relight.protocol.ids import new_id
 from relight.protocol.link import (
-    GpuUse,
     GrantItems,
     HeldWorker,
     Hello,
@@ -403,11 +402,6 @@ class Scheduler:
             self._lose(self._leases.take_node(node_id), why)
             for function in list(self._functions.values()):
                 self._pump(function)
-
-    def gpus_used(self, node_id: str, uses: tuple[GpuUse, ...]) -> None:
-        """A node tells how its GPUs are used."""
-        if node_id in self._nodes:
-            self._nodes[node_id].note_gpus(uses)
 
     def heard(self, node_id: str, held: Iterable[str]) -> None:
         """A node lives, and still holds these calls."""
