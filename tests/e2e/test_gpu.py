@@ -139,7 +139,8 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
         path.chmod(0o666)
     try:
         with in_new_folders(folder) as cli:
-            cli.variables["PYTHONPATH"] = str(folder / "driver")
+            own = os.environ.get("PYTHONPATH", "")
+            cli.variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(folder / "driver"), own)))
             server = cli.begin("up", "--port", "0", "--declare-gpu", "A100")
             try:
                 assert re.match(r"relight is up at http://", read_line(server))
