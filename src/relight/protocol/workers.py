@@ -83,7 +83,7 @@ STATES: dict[WorkerState, StateRule] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExit:
     """How a worker ended: `reason` is `stopped`, `exited:<code>`, `signal:<name>`, `out_of_memory`, `start_failed`,
-    `start_timed_out`, `killed:<why>`, `node_lost`, or `template_lost`: who would know how it ended did so before it."""
+    `start_timed_out`, `killed:<why>` (`killed:gpu_memory`: it held more of its GPU than its share), `node_lost`, or `template_lost`: who would know how it ended did so before it."""
 
     reason: str
     code: int | None = None
