@@ -10,11 +10,12 @@ from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, Worke
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerState
+from relight.scheduler.brake import Brake
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.queue import FunctionKey, WaitingCall
-from relight.scheduler.state import Worker
+from relight.scheduler.state import Function, Worker
 
 IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
 LEASE_SECONDS = 30.0
@@ -47,6 +48,7 @@ class World:
         self.begun: list[str] = []
         self.failed: list[tuple[str, str]] = []
         self.expired_calls: list[str] = []
+        self.brakes: list[Brake] = []
         self.states: list[tuple[str, WorkerState]] = []
         self.before_delivery: Callable[[Lease], object] = lambda lease: None
         self._soon: list[Callable[[], None]] = []
@@ -72,6 +74,9 @@ class World:
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         self.failed += [(call.id, failure.message) for call in calls]
+
+    def brake_changed(self, function: Function) -> None:
+        self.brakes.append(function.brake)
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         for lease in leases:

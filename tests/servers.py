@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,18 @@ START_SECONDS = 30.0
 class Server:
     """One `relight up`.  `start` may be called again after `kill`: the folder stays."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, python: Sequence[str] = (sys.executable,), **process: Any) -> None:
+        """`python` runs it; `process` are further words for Popen."""
         self.folder = folder
         self._options = options
+        self._python = python
+        self._words = process
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it; returns once it says that it is up."""
         command = [
-            sys.executable,
+            *self._python,
             "-m",
             "relight",
             "up",
@@ -46,7 +49,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "server.out").open("a") as errors:
             self._process = subprocess.Popen(
-                [*command, *self._options], stdout=subprocess.PIPE, stderr=errors, text=True
+                [*command, *self._options], stdout=subprocess.PIPE, stderr=errors, text=True, **self._words
             )
         assert self._process.stdout is not None
         assert select.select([self._process.stdout], [], [], START_SECONDS)[0], "the server said nothing"

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
         FunctionTimeout,
         InvalidInput,
         InvalidRequest,
+        KeyReused,
         LimitExceeded,
         NotFound,
         ProtocolError,
         RelightError,
         RemoteError,
+        SessionLost,
         StartFailed,
         TooLarge,
         Unauthenticated,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
     from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.concurrency import batched, concurrent
     from relight.sdk.elsewhere import Retries
     from relight.sdk.file import File
     from relight.sdk.function import Function
@@ -86,12 +89,14 @@ __all__ = [
     "Input",
     "InvalidInput",
     "InvalidRequest",
+    "KeyReused",
     "LimitExceeded",
     "NotFound",
     "ProtocolError",
     "RelightError",
     "RemoteError",
     "Retries",
+    "SessionLost",
     "StartFailed",
     "TooLarge",
     "Unauthenticated",
@@ -100,6 +105,8 @@ __all__ = [
     "ValueNotPortable",
     "WorkerLost",
     "__version__",
+    "batched",
+    "concurrent",
     "current_call",
     "current_function_call_id",
     "current_input_id",
@@ -128,6 +135,8 @@ _HOMES = {
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.sdk.elsewhere",
+    "batched": "relight.sdk.concurrency",
+    "concurrent": "relight.sdk.concurrency",
     "current_call": "relight.sdk.call",
     "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",

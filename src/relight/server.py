@@ -201,7 +201,11 @@ class _Serving:
 
 def _rules(settings: Settings) -> Rules:
     return Rules(
-        timing=Timing(lease_seconds=settings.lease_seconds, sweep_seconds=settings.sweep_seconds),
+        timing=Timing(
+            lease_seconds=settings.lease_seconds,
+            sweep_seconds=settings.sweep_seconds,
+            longest_backoff_seconds=settings.crash_backoff_seconds,
+        ),
         keeping=Keeping(result_days=settings.result_days, log_days=settings.log_days),
         run_grace_seconds=settings.run_grace_seconds,
     )

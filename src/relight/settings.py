@@ -73,6 +73,13 @@ class Settings:
     sweep_seconds: float = field(
         default=0.25, metadata=_rule("how often lost leases and late calls are looked for", between=(0.05, 5))
     )
+    crash_backoff_seconds: float = field(
+        default=30.0,
+        metadata=_rule(
+            "the longest pause before another start of a function whose workers crash again and again",
+            between=(0.1, 3600),
+        ),
+    )
     run_grace_seconds: float = field(
         default=30.0, metadata=_rule("a run whose client is gone for so long is cancelled", between=(1, 3600))
     )

@@ -124,7 +124,9 @@ async def count_async(to: int) -> AsyncIterator[int]:
 
 @twice(retries=0)
 def end(how: str) -> None:
-    """End the process."""
+    """End the process, or, as nothing else lifts the brake on crash loops, do not."""
+    if how == "well":
+        return
     print("about to end", flush=True)
     if how == "_exit":
         os._exit(3)

@@ -119,6 +119,8 @@ def test_what_came_by_value_is_forked_too(server: Server) -> None:
 
 @pytest.mark.parametrize("how", ["_exit", "exit", "abort", "kill"])
 def test_however_a_fork_ends_is_told_as_of_a_fresh_process(how: str) -> None:
+    compared("end", "well")
+
     kind, message = failures("end", how)
 
     if how != "exit":

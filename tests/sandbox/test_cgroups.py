@@ -81,6 +81,7 @@ def test_v2_controllers_are_handed_down_and_limits_written(tmp_path, monkeypatch
         (f"{tmp_path}/cgroup.subtree_control", "+memory +cpu +pids"),
         (f"{parent}/cgroup.subtree_control", "+memory +cpu +pids"),
         (f"{parent}/one/memory.max", "67108864"),
+        (f"{parent}/one/cpu.weight", "150"),
         (f"{parent}/one/cpu.max", "150000 100000"),
         (f"{parent}/one/pids.max", "9"),
     ]
@@ -135,10 +136,39 @@ def test_v1_limits_are_written_in_each_tree_and_swap_only_where_there_is_some(tm
 
     assert [(file.removeprefix(f"{tmp_path}/"), text) for file, text in written] == [
         ("memory/relight-key/one/memory.limit_in_bytes", "1048576"),
+        ("cpu/relight-key/one/cpu.shares", "512"),
         ("cpu/relight-key/one/cpu.cfs_period_us", "100000"),
         ("cpu/relight-key/one/cpu.cfs_quota_us", "50000"),
         ("pids/relight-key/one/pids.max", "9"),
     ]
+
+
+def test_a_start_that_is_free_gets_its_quota_when_it_has_started(tmp_path, monkeypatch):
+    trees = (("cpu", str(tmp_path / "cpu")),)
+    groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key")
+    limits = Limits(cpu=0.5, is_start_free=True)
+    written = record_writes(monkeypatch)
+
+    groups.create("one", limits)
+    before = [os.path.basename(file) for file, _ in written]
+    groups.limit_cpu("one", limits)
+
+    assert before == ["cpu.shares"]
+    assert [(os.path.basename(file), text) for file, text in written[1:]] == [
+        ("cpu.cfs_period_us", "100000"),
+        ("cpu.cfs_quota_us", "50000"),
+    ]
+
+
+def test_a_group_of_the_same_name_that_is_about_to_go_is_waited_for(tmp_path):
+    groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=(("pids", str(tmp_path)),)), "key")
+    first = tmp_path / "relight-key" / "one"
+    first.mkdir(parents=True)
+    before = first.stat().st_ino, (first / "..").stat().st_mtime_ns
+
+    groups.create("one", Limits())
+
+    assert ((first.stat().st_ino, (first / "..").stat().st_mtime_ns)) != before
 
 
 def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
@@ -147,7 +177,7 @@ def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
 
     Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key").create("one", Limits())
 
-    assert written == []
+    assert [(os.path.basename(file), text) for file, text in written] == [("cpu.shares", "128")]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +200,41 @@ def test_the_peak_is_read_in_both_versions_and_zero_where_there_is_none(tmp_path
     (tmp_path / file).write_text("4096\n")
 
     assert Group((str(tmp_path),)).peak_memory_bytes() == 4096
+
+
+@pytest.mark.parametrize(
+    ("limit", "peak", "was_at_limit"),
+    [
+        ("67108864", "67100000", True),
+        ("67108864", "30000000", False),
+        ("max", "67100000", False),
+        ("67108864", "", True),
+    ],
+)
+@pytest.mark.parametrize(
+    "files", [("memory.max", "memory.peak"), ("memory.limit_in_bytes", "memory.max_usage_in_bytes")]
+)
+def test_whose_memory_was_too_little_is_told_by_how_close_it_came_to_its_own(
+    tmp_path, files, limit, peak, was_at_limit
+):
+    for file, text in zip(files, (limit, peak), strict=True):
+        (tmp_path / file).write_text(text)
+
+    assert Group((str(tmp_path),)).was_at_limit() is was_at_limit
+
+
+def test_version_two_ends_the_whole_group_by_itself_and_has_no_bell(tmp_path, monkeypatch):
+    folder = tmp_path / "relight-key" / "one"
+    folder.mkdir(parents=True)
+    (folder / "memory.oom.group").write_text("0")
+    layout = GroupLayout(flavour=GroupFlavour.V2, unified=str(tmp_path), v2_controllers=("memory",))
+    written = record_writes(monkeypatch)
+    monkeypatch.setattr(cgroups, "_make", lambda folder: None)
+
+    group = Groups(layout, "key").create("one", Limits(memory_mib=1))
+
+    assert (f"{folder}/memory.oom.group", "1") in written
+    assert group.open_bell() == -1
 
 
 def test_a_sweep_touches_no_folder_of_another_agent(tmp_path):

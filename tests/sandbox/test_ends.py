@@ -122,14 +122,49 @@ async def test_a_worker_beyond_its_memory_is_told_from_any_other_kill(bench):
 
 
 @pytest.mark.root
-async def test_a_child_beyond_the_memory_is_told_when_the_worker_fails_of_it(bench):
+@pytest.mark.parametrize("after", ["signal.pause()", "os._exit(1 if os.wait()[1] else 0)"])
+async def test_a_child_beyond_the_memory_ends_all_of_its_sandbox(bench, after):
     if not bench.facts.groups.enforces("memory"):
         pytest.skip(bench.facts.groups.reason)
-    program = "import os\nif os.fork() == 0:\n    bytearray(300 << 20)\nos._exit(1 if os.wait()[1] else 0)"
+    program = f"import os, signal\nif os.fork() == 0:\n    bytearray(300 << 20)\n{after}"
 
     _, ended = await bench.python(program, limits=Limits(memory_mib=64))
 
-    assert (ended.code, ended.out_of_memory) == (1, True)
+    assert (ended.out_of_memory, ended.is_evicted) == (True, False)
+    assert (ended.code, ended.signal) in ((None, signal.SIGKILL), (1, None))  # the child's end may be seen before
+
+
+@pytest.mark.root
+async def test_a_worker_that_dies_of_anothers_memory_is_told_from_one_that_took_too_much(bench):
+    if not bench.facts.groups.enforces("memory"):
+        pytest.skip(bench.facts.groups.reason)
+    program = "import os\nos.read(3, 1)\nx = bytearray(300 << 20)"
+    running = await bench.start("/usr/bin/python3", "-c", program, limits=Limits(memory_mib=1024))
+    files = ("memory.max", "memory.limit_in_bytes")
+    limits = [group.parent / file for group in bench.groups() for file in files if (group / file).exists()]
+    limits[0].write_text(str(64 << 20))  # of the group above those of all sandboxes, as if the machine had no more
+
+    running.channel.sendall(b"g")
+    ended = await running.sandbox.wait()
+
+    assert (ended.signal, ended.out_of_memory, ended.is_evicted) == (signal.SIGKILL, True, True)
+
+
+@pytest.mark.root
+async def test_a_process_left_in_its_groups_is_ended_and_only_then_is_it_empty(bench):
+    running = await bench.start("/bin/sleep", "600", limits=Limits(memory_mib=64))
+    straggler = await asyncio.create_subprocess_exec(
+        "/bin/sleep", "600"
+    )  # a fork that had joined, and was not inside yet
+    for group in bench.groups():
+        (group / "cgroup.procs").write_text(str(straggler.pid))
+
+    await running.sandbox.kill()
+    was_alive = straggler.returncode is None
+    await running.sandbox.wait_empty()
+
+    assert (was_alive, await straggler.wait()) == (True, -signal.SIGKILL)
+    assert bench.groups() == []
 
 
 @pytest.mark.root

@@ -6,9 +6,10 @@ fetching (a large input) ─▶ running ─▶ over
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from relight.agent.outbox import Held
@@ -24,11 +25,12 @@ from relight.protocol.errors import (
     WorkerLost,
     failure_of,
 )
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import CallEnd, RunCall
 from relight.protocol.payload import Payload
-from relight.protocol.workers import WorkerExit
 from relight.sandbox.spec import SandboxExit
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OUTCOMES = (CallEvent.SUCCEEDED, CallEvent.FAILED, CallEvent.CANCELLED, CallEvent.TIMED_OUT)
 
 
@@ -104,33 +106,27 @@ def end_without_input(attempt: Attempt, error: RelightError) -> CallEnd:
 
 
 def end_with_worker(attempt: Attempt, ending: WorkerExit, *, is_own_fault: bool) -> CallEnd:
-    """The end of an attempt whose worker died under it.
+    """The end of an attempt whose worker died under it; `is_own_fault`: it was the one that ran.
 
     One that had to be killed for not obeying ends as it was told to; a neighbour of such a one is not charged.
     """
     if attempt.interrupted is not None:
         how = "its worker was killed" if attempt.has_outlived_grace else f"its worker ended ({ending.reason})"
-        return _end(attempt, attempt.interrupted, failure=failure_of(_error_of(attempt.interrupted, how)))
-    words = f"; its last words: {ending.last_lines[-1][:200]}" if ending.last_lines else ""
-    how, advice = in_words(ending)
-    error = WorkerLost(f"cannot finish the call: its worker {attempt.order.worker} {how}{words}; {advice}")
-    return _end(attempt, CallEvent.LEASE_LOST, failure=failure_of(error), is_charged=is_own_fault)
+        failure = replace(failure_of(_error_of(attempt.interrupted, how)), exit=ending)
+        return _end(attempt, attempt.interrupted, failure=failure)
+    told = f"its worker {attempt.order.worker} {ending.how}{ending.last_words}"
+    failure = replace(failure_of(WorkerLost(f"cannot finish the call: {told}; {ending.advice}")), exit=ending)
+    return _end(attempt, CallEvent.LEASE_LOST, failure=failure, is_charged=is_own_fault and ending.is_own_fault)
 
 
-def in_words(ending: WorkerExit) -> tuple[str, str]:
-    """How a worker ended, and what to do about it, for people."""
-    kind, _, detail = ending.reason.partition(":")
-    if kind == "out_of_memory":
-        return "ran out of memory (out_of_memory)", "raise memory=, or use less"
-    if kind == "signal":
-        return f"was killed by {detail}", "look at its logs"
-    if ending.reason == "killed:gpu_memory":
-        return "held more of its GPU's memory than its share (killed:gpu_memory)", "ask for a larger share, or use less"
-    if kind == "template_lost":
-        return "ended, and its template, which would know how, before it (template_lost)", "look at its logs"
-    if kind == "exited":
-        return f"exited with code {detail}", "let the function return instead, and look at its logs"
-    return f"ended ({ending.reason})", "look at its logs"
+def start_reason(error: BaseException | None, failure: Failure | None = None) -> str:
+    """Why a start failed, in one word: by what it came of, or by what its worker says that it raised."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return "disk_full"
+        error = error.__cause__ or error.__context__
+    is_full = failure is not None and any(f"[Errno {number}]" in failure.message for number in _FULL)
+    return "disk_full" if is_full and failure is not None and failure.type_name == "OSError" else "start_failed"
 
 
 def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines: tuple[str, ...]) -> WorkerExit:
@@ -138,7 +134,7 @@ def exit_of(ended: SandboxExit, *, killed_for: str, is_leaving: bool, last_lines
     if killed_for:
         reason = killed_for
     elif ended.out_of_memory:
-        reason = "out_of_memory"
+        reason = "evicted" if ended.is_evicted else "out_of_memory"
     elif ended.signal is not None:
         reason = f"signal:{_signal_name(ended.signal)}"
     elif is_leaving and not ended.code:

@@ -103,7 +103,9 @@ def lay_out_base(name: str, spec: WorkerSpec, library: Path, image: tuple[Mount,
 def limits_of(spec: WorkerSpec) -> Limits:
     """What a worker may use."""
     resources = spec.function.resources
-    return Limits(cpu=resources.cpu, memory_mib=resources.memory_mib)
+    limits = Limits(cpu=resources.cpu, memory_mib=resources.memory_mib, is_start_free=True)
+    disk = resources.ephemeral_disk_mib
+    return limits if disk is None else replace(limits, ephemeral_disk_mib=disk)
 
 
 def _template_limits(spec: WorkerSpec) -> Limits:

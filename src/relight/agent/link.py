@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from relight.agent.outbox import Outbox
@@ -114,7 +114,7 @@ class Link:
             return False
         assert self._node is not None, "run sets it"
         try:
-            connection.send(pack(self._node.hello()))
+            connection.send(pack(replace(self._node.hello(), now=self._clock.now())))
             try:
                 async with asyncio.timeout(WELCOME_SECONDS):
                     await asyncio.wait((welcomed, connection.closed), return_when=asyncio.FIRST_COMPLETED)

@@ -23,10 +23,12 @@ import uvloop
 import relight
 from relight.agent.bases import Bases
 from relight.agent.code import Bound, CodeCache
+from relight.agent.fitness import Ground, look
 from relight.agent.gpu import Gpus, find_libraries
 from relight.agent.gpuwatch import GpuWatch
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
+from relight.agent.memory import MemoryWatch
 from relight.agent.node import Identity, Node
 from relight.agent.nvml import open_nvml
 from relight.agent.outbox import Outbox
@@ -34,17 +36,19 @@ from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
+from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Starter
+from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
-from relight.agent.worker import Surroundings
 from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms
 from relight.log import LogOptions, start_logging
 from relight.protocol.errors import Conflict, RelightError, StartFailed
+from relight.protocol.fitness import Check
 from relight.protocol.ids import new_id
-from relight.protocol.link import HEARTBEAT_SECONDS
+from relight.protocol.link import HEARTBEAT_SECONDS, GpuFact
 from relight.protocol.manifest import HostImage
 from relight.sandbox import reaper
 from relight.sandbox.spec import Isolation
@@ -168,16 +172,20 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         provider=provider,
         values=values,
         outbox=outbox,
+        slots=Slots(NoDevices()),
         clock=clock,
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,
     )
     workers = Workers(surroundings)
     users += [workers.codes, templates.codes]
+    if not sandboxes.facts.groups.enforces("memory"):
+        tasks.create_task(MemoryWatch(workers, clock).run(), name="agent.memory")
     watch = GpuWatch(gpus, workers, clock)
     if gpus.has_real:
         tasks.create_task(watch.run(), name="agent.gpus")
-    return Node(_identity(options, sandboxes, gpus), workers, templates, outbox, watch.latest), link
+    checks = look(Ground(facts=sandboxes.facts, folder=options.data_dir, clock=clock))
+    return Node(_identity(options, sandboxes, gpus.facts, checks), workers, templates, outbox, watch.latest), link
 
 
 def _can_have_bases(sandboxes: Sandboxes) -> bool:
@@ -193,15 +201,16 @@ def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | Non
     return Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
 
 
-def _identity(options: Options, sandboxes: Sandboxes, gpus: Gpus) -> Identity:
+def _identity(options: Options, sandboxes: Sandboxes, gpus: tuple[GpuFact, ...], checks: tuple[Check, ...]) -> Identity:
     return Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
         cpu=cores(),
         memory_mib=memory_mib(),
-        gpus=gpus.facts,
+        gpus=gpus,
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
+        checks=checks,
     )
 
 

@@ -12,6 +12,7 @@ from relight.agent.link import Link
 from relight.agent.outbox import Outbox
 from relight.agent.workers import Workers
 from relight.protocol import PROTOCOL
+from relight.protocol.fitness import Check
 from relight.protocol.link import GpuFact, GpuUse, Hello, Orders, StopWorker, Welcome, WorkerSpec
 from relight.protocol.templates import TemplateOutcome
 
@@ -51,6 +52,7 @@ class Identity:
     gpus: tuple[GpuFact, ...]
     isolation: str
     pid: int
+    checks: tuple[Check, ...] = ()
 
 
 class Node:
@@ -86,6 +88,7 @@ class Node:
             pid=me.pid,
             workers=self._workers.held_workers(),
             templates=self._templates.outcomes(),
+            checks=me.checks,
         )
 
     def welcome(self, welcome: Welcome) -> None:

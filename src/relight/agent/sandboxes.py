@@ -32,12 +32,14 @@ from relight.sandbox.facts import Facts
 from relight.sandbox.messages import (
     PACKET_BYTES,
     TO_AGENT,
+    Emptied,
     Ended,
     Equip,
     Equipped,
     Kill,
     LauncherReady,
     Refused,
+    Settle,
     Start,
     Started,
     StartNested,
@@ -89,10 +91,15 @@ class Sandbox:
         self._send = send
         self._equipped: asyncio.Future[str] | None = None
         self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
+        self._emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> SandboxExit:
         """How it ended; nothing of it is left then.  May be awaited by many, and cancelled without harm."""
         return await asyncio.shield(self._ended)
+
+    async def wait_empty(self) -> None:
+        """Return once the kernel has let go of its last process: as a rule at once when it has ended."""
+        await asyncio.shield(self._emptied)
 
     @property
     def has_ended(self) -> bool:
@@ -104,6 +111,11 @@ class Sandbox:
         if not self.has_ended:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        if not self.has_ended:
+            self._send(Settle(id=self.id))
 
     async def kill(self) -> SandboxExit:
         """End every process of it; returns when none is left."""
@@ -167,6 +179,11 @@ class Sandbox:
             if self._listening >= 0:
                 os.close(self._listening)
 
+    def empty(self) -> None:
+        """Say that nothing of it is left; only `Sandboxes` calls this."""
+        if not self._emptied.done():
+            self._emptied.set_result(None)
+
 
 class Sandboxes:
     """All sandboxes of one agent.
@@ -186,6 +203,7 @@ class Sandboxes:
         self._early_deaths = 0
         self._starting: dict[str, asyncio.Future[Sandbox]] = {}
         self._sandboxes: dict[str, Sandbox] = {}
+        self._emptying: dict[str, Sandbox] = {}  # they have ended, and the kernel still has processes of theirs
 
     @property
     def facts(self) -> Facts:
@@ -222,6 +240,8 @@ class Sandboxes:
         self._refuse_all("the agent is closing")
         for name in tuple(self._sandboxes):
             self._finish(name, SandboxExit(signal=signal.SIGKILL))
+        for name in tuple(self._emptying):
+            self._empty(name)
 
     async def start(self, spec: SandboxSpec, *, channel: socket.socket, stdout: int, stderr: int) -> Sandbox:
         """Start one; returns when its program runs.  The three descriptors are copied: close yours.
@@ -281,6 +301,8 @@ class Sandboxes:
         if isinstance(message, LauncherReady):
             self._facts = message.facts
             self._early_deaths = 0
+            for name in tuple(self._emptying):
+                self._empty(name)  # this launcher has swept what the one before it left
             self._is_settled.set()
         elif isinstance(message, Started):
             self._begin(message, descriptors)
@@ -289,7 +311,9 @@ class Sandboxes:
         elif isinstance(message, Equipped):
             self._sandboxes[message.id].equipped(message.reason)
         elif isinstance(message, Ended):
-            self._finish(message.id, message.exit)
+            self._finish(message.id, message.exit, is_empty=message.is_empty)
+        elif isinstance(message, Emptied):
+            self._empty(message.id)
 
     def _launcher_ended(self, how: str) -> None:
         if self._launcher is None:
@@ -315,10 +339,19 @@ class Sandboxes:
         if future is not None and not future.done():
             future.set_result(sandbox)
 
-    def _finish(self, name: str, how: SandboxExit) -> None:
+    def _finish(self, name: str, how: SandboxExit, *, is_empty: bool = True) -> None:
         sandbox = self._sandboxes.pop(name, None)
+        if sandbox is None:
+            return
+        sandbox.end(how)
+        self._emptying[name] = sandbox
+        if is_empty:
+            self._empty(name)
+
+    def _empty(self, name: str) -> None:
+        sandbox = self._emptying.pop(name, None)
         if sandbox is not None:
-            sandbox.end(how)
+            sandbox.empty()
 
     def _refuse(self, name: str, error: StartFailed | Unavailable) -> None:
         future = self._starting.pop(name, None)

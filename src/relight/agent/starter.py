@@ -23,11 +23,21 @@ class Sandbox(Protocol):
     def id(self) -> str:
         """Its name, which is that of its control groups."""
 
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 when that is not known."""
+
     async def wait(self) -> SandboxExit:
         """How its first process ended; nothing of it is left."""
 
+    async def wait_empty(self) -> None:
+        """Return once the kernel has let go of its last process, after it has ended."""
+
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
+
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
 
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""

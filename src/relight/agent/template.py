@@ -110,6 +110,14 @@ class ForkedWorker:
         self._unsent: list[int] = []
         self._told: asyncio.Future[Exited | None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def pid(self) -> int:
+        """Its process, as this machine sees it; 0 before it is there, and after."""
+        if self._pidfd < 0:
+            return 0
+        with open(f"/proc/self/fdinfo/{self._pidfd}", encoding="utf-8") as file:
+            return max(0, next(int(line.split()[1]) for line in file if line.startswith("Pid:")))
+
     async def wait(self) -> SandboxExit:
         """How it ended; nothing of it is left."""
         gone = asyncio.ensure_future(self._shell.wait())
@@ -124,14 +132,20 @@ class ForkedWorker:
             return SandboxExit(
                 signal=signal.SIGKILL if was_killed else None,
                 out_of_memory=how.out_of_memory,
+                is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
             )
         return SandboxExit(
             code=told.code,
             signal=told.signal,
             out_of_memory=how.out_of_memory and told.code != 0,
+            is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
         )
+
+    async def wait_empty(self) -> None:
+        """Return once the kernel has let go of the last process in its shell."""
+        await self._shell.wait_empty()
 
     def signal(self, number: int) -> None:
         """Send a signal to its process, as soon as that is there."""
@@ -142,6 +156,10 @@ class ForkedWorker:
             return
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        self._shell.settle()
 
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""
@@ -461,4 +479,10 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
         environment=spec.environment,
         platform=platform,
         cpu=function.resources.cpu,
+        max_inputs=function.concurrency.max_inputs,
+        batches=tuple(
+            (one.name, one.batching.max_batch_size, one.batching.wait_seconds)
+            for one in function.methods
+            if one.batching is not None
+        ),
     )

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
-from relight.agent.worker import CREDIT, Surroundings, Worker
+from relight.agent.surroundings import Surroundings
+from relight.agent.worker import Worker
 from relight.protocol.errors import Unavailable, failure_of
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import (
     AskBack,
     CancelCall,
@@ -20,7 +22,7 @@ from relight.protocol.link import (
     WorkerChange,
     WorkerSpec,
 )
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerState
 
 
 class Workers:
@@ -63,6 +65,10 @@ class Workers:
             self._around.outbox.end(attempt.held, end_refused(attempt, f"worker {order.worker} is not on this node"))
         for worker in given.values():
             worker.feed()
+
+    def weighed(self) -> tuple[Worker, ...]:
+        """Those that may have a process."""
+        return tuple(self._workers.values())
 
     def codes(self) -> set[str]:
         """The digests of the code that workers use."""
@@ -114,7 +120,7 @@ class Workers:
                 spec=worker.spec,
                 state=WorkerState.DRAINING if worker.state is WorkerState.GONE else worker.state,
                 since=worker.since,
-                credit=CREDIT,
+                credit=worker.credit,
                 isolation=worker.isolation,
                 sandbox=worker.sandbox,
                 start=worker.start,
@@ -132,6 +138,7 @@ class Workers:
                 await self._is_empty.wait()
         except TimeoutError:
             self._stop_all(now=True)
+            self._around.slots.close()
             await self._is_empty.wait()
 
     def _stop_all(self, *, now: bool) -> None:

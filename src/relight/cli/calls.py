@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from relight.cli.completion import CALLS
+from relight.cli.endings import last_lines, show_ending
 from relight.cli.main import Suggesting
 from relight.cli.options import Moment, json_option
 from relight.cli.past import connect_to
@@ -108,6 +109,10 @@ def show(*, call_id: str, as_json: bool, run_id: str | None) -> None:
     failure = call["failure"]
     if isinstance(failure, dict) and failure["traceback"]:
         click.echo(f"\n{str(failure['traceback']).rstrip()}")
+    if last_lines(_exit(call)):
+        click.echo("\nits worker's last lines")
+        for line in last_lines(_exit(call)):
+            click.echo(f"  {line}")
 
 
 @calls.command()
@@ -189,6 +194,7 @@ def _show_call(call: dict[str, Json]) -> None:
         ("group", call["group"]),
         ("result", _result(call)),
         ("failure", _why(call)),
+        ("exit", show_ending(_exit(call))),
     ]
     for name, value in lines:
         if value not in ("", None):
@@ -228,6 +234,12 @@ def _why(call: dict[str, Json]) -> str:
     said = str(failure["message"] or failure["code"]).partition("\n")[0]
     kind = str(failure["exception"])
     return said if said.startswith(kind) else f"{kind}: {said}"
+
+
+def _exit(call: dict[str, Json]) -> Json:
+    """How its worker ended, where that ended over it."""
+    failure = call["failure"]
+    return failure.get("exit") if isinstance(failure, dict) else None
 
 
 def _result(call: dict[str, Json]) -> str:

@@ -28,12 +28,13 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start a server on this machine"),
     "run": ("run", "Run a file's function or entrypoint, on a server of its own when there is none"),
+    "serve": ("serve", "Serve a file's app while you write it: each change as soon as it is saved"),
     "deploy": ("deploy", "Deploy a file's app, to be called from anywhere"),
     "call": ("call", "Call a deployed function"),
     "schema": ("schema", "Show what a function takes and gives"),
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
-    "nodes": ("nodes", "Show machines: what of them is free, and what their GPUs do"),
+    "nodes": ("nodes", "Show machines: what they have, what of it is free, what GPUs do, and whether they are fit"),
     "starts": ("starts", "Show how workers were started, how quickly, and why not quicker"),
     "logs": ("logs", "Show what workers wrote"),
     "apps": ("apps", "Show what is deployed"),
@@ -48,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("login", "Use a server elsewhere"),
     "profile": ("profile", "List, choose and forget the servers that were logged in to"),
     "token": ("token", "Show, make, list and revoke tokens"),
-    "doctor": ("doctor", "Say what this machine permits, and what to do about it"),
+    "doctor": ("doctor", "Say whether this machine is fit, and what to do about what is not"),
     "completion": ("completion", "Print what a shell needs to complete commands"),
 }
 """Each command: the module it is in, and what it does."""

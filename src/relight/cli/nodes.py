@@ -1,4 +1,4 @@
-"""`relight nodes`: the machines there are, and what their GPUs do."""
+"""`relight nodes`: the machines there are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from relight.cli.options import json_option
 from relight.cli.tables import number, objects, show_json, show_table
+from relight.protocol.fitness import Verdict
 from relight.protocol.manifest import Json
 from relight.sdk.connection import connect
 
@@ -15,7 +16,7 @@ from relight.sdk.connection import connect
 @click.command()
 @json_option
 def nodes(*, as_json: bool) -> None:
-    """Show nodes: what of each is free, and of each of its GPUs how busy it is, and how full.
+    """Show machines: what each has, what of it is free, whether it is fit to run workers, and what to do where it is not.
 
     \b
     Example:
@@ -24,28 +25,42 @@ def nodes(*, as_json: bool) -> None:
     answer = connect().json("GET", "/v1/nodes")
     if as_json:
         return show_json(answer)
-    rows = [row for node in objects(answer, "nodes") for row in _rows(node)]
-    show_table(("NODE", "CPU FREE", "MEMORY FREE", "WORKERS", "GPU", "BUSY", "GPU MEMORY"), rows, "no nodes")
+    found = objects(answer, "nodes")
+    columns = ("NODE", "STATE", "WORKERS", "CPU FREE", "MEMORY FREE", "GPUS FREE", "ISOLATION", "FITNESS")
+    show_table(columns, [_row(row) for row in found], "no nodes")
+    gpus = [gpu for row in found for gpu in _gpus(row)]
+    if gpus:
+        click.echo()
+        show_table(("NODE", "GPU", "BUSY", "GPU MEMORY"), gpus, "no GPUs")
+    for row in found:
+        for check in objects(row, "checks"):
+            if check["verdict"] != Verdict.OK.value:
+                click.echo(f"\n{row['id']}  {check['verdict']}  {check['name']}: {check['sentence']}")
+                if check["advice"]:
+                    click.echo(f"  → {check['advice']}")
 
 
-def _rows(node: dict[str, Json]) -> Iterator[tuple[str, ...]]:
-    """A row for the node, and one more for each of its GPUs but the first."""
-    away = "" if node["is_connected"] else " (away)"
-    own = (
-        f"{node['id']}{away}",
-        f"{number(node['free_cpu']):g} of {number(node['cpu']):g}",
-        f"{node['free_memory_mib']} of {node['memory_mib']} MiB",
-        str(node["workers"]),
-    )
+def _gpus(node: dict[str, Json]) -> Iterator[tuple[str, ...]]:
+    """Each GPU of a node: how busy it is, and how full, as of a few seconds ago."""
     uses = {use["id"]: use for use in objects(node, "gpu_use")}
-    for gpu in objects(node, "gpus") or [{}]:
-        yield (*own, *_gpu(gpu, uses.get(gpu.get("id"))))
-        own = ("", "", "", "")
+    for gpu in objects(node, "gpus"):
+        kind = f"{gpu['kind']} (simulated)" if gpu.get("is_simulated") else str(gpu["kind"])
+        use = uses.get(gpu["id"])
+        busy = use["utilization_percent"] if use else None
+        full = f"{use['memory_used_mib']} of {gpu['memory_mib']} MiB" if use else ""
+        yield str(node["id"]), kind, "" if busy is None else f"{busy} %", full
 
 
-def _gpu(gpu: dict[str, Json], use: dict[str, Json] | None) -> tuple[str, str, str]:
-    kind = f"{gpu['kind']} (simulated)" if gpu.get("is_simulated") else str(gpu.get("kind", ""))
-    if use is None:
-        return kind, "", ""
-    busy = use["utilization_percent"]
-    return kind, "" if busy is None else f"{busy} %", f"{use['memory_used_mib']} of {gpu['memory_mib']} MiB"
+def _row(row: dict[str, Json]) -> tuple[str, ...]:
+    free, gpus = row["free_gpus"], row["gpus"]
+    weak = sum(check["verdict"] == Verdict.WEAK.value for check in objects(row, "checks"))
+    return (
+        str(row["id"]),
+        "connected" if row["is_connected"] else "away",
+        str(row["workers"]),
+        f"{number(row['free_cpu']):g} of {number(row['cpu']):g}",
+        f"{number(row['free_memory_mib']) / 1024:.1f} of {number(row['memory_mib']) / 1024:.1f} GiB",
+        f"{len(free)} of {len(gpus)}" if isinstance(free, list) and isinstance(gpus, list) and gpus else "",
+        str(row["isolation"]),
+        "NOT FIT" if not row["is_fit"] else f"fit, {weak} weak" if weak else "fit",
+    )

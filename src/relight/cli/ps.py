@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import click
 
+from relight.cli.endings import show_ending
 from relight.cli.options import json_option
 from relight.cli.tables import number, objects, show_age, show_json, show_table
 from relight.clock import SystemClock
 from relight.protocol.binding import parse_binding
 from relight.protocol.manifest import Json
 from relight.sdk.connection import connect
+from relight.sdk.requests import query
 
 
 @click.command()
-@click.option("--all", "-a", "with_gone", is_flag=True, help="Those that are gone too, as long as they are remembered.")
+@click.option(
+    "--all", "-a", "with_gone", is_flag=True, help="Those that are gone too, and how they ended: the newest 1,000."
+)
 @json_option
 def ps(*, with_gone: bool, as_json: bool) -> None:
     """Show workers: what each runs, its state and how long it has been in it, and its calls.
@@ -22,13 +26,12 @@ def ps(*, with_gone: bool, as_json: bool) -> None:
     Example:
       relight ps --all
     """
-    answer = connect().json("GET", "/v1/workers")
+    answer = connect().json("GET", f"/v1/workers{query({'gone': 'true'} if with_gone else {})}")
     if as_json:
         return show_json(answer)
     now = SystemClock().now()
-    shown = [row for row in objects(answer, "workers") if with_gone or row["state"] != "gone"]
     columns = ("WORKER", "FUNCTION", "STATE", "FOR", "NODE", "ISOLATION", "GPU", "CALLS", "EXIT")
-    show_table(columns, [_row(row, now) for row in shown], "no workers")
+    show_table(columns, [_row(row, now) for row in objects(answer, "workers")], "no workers")
 
 
 def _set_apart(binding: str) -> str:
@@ -48,7 +51,7 @@ def _gpu(row: dict[str, Json]) -> str:
 
 
 def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
-    calls, ending = row["calls"], row["exit"]
+    calls = row["calls"]
     return (
         str(row["id"]),
         f"{row['app']}/{row['function']}{_set_apart(str(row.get('binding', '')))}",
@@ -58,5 +61,5 @@ def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
         str(row["isolation"]),
         _gpu(row),
         " ".join(map(str, calls)) if isinstance(calls, list) else "",
-        str(ending["reason"]) if isinstance(ending, dict) else "",
+        show_ending(row["exit"]),
     )

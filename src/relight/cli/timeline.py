@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from relight.cli.endings import show_ending
 from relight.cli.tables import number, objects
 from relight.protocol.manifest import Json
 from relight.protocol.starts import NUMBERS, StartLevel
@@ -126,7 +127,11 @@ def _ended_at(call: Row, attempt: Row, *, is_last: bool) -> float | None:
 
 def _told(attempt: Row) -> str:
     where = f"{attempt['worker']} on {attempt['node']}" if attempt["node"] else str(attempt["worker"])
-    said = [str(attempt["outcome"] or "runs"), str(attempt["detail"] or "").partition("\n")[0]]
+    said = [
+        str(attempt["outcome"] or "runs"),
+        show_ending(attempt.get("exit")),
+        str(attempt["detail"] or "").partition("\n")[0],
+    ]
     return f"{where}: {', '.join(word for word in said if word)}"
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -20,13 +21,15 @@ from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import CANCELLED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
+from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
-from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
+from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
 from relight.protocol.views import CallPlace, CallQuery
@@ -43,6 +46,9 @@ _log = logging.getLogger("relight.control")
 KEEP_AGAIN_SECONDS = 1.0
 """After how long an end that could not be kept is tried again."""
 
+LOOK_SECONDS = 1.0
+"""How often who follows a call hears of what is told to nobody: the reason for which it waits, say."""
+
 GROUP_PAGE = 1000
 """How many ends of a group one answer holds at most."""
 
@@ -53,6 +59,9 @@ Claims = list[Claim]
 QueuedEnds = list[EndQueued]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
+
+SESSION_LETTERS = 255
+"""No name of a session is longer."""
 
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
@@ -72,6 +81,7 @@ class Calls:
         self._streams = streams
         self._waiters = Waiters()
         self._families = Families()
+        self._keys = Keys(store, clock)
         self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
@@ -110,6 +120,43 @@ class Calls:
             asking.is_over = all(view.state.is_final for view in views)
         return CallViews(calls=views)
 
+    async def submit_once(
+        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+    ) -> CallView:
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        if key is None:
+            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+        (asked,) = self._families.adopt(self._scheduler, worker, (request,))
+        row, call = await self._admit(workspace, asked, returns=False)
+        named = await self._keys.keep(workspace, key, row)
+        if named.is_new:
+            self._newness.take(workspace, call.id)
+            self._schedule([call])
+        return await self._find(workspace, named.call)
+
+    async def named(self, workspace: str, key: CallKey) -> CallView | None:
+        """The call that a key stands for; None when that is none, or it is not kept any more.  Raises KeyReused."""
+        call_id = await self._keys.named(workspace, key)
+        view = None if call_id is None else await self._store.calls.get(workspace, call_id)
+        return None if view is None else self._explained(view)
+
+    async def follow(self, workspace: str, call_id: str) -> AsyncIterator[CallView]:
+        """A call as it stands now, and each time that it stands otherwise; its end is the last.  Raises NotFound."""
+        told: tuple[object, ...] = ()
+        with self._waiters.watching(call_id) as changed:
+            while True:
+                changed.clear()
+                view = await self._find(workspace, call_id)
+                stands = (view.state, view.worker, view.attempts, view.pending_reason.partition(": ")[0])
+                if stands != told:
+                    told = stands
+                    yield view
+                if view.state.is_final:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await changed.wait()
+
     async def wait(self, workspace: str, query: Await, *, worker: str = "") -> CallViews:
         """Wait for one of `ids`, or for more of `group` than its end number `after`; then say where they stand."""
         awaited = Awaited(
@@ -146,7 +193,16 @@ class Calls:
         intervals = await self._intervals(workspace, view) if view.worker else ()
         worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
         start = start_for(view, intervals, worker.start if worker is not None else None)
-        return CallDetail(call=view, attempts=tuple(attempts), worker_intervals=tuple(intervals), start=start)
+        tries = tuple([await self._with_exit(workspace, view, attempt) for attempt in attempts])
+        return CallDetail(call=view, attempts=tries, worker_intervals=tuple(intervals), start=start)
+
+    async def _with_exit(self, workspace: str, view: CallView, attempt: AttemptView) -> AttemptView:
+        """A try with how its worker ended: the call says so of its last, the worker itself of one that was lost."""
+        if attempt.outcome == CallEvent.LEASE_LOST.value:
+            worker = await self._store.workers.get(workspace, attempt.worker)
+            return replace(attempt, exit=worker.exit if worker is not None else None)
+        is_last = attempt.outcome == view.state.value and view.failure is not None
+        return replace(attempt, exit=view.failure.exit) if is_last and view.failure is not None else attempt
 
     async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
         since = view.started_at or view.submitted_at
@@ -192,15 +248,12 @@ class Calls:
         """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
             return frozenset()
-        now = self._clock.now()
         is_awaited = submit.wait_seconds > 0
         rows, waiting = [], []
         for request in requests:
-            version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
-            bound = self._check(version, request, returns=is_awaited or submit.needs_results)
-            kept = request if request.binding == bound.text else replace(request, binding=bound.text)
-            rows.append(NewCall(request=kept, version=version.id, at=now))
-            waiting.append(self._waiting(version, bound, request))
+            row, call = await self._admit(workspace, request, returns=is_awaited or submit.needs_results)
+            rows.append(row)
+            waiting.append(call)
         committed = self._store.calls.submit(workspace, rows, is_awaited=is_awaited)
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
@@ -210,10 +263,26 @@ class Calls:
             self._schedule(later)
         return already
 
+    async def _admit(self, workspace: str, request: CallRequest, *, returns: bool) -> tuple[NewCall, WaitingCall]:
+        """A call as it is kept, and as it waits.  Raises when it cannot be."""
+        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        bound = self._check(version, request, returns=returns)
+        kept = request if request.binding == bound.text else replace(request, binding=bound.text)
+        row = NewCall(request=kept, version=version.id, at=self._clock.now())
+        call = self._waiting(version, bound, request)
+        if call.is_strict and not self._scheduler.knows_session(call.key, call.session):
+            call.last_worker = await self._store.calls.session_worker(workspace, kept)
+        return row, call
+
     def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
         if not is_id(request.id, "call"):
             raise InvalidRequest(
                 f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
+            )
+        if len(request.session) > SESSION_LETTERS or not request.session.isprintable():
+            raise InvalidRequest(
+                f"cannot call in session {request.session[:40]!r}: its name has {len(request.session)} characters; "
+                f"use up to {SESSION_LETTERS} printable ones"
             )
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
@@ -250,6 +319,8 @@ class Calls:
             group=request.group,
             parent=request.parent,
             is_awaited=request.is_awaited,
+            session=request.session,
+            is_strict=request.is_strict and bool(request.session),
         )
 
     async def recover(self) -> int:
@@ -311,6 +382,9 @@ class Calls:
             group=row.group,
             parent=row.parent,
             is_awaited=row.is_awaited,
+            session=row.session,
+            is_strict=row.is_strict,
+            last_worker=row.worker,
         )
 
     # -- ends, as nodes report them
@@ -336,7 +410,7 @@ class Calls:
         """The scheduler took leases back: their node or their worker is gone."""
         judged: defaultdict[str, Judged] = defaultdict(Judged)
         for lease in leases:
-            failure = Failure(code="worker_lost", message=why)
+            failure = Failure(code="worker_lost", message=why, exit=NODE_LOST)
             end = CallEnd(
                 call=lease.call.id,
                 token=lease.token,
@@ -370,6 +444,7 @@ class Calls:
             attempt=lease.attempt if end.is_charged else lease.attempt - 1,
             failure=end.failure,
             is_cancelled=lease.call.is_cancelled,
+            is_charged=end.is_charged,
             delivered=self._streams.delivered(end.call),
         )
         return judge(ending, function.retries)
@@ -439,6 +514,7 @@ class Calls:
             claims[lease.call.workspace].append(self._claim(lease))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)
+        self._waiters.stir(lease.call.id for lease in leases)
 
     def _claim(self, lease: Lease) -> Claim:
         held_seconds = self._clock.monotonic() - lease.granted_at

@@ -7,6 +7,9 @@ import math
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import FunctionSpec
 
+MAX_WIDTH = 1000
+"""So many calls one worker has at once at most."""
+
 _NETWORKS = ("none", "host")
 
 
@@ -16,6 +19,7 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
     ranges = (
         ("cpu", resources.cpu, 0.01, 1024),
         ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
+        ("ephemeral_disk", resources.ephemeral_disk_mib, 1, 16 * 1024 * 1024),
         ("timeout", function.timeout_seconds, 0.001, 30 * 86400),
         ("startup_timeout", function.startup_timeout_seconds, 0.1, 86400),
         ("queue_timeout", function.queue_timeout_seconds, 0, math.inf),
@@ -25,6 +29,14 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         ("buffer_workers", scaling.buffer_workers, 0, 10_000),
         ("scaledown_window", scaling.scaledown_window_seconds, 0, 30 * 86400),
         ("retries", function.retries.count, 0, 100),
+        ("max_inputs", function.concurrency.max_inputs, 1, MAX_WIDTH),
+        ("target_inputs", function.concurrency.target_inputs, 1, function.concurrency.max_inputs),
+        ("max_inputs × max_batch_size", function.width, 1, MAX_WIDTH),
+        *(
+            ("wait_ms", 1000 * one.batching.wait_seconds, 0, 60_000)
+            for one in function.methods
+            if one.batching is not None
+        ),
     )
     for name, value, least, most in ranges:
         if value is not None and not least <= value <= most:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from relight.clock import Clock
+from relight.control.brakes import Brakes
 from relight.control.calls import Calls
 from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
@@ -20,13 +21,14 @@ from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallEvent
 from relight.protocol.errors import Failure, Forbidden, InvalidRequest
+from relight.protocol.fitness import is_fit
 from relight.protocol.link import CallEnd, Hello, Orders, Reports, Welcome
 from relight.protocol.views import NodeView, Principal, Scope
 from relight.protocol.workers import WorkerState, WorkerView
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import WaitingCall
-from relight.scheduler.state import Node, Worker
+from relight.scheduler.state import Function, Node, Worker
 from relight.store.logs import Batch
 from relight.store.rows import WorkerRow
 from relight.store.store import Store
@@ -47,7 +49,9 @@ class Nodes:
         self._templates = templates
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
+        self._clocks: dict[str, float] = {}  # how far each node's was ahead of ours when it came
         self._starts = Starts(store)
+        self._brakes = Brakes(store, clock)
         self._intakes: dict[str, tuple[str, Intake]] = {}  # of each node, with its incarnation
         self._scheduler: Scheduler
         self._writers: Writers
@@ -72,6 +76,7 @@ class Nodes:
                 "install the same version of relight on both"
             )
         self._links[hello.node] = send
+        self._clocks[hello.node] = hello.now - self._clock.now() if hello.now else 0.0
         self._meet(hello)
         unknown = self._scheduler.connect(hello)
         self._templates.told(hello.node, ())
@@ -138,9 +143,17 @@ class Nodes:
         mine = [worker for worker in self._scheduler.workers() if worker.spec.workspace == workspace]
         return tuple(worker.view() for worker in sorted(mine, key=lambda worker: worker.id))
 
+    async def past_workers(self, workspace: str) -> tuple[WorkerView, ...]:
+        """The newest 1,000 workers of a workspace, those that are gone too, oldest first."""
+        return await self._store.workers.list(workspace, include_gone=True)
+
+    def now(self) -> float:
+        """What the wall clock shows here, in seconds since 1970."""
+        return self._clock.now()
+
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""
-        return tuple(_view(node) for node in self._scheduler.nodes())
+        return tuple(_view(node, self._clocks.get(node.id, 0.0)) for node in self._scheduler.nodes())
 
     # -- what the scheduler tells (`scheduler.loop.Listener`)
 
@@ -179,6 +192,10 @@ class Nodes:
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """Calls wait for workers that do not start."""
         self._calls.cannot_start(calls, failure)
+
+    def brake_changed(self, function: Function) -> None:
+        """Its workers have crashed, or one is well again."""
+        self._brakes.keep(function)
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls need their payload from the store."""
@@ -248,7 +265,7 @@ class Nodes:
             self.send(node, Orders(logs_kept=batch))
 
 
-def _view(node: Node) -> NodeView:
+def _view(node: Node, clock_ahead_seconds: float) -> NodeView:
     room = node.room()
     return NodeView(
         id=node.id,
@@ -262,4 +279,7 @@ def _view(node: Node) -> NodeView:
         free_gpus=tuple(gpu.id for gpu in room.free_gpus),
         workers=len(node.workers),
         gpu_use=node.gpu_use,
+        is_fit=is_fit(node.hello.checks),
+        checks=node.hello.checks,
+        clock_ahead_seconds=clock_ahead_seconds,
     )

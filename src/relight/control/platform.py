@@ -8,6 +8,7 @@ from functools import partial
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
+from relight.control.brakes import Brakes
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog
 from relight.control.deploys import Deploys
@@ -89,6 +90,7 @@ async def open_control(
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
     await tokens.load()
+    scheduler.restore_brakes(await Brakes(store, clock).restore())
     await deploys.recover(WORKSPACES)
     await calls.recover()
     return Control(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from relight.control.sources import Delivery
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
-from relight.protocol.calls import CallView
+from relight.protocol.calls import CallKey, CallRequest, CallView
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.sources import PushView, SourceRequest, SourceView
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
@@ -34,6 +34,17 @@ class Calls(Protocol):
 
     async def submit(self, workspace: str, submit: Submit, /, *, worker: str = "") -> CallViews:
         """Keep calls; wait up to `wait_seconds` for all of them.  `worker` is the one that asks, if one does."""
+
+    async def submit_once(
+        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+    ) -> CallView:
+        """Keep a call, unless its key stands for another: then that one.  Raises KeyReused."""
+
+    async def named(self, workspace: str, key: CallKey, /) -> CallView | None:
+        """The call that a key stands for; None when that is none.  Raises KeyReused."""
+
+    def follow(self, workspace: str, call_id: str, /) -> AsyncIterator[CallView]:
+        """A call as it stands now, and each time that it stands otherwise; its end is the last.  Raises NotFound."""
 
     async def wait(self, workspace: str, query: Await, /, *, worker: str = "") -> CallViews:
         """Wait for one of the calls named."""
@@ -166,6 +177,12 @@ class Nodes(Protocol):
 
     def workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
         """The workers of a workspace."""
+
+    async def past_workers(self, workspace: str, /) -> tuple[WorkerView, ...]:
+        """Those that are gone too, as far as they are kept."""
+
+    def now(self) -> float:
+        """What the server's wall clock shows, in seconds since 1970."""
 
     def nodes(self) -> tuple[NodeView, ...]:
         """Every node."""

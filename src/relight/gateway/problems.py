@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from relight.gateway.render import plain
 from relight.protocol.errors import ERRORS, Failure, InvalidInput, InvalidRequest, RelightError, TooLarge
 from relight.protocol.manifest import Json
 
@@ -57,6 +58,7 @@ def problem_schema() -> dict[str, Json]:
             "code": {"enum": codes},
             "retryable": {"type": "boolean"},
             "errors": {"type": "array", "items": fault, "description": "of invalid_input: what is wrong, and where"},
+            "exit": {"type": "object", "description": "how the worker ended, where one did over it"},
         },
     }
 
@@ -69,6 +71,8 @@ def problem_of_failure(call: str, failure: Failure) -> dict[str, Json]:
     if failure.type_name:
         problem["exception"] = failure.type_name
         problem["traceback"] = failure.traceback
+    if failure.exit is not None:
+        problem["exit"] = plain(failure.exit)
     return problem
 
 

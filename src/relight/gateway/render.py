@@ -105,4 +105,5 @@ def _failure(failure: Failure) -> dict[str, Json]:
         "message": failure.message,
         "exception": failure.type_name,
         "traceback": failure.traceback,
+        "exit": plain(failure.exit),
     }

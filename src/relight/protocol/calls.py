@@ -14,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.payload import Payload
 
 
@@ -77,7 +78,8 @@ class CallRequest:
 
     `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together,
     `parent` is the call that made it; where `is_awaited`, that waits for this one, which ends with it unless it succeeds.
-    `binding` says which workers of the function may take it (`manifest.Binding`).
+    `binding` says which workers of the function may take it (`manifest.Binding`); `session` that the worker which served
+    it is to do so again, and where it `is_strict` no other.
     """
 
     id: str
@@ -91,6 +93,22 @@ class CallRequest:
     parent: str = ""
     is_awaited: bool = False
     binding: str = ""
+    session: str = ""
+    is_strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallKey:
+    """A name that a caller gives a call, so that asking again is no second call (`Idempotency-Key`).
+
+    It is `owner`'s own (a token's id), and means something for one `function` (with app and environment).  `digest` is of
+    all that is asked: the same key with another is refused.
+    """
+
+    owner: str
+    function: str
+    key: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +143,10 @@ class CallView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptView:
-    """One try of a call: where, from when to when, and how it ended (a CallEvent's value, empty while it runs)."""
+    """One try of a call: where, from when to when, and how it ended (a CallEvent's value, empty while it runs).
+
+    `exit` is how its worker ended, where that ended over it.
+    """
 
     call: str
     number: int
@@ -135,3 +156,4 @@ class AttemptView:
     ended_at: float | None = None
     outcome: str = ""
     detail: str = ""
+    exit: WorkerExit | None = None

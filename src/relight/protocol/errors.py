@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from relight.protocol.exits import WorkerExit
 from relight.protocol.payload import Payload
 
 
 class RelightError(Exception):
-    """The root of everything relight raises on purpose."""
+    """The root of everything relight raises on purpose.  `exit` is how the worker ended, where one did over it."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    exit: WorkerExit | None = None
 
     def __init_subclass__(cls) -> None:
         _say_public_name(cls)
@@ -87,6 +89,18 @@ class Conflict(RelightError):
     """It contradicts what is already there."""
 
     code, status = "conflict", 409
+
+
+class KeyReused(InvalidRequest):
+    """An Idempotency-Key that stands for a call with other arguments."""
+
+    code, status = "key_reused", 422
+
+
+class SessionLost(RelightError):
+    """The worker that had a strict session is gone; the next call of it begins anew."""
+
+    code, status, retryable = "session_lost", 410, True
 
 
 class TooLarge(RelightError):
@@ -189,7 +203,8 @@ ERRORS: dict[str, type[RelightError]] = {error.code: error for error in reversed
 class Failure:
     """Why a call did not succeed, as data: `code` is one of `ERRORS`.
 
-    `type_name`, `traceback` and `exception` (the pickled exception itself) are there when user code raised.
+    `type_name`, `traceback` and `exception` (the pickled exception itself) are there when user code raised; `exit` where
+    a worker ended over it.
     """
 
     code: str
@@ -197,6 +212,7 @@ class Failure:
     type_name: str = ""
     traceback: str = ""
     exception: Payload | None = None
+    exit: WorkerExit | None = None
 
 
 def failure_of(error: RelightError) -> Failure:
@@ -206,4 +222,7 @@ def failure_of(error: RelightError) -> Failure:
 
 def error_of(failure: Failure) -> RelightError:
     """The error a failure stands for; an unknown code becomes the root class."""
-    return ERRORS.get(failure.code, RelightError)(failure.message)
+    error = ERRORS.get(failure.code, RelightError)(failure.message)
+    if failure.exit is not None:
+        error.exit = failure.exit
+    return error

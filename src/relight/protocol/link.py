@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.codec import Kinds
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
+from relight.protocol.fitness import Check
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import TemplateOutcome
-from relight.protocol.workers import WorkerExit, WorkerKind, WorkerState
+from relight.protocol.workers import WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
 """A node that has nothing to report still says so this often."""
@@ -228,7 +230,10 @@ class HeldWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """An agent comes, or comes back.  A new `incarnation` means that all it had before is gone."""
+    """An agent comes, or comes back.  A new `incarnation` means that all it had before is gone.
+
+    `checks` is what it found of its machine when it began, `now` what its wall clock shows, in seconds since 1970.
+    """
 
     node: str
     incarnation: str
@@ -240,6 +245,8 @@ class Hello:
     pid: int = 0
     workers: tuple[HeldWorker, ...] = ()
     templates: tuple[TemplateOutcome, ...] = ()
+    checks: tuple[Check, ...] = ()
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,10 +81,12 @@ class Resources:
     """What one worker asks for.  None means a small share, and no limit.
 
     `cpu` in cores, `memory_mib` in MiB (a limit when given); `gpu` in order of preference, empty for none.
+    `ephemeral_disk_mib` is what /tmp, /dev/shm and the home hold together, None for 1024; it counts as memory, too.
     """
 
     cpu: float | None = None
     memory_mib: int | None = None
+    ephemeral_disk_mib: int | None = None
     gpu: tuple[GpuRequest, ...] = ()
 
 
@@ -119,6 +121,22 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """How many calls one worker runs at once at most, and how many it is given before another is started."""
+
+    max_inputs: int = 1
+    target_inputs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """Calls are gathered into one invocation: until there are `max_batch_size`, or the first has waited `wait_seconds`."""
+
+    max_batch_size: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterSpec:
     """One parameter as the user wrote it.  `annotation` is its source text; `default` is there when JSON can say it."""
 
@@ -145,6 +163,7 @@ class MethodSpec:
     doc: str = ""
     input_schema: Json = None
     output_schema: Json = None
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +207,20 @@ class FunctionSpec:
     serialized: str = ""
     has_snap: bool = False
     uses_template: bool = True
+    concurrency: Concurrency = field(default_factory=Concurrency)
+
+    @property
+    def width(self) -> int:
+        """How many calls run in one worker at once at most; where they are gathered, each of its inputs is a batch."""
+        return self.concurrency.max_inputs * self._largest_batch()
+
+    @property
+    def target_width(self) -> int:
+        """How many calls a worker is given before another is started."""
+        return self.concurrency.target_inputs * self._largest_batch()
+
+    def _largest_batch(self) -> int:
+        return max((one.batching.max_batch_size for one in self.methods if one.batching is not None), default=1)
 
     def method(self, name: str) -> MethodSpec | None:
         """The method of that name, None when there is none."""

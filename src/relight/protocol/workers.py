@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from relight.protocol.exits import WorkerExit
 from relight.protocol.starts import StartReport
 
 
@@ -78,18 +79,6 @@ STATES: dict[WorkerState, StateRule] = {
     _S.GONE: StateRule(may_become=frozenset(), meaning="its sandbox is empty"),
 }
 """Every state, in the order of a life."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerExit:
-    """How a worker ended: `reason` is `stopped`, `exited:<code>`, `signal:<name>`, `out_of_memory`, `start_failed`,
-    `start_timed_out`, `killed:<why>` (`killed:gpu_memory`: it held more of its GPU than its share), `node_lost`, or `template_lost`: who would know how it ended did so before it."""
-
-    reason: str
-    code: int | None = None
-    signal: int | None = None
-    peak_memory_bytes: int = 0
-    last_lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 from relight.runtime import native, threads
+from relight.runtime.cpus import count_cpus
 from relight.runtime.maps import Ranges, dense_ranges, libraries, read_maps, without
 
 _COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
@@ -61,13 +61,6 @@ class Frozen:
     """Of the libraries whose count the user left open."""
     generators: tuple[BitGenerator, ...] = ()
     """numpy's that the user's modules made without a seed."""
-
-
-def count_cpus(cpu: float | None) -> int:
-    """The threads that fit a request for `cpu`: all that this process may use where there is none."""
-    if cpu is not None:
-        return max(1, ceil(cpu))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(cpu: float | None = None) -> dict[str, str]:

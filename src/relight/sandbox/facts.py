@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relight.sandbox import syscalls
+from relight.sandbox import filters, syscalls
 from relight.sandbox.cgroups import GroupFlavour, GroupLayout, find_groups
 from relight.sandbox.spec import Isolation, SandboxSpec
 
@@ -25,6 +25,7 @@ _FIRST_UID = 1_900_000_000
 """Outer uids from here to 2^31 are given out: distributions, subordinate ranges and containers use none of them."""
 _UIDS_PER_AGENT = 2_000
 _AGENT_BLOCKS = 100_000
+_WHOLE_LANDLOCK = 6  # the version that keeps workers from abstract sockets: Linux 6.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,8 @@ class Facts:
     """What the machine permits this process.
 
     `is_privileged`: it may map other uids than its own.  `uid_extents` are the (first, count) ranges of uids that
-    exist here.  `denial` is why there are no namespaces, empty where there are.
+    exist here.  `denial` is why there are no namespaces, empty where there are.  `unfiltered` is why system calls cannot
+    be filtered; `landlock` the version of its interface, 0 where there is none.
     """
 
     kernel: str
@@ -59,6 +61,9 @@ class Facts:
     is_privileged: bool
     uid_extents: tuple[tuple[int, int], ...]
     denial: str = ""
+    machine: str = ""
+    unfiltered: str = ""
+    landlock: int = 0
     groups: GroupLayout
     system: tuple[SystemPath, ...] = ()
     etc: tuple[str, ...] = ()
@@ -68,6 +73,11 @@ class Facts:
     def isolation(self) -> Isolation:
         """The best isolation that is to be had."""
         return Isolation.PROCESS if self.denial else Isolation.NAMESPACES
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether system calls can be filtered."""
+        return not self.unfiltered and self.machine in filters.SANDBOX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +94,22 @@ class SourceFact:
 def gather() -> Facts:
     """Look and try.  It forks, so only a process with one thread may call it; takes a few milliseconds."""
     capabilities = _effective_capabilities(Path("/proc/self/status").read_text())
-    is_privileged = all(capabilities >> bit & 1 for bit in (_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN))
+    extents = _extents(Path("/proc/self/uid_map").read_text())
+    has_others = (
+        sum(count for _, count in extents) > 1
+    )  # else this is a namespace of one user, where even root has no other
+    may_map = all(capabilities >> bit & 1 for bit in (_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN))
+    is_privileged = may_map and has_others
     return Facts(
         kernel=os.uname().release,
         uid=os.geteuid(),
         gid=os.getegid(),
         is_privileged=is_privileged,
-        uid_extents=_extents(Path("/proc/self/uid_map").read_text()),
-        denial=_try_namespaces(),
+        uid_extents=extents,
+        denial=_report_of(_try_namespaces),
+        machine=os.uname().machine,
+        unfiltered=_why_unfiltered(),
+        landlock=syscalls.landlock_version(),
         groups=find_groups(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), is_root=is_privileged
         ),
@@ -137,6 +155,24 @@ def explain(facts: Facts) -> tuple[Fact, ...]:
             else f"sandboxes run as uid {facts.uid}, the agent's own",
             advice="" if facts.is_privileged else "run the agent as root to give each sandbox its own user",
         ),
+        Fact(
+            name="system calls",
+            holds=facts.has_filters,
+            sentence="system calls that no function needs are refused by the kernel (seccomp)"
+            if facts.has_filters
+            else f"sandboxes may use every system call: {facts.unfiltered}",
+            advice="" if facts.has_filters else "use Linux with CONFIG_SECCOMP_FILTER on x86_64 or aarch64",
+        ),
+        Fact(
+            name="landlock",
+            holds=facts.landlock >= _WHOLE_LANDLOCK,
+            sentence=f"a second wall stands behind the first (landlock {facts.landlock})"
+            if facts.landlock
+            else "there is no second wall behind the first: this kernel has no landlock",
+            advice=""
+            if facts.landlock >= _WHOLE_LANDLOCK
+            else "use Linux 6.12 or newer, with landlock among the names in lsm= of the kernel's command line",
+        ),
         *(_limit_fact(facts.groups, name) for name in ("memory", "cpu", "pids")),
     )
 
@@ -169,12 +205,22 @@ def _advice(denial: str) -> str:
     )
 
 
-def _try_namespaces() -> str:
-    """Make what every sandbox needs, in a child that ends with it; returns what failed, or nothing."""
-    return _report_of(_trial)
+def _why_unfiltered() -> str:
+    machine = os.uname().machine
+    if machine not in filters.SANDBOX:
+        return f"there is no filter for {machine}"
+    return _report_of(lambda tell: _try_filters(tell, machine))
 
 
-def _trial(tell: Callable[[str], None]) -> None:
+def _try_filters(tell: Callable[[str], None], machine: str) -> None:
+    tell("filter system calls (seccomp)")
+    syscalls.set_no_new_privileges()
+    syscalls.filter_calls(filters.SANDBOX[machine])
+    tell("")
+
+
+def _try_namespaces(tell: Callable[[str], None]) -> None:
+    """Make what every sandbox needs, in a child that ends with it."""
     tell("unshare user, mount, process and network namespaces")
     syscalls.unshare(
         syscalls.CLONE_NEWUSER

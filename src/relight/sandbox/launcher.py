@@ -32,6 +32,7 @@ from relight.sandbox.messages import (
     GO,
     PACKET_BYTES,
     TO_LAUNCHER,
+    Emptied,
     Ended,
     Equip,
     Equipped,
@@ -44,6 +45,7 @@ from relight.sandbox.messages import (
     NewNested,
     NewShell,
     Refused,
+    Settle,
     ShellFailed,
     ShellMade,
     Start,
@@ -51,14 +53,16 @@ from relight.sandbox.messages import (
     StartNested,
     StartShell,
 )
+from relight.sandbox.oom import LOOK_MS, Bell, OomWatch
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
 from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan, take_devices
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
 from relight.sandbox.users import write_maps
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
+_STRAGGLER_ROUND = 4  # what is in a group by then did not end with its sandbox's first process
 _DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell, and its namespaces
 
 
@@ -78,6 +82,7 @@ class _Sandbox:
     network: str
     status: socket.socket
     group: Group
+    limits: Limits
     scratch: str
     is_started: bool = False
     failure: str = ""
@@ -91,6 +96,7 @@ class _Shell:
     id: str
     template: str
     group: Group
+    limits: Limits
     pidfd: int = -1
     is_unwanted: bool = False
 
@@ -107,8 +113,10 @@ class Launcher:
         self._used_uids: set[int] = set()
         self._sandboxes: dict[str, _Sandbox] = {}
         self._shells: dict[str, _Shell] = {}
-        self._empty_groups: list[Group] = []
+        self._emptying: list[tuple[str, Group]] = []  # what has ended, and is not empty yet
+        self._rounds = 0  # since something was added to that
         self._selector = selectors.PollSelector()
+        self._oom = OomWatch(self._selector)
 
     def run(self) -> None:
         """Serve until the agent is gone, then end every sandbox."""
@@ -121,16 +129,18 @@ class Launcher:
         for name in (*self._shells, *self._sandboxes):
             self._kill(name)
         for _ in range(_LEAVE_ROUNDS):
-            if not (self._sandboxes or self._shells or self._empty_groups):
+            if not (self._sandboxes or self._shells or self._emptying):
                 break
             self._turn(_RETRY_MS)
         self._groups.remove()
 
     def _turn(self, timeout_ms: int | None) -> bool:
         """Handle what has come; false when the agent is gone."""
-        self._empty_groups = [group for group in self._empty_groups if not group.try_remove()]
-        if self._empty_groups:
-            timeout_ms = _RETRY_MS
+        self._empty()
+        if self._emptying:
+            timeout_ms = min(1 << min(self._rounds, 10), _RETRY_MS)
+        if self._oom.is_looking:
+            timeout_ms = min(LOOK_MS, _RETRY_MS if timeout_ms is None else timeout_ms)
         for key, _ in self._selector.select(None if timeout_ms is None else timeout_ms / 1000):
             if key.fileobj is self._agent:
                 if not self._hear_agent():
@@ -139,7 +149,24 @@ class Launcher:
                 self._hear_init(key.data, has_ended=key.fd == key.data.pidfd)
             elif isinstance(key.data, _Shell):
                 self._finish_shell(key.data)
+            elif isinstance(key.data, Bell):
+                self._oom.hear(key.data)
+        for name in self._oom.find():
+            self._kill(name)
         return True
+
+    def _empty(self) -> None:
+        """Remove the groups of what has ended, as the kernel lets go of its processes, and say so."""
+        left = []
+        self._rounds += 1
+        for name, group in self._emptying:
+            if not group.try_remove():
+                left.append((name, group))
+                if self._rounds == _STRAGGLER_ROUND:
+                    group.kill()  # a template's child that had joined, and was not in the shell yet
+            elif name:
+                _send(self._agent, Emptied(id=name))
+        self._emptying = left
 
     def _sweep(self) -> None:
         """End what a dead predecessor left, and leave word for a successor."""
@@ -168,6 +195,8 @@ class Launcher:
                 self._start_nested(message)
             elif isinstance(message, StartShell):
                 self._start_shell(message.spec)
+            elif isinstance(message, Settle):
+                self._settle(message.id)
             elif isinstance(message, Equip):
                 self._equip(message, descriptors)
             elif isinstance(message, Kill):
@@ -232,6 +261,7 @@ class Launcher:
                 network=start.spec.network,
                 status=ours,
                 group=group,
+                limits=start.spec.limits,
                 scratch=scratch,
             )
             self._adopt(sandbox)
@@ -261,6 +291,7 @@ class Launcher:
                 for tree in trees.values():
                     os.close(tree)
             self._sandboxes[sandbox.id] = sandbox
+            self._oom.add(sandbox.id, sandbox.group)
             self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
             self._let_go(sandbox)
 
@@ -287,6 +318,7 @@ class Launcher:
             network=spec.network,
             status=ours,
             group=group,
+            limits=spec.limits,
             scratch="",
         )
 
@@ -323,7 +355,8 @@ class Launcher:
             except OSError:
                 self._discard(group)
                 raise
-            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
+            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group, limits=spec.limits)
+            self._oom.add(spec.id, group)
 
     def _equip(self, order: Equip, descriptors: Sequence[int]) -> None:
         """Show devices in a shell, and say so.  Its mounts are entered by a child: this process stays where it is."""
@@ -355,6 +388,7 @@ class Launcher:
         """Give a fresh init its users and its group, and let it go on."""
         self._sandboxes[sandbox.id] = sandbox
         self._used_uids.add(sandbox.plan.outer_uid)
+        self._oom.add(sandbox.id, sandbox.group)
         self._selector.register(sandbox.status, selectors.EVENT_READ, sandbox)
         self._selector.register(sandbox.pidfd, selectors.EVENT_READ, sandbox)
         self._let_go(sandbox)
@@ -374,6 +408,13 @@ class Launcher:
             where = f" ({error.filename})" if error.filename else ""
             sandbox.failure = f"cannot give it its users and groups: {error.strerror}{where}"
             self._kill(sandbox.id)
+
+    def _settle(self, name: str) -> None:
+        """Hold it to its share of the CPU; nothing, when it has ended."""
+        one = self._shells.get(name) or self._sandboxes.get(name)
+        if one is not None:
+            with suppress(OSError):  # its groups are gone: it is about to end
+                self._groups.limit_cpu(name, one.limits)
 
     def _kill(self, name: str) -> None:
         """End a sandbox or a shell; nothing, when it has ended."""
@@ -468,13 +509,13 @@ class Launcher:
         os.close(shell.pidfd)
         del self._shells[shell.id]
         how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL))
-        self._discard(shell.group)
-        _send(self._agent, Ended(id=shell.id, exit=how))
+        is_empty = self._discard(shell.group, shell.id)
+        _send(self._agent, Ended(id=shell.id, exit=how, is_empty=is_empty))
 
     def _drop_shell(self, shell: _Shell, why: str) -> None:
         """It will never be there."""
         del self._shells[shell.id]
-        self._discard(shell.group)
+        self._discard(shell.group, shell.id)
         _send(self._agent, Refused(id=shell.id, reason=f"cannot start shell {shell.id}: {why}"))
 
     def _finish(self, sandbox: _Sandbox) -> None:
@@ -498,16 +539,24 @@ class Launcher:
         del self._sandboxes[sandbox.id]
         for shell in [one for one in self._shells.values() if one.template == sandbox.id and one.pidfd < 0]:
             self._drop_shell(shell, "its template ended before it was made")
-        self._discard(sandbox.group)
+        is_empty = self._discard(sandbox.group, sandbox.id)
         if sandbox.is_started:
-            _send(self._agent, Ended(id=sandbox.id, exit=ended))
+            _send(self._agent, Ended(id=sandbox.id, exit=ended, is_empty=is_empty))
         else:
             reason = sandbox.failure or ("it ran out of memory" if ended.out_of_memory else "it was killed")
             _send(self._agent, Refused(id=sandbox.id, reason=f"cannot start sandbox {sandbox.id}: {reason}"))
 
-    def _discard(self, group: Group) -> None:
-        if not group.try_remove():
-            self._empty_groups.append(group)  # the kernel lets go of a dead process a moment after it was waited for
+    def _discard(self, group: Group, name: str = "") -> bool:
+        """Remove a group; false while it is not empty, as the kernel lets go of a dead process a moment after it was waited for.
+
+        The agent is told of it by its name then.
+        """
+        self._oom.remove(name)
+        if group.try_remove():
+            return True
+        self._emptying.append((name, group))
+        self._rounds = 0
+        return False
 
 
 def main(descriptor: int, state: str, key: str) -> None:
@@ -565,10 +614,12 @@ def _end_process(pidfd: int) -> None:
 
 
 def _exit_of(group: Group, ended: InitEnded) -> SandboxExit:
+    out_of_memory = ended.code != 0 and group.oom_kills() > 0
     return SandboxExit(
         code=ended.code,
         signal=ended.signal,
-        out_of_memory=ended.code != 0 and group.oom_kills() > 0,
+        out_of_memory=out_of_memory,
+        is_evicted=out_of_memory and not group.was_at_limit(),
         peak_memory_bytes=group.peak_memory_bytes() or ended.peak_memory_bytes,
     )
 

@@ -1,6 +1,6 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Equip Kill  ─  LauncherReady Started Refused Equipped Ended
+agent ⇄ launcher      Start StartNested StartShell Equip Settle Kill  ─  LauncherReady Started Refused Equipped Ended Emptied
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
@@ -41,6 +41,13 @@ class StartShell:
     """Make this shell; the template's sandbox must have started."""
 
     spec: ShellSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """This sandbox has started what it was started for: from here on it has no more of the CPU than its limits say."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +106,18 @@ class Equipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """Every process of it is gone."""
+    """Every process of it is gone, as far as its first one could tell; unless it `is_empty` the kernel still has some."""
 
     id: str
     exit: SandboxExit
+    is_empty: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emptied:
+    """The kernel has let go of the last process of one that had ended."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +181,8 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Equip, Kill)
-TO_AGENT = Kinds(LauncherReady, Started, Refused, Equipped, Ended)
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Equip, Settle, Kill)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Equipped, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
 FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

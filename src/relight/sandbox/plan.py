@@ -2,8 +2,8 @@
 
 A plan has three parts, by who executes them: the launcher (`outside`), the sandbox's first process (`inside`), and
 the process that becomes the user's (`worker`).  A template's has a user namespace more than others, because its process
-keeps capabilities in the inner one: it cannot undo there what the outer one made.  Later walls have their place at the end of `worker`: landlock, then
-seccomp, each forbidding what the step before it still needed.
+keeps capabilities in the inner one: it cannot undo there what the outer one made.  The last walls are at the end of `worker`: Landlock, then
+filters of system calls, each forbidding what the step before it still needed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from relight.sandbox.operations import (
     EnterInnerUsers,
     EnterRoot,
     EnterUsers,
+    ForbidCalls,
     ForbidUserNamespaces,
     KeepCapabilities,
     LeaveGroupView,
@@ -39,6 +40,8 @@ from relight.sandbox.operations import (
     PlaceTree,
     PrepareUsers,
     RaiseLoopback,
+    RestrictReach,
+    RestrictWrites,
     SealRoot,
     SetHostname,
     SetNoNewPrivileges,
@@ -148,7 +151,11 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             PrepareUsers(INNER_ID, NESTED) if spec.is_base else ForbidUserNamespaces(),
             SetNoNewPrivileges() if _is_forking(spec) else LockPrivileges(),
         ),
-        worker=(*((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()), *_worker(spec)),
+        worker=(
+            *((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()),
+            *_worker(spec),
+            *_last(spec, ground.facts),
+        ),
         argv=spec.argv,
         env=environment(spec),
         is_template=spec.is_template,
@@ -212,7 +219,7 @@ def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
 def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
 
-    Its /proc is for the worker to mount: the kernel shows the processes of whoever mounts it.
+    Its /proc is for its first process to mount: the kernel shows the processes of whoever mounts it.
     """
     return syscalls.CLONE_NEWNS | _spaces_of_shells(network), (
         *(TakeTree(mount.target, mount.target, mount.writable) for mount in covered),
@@ -239,7 +246,7 @@ def _process_plan(spec: SandboxSpec, ground: Ground) -> Plan:
         outer_uid=ground.facts.uid,
         outer_gid=ground.facts.gid,
         inside=(AdoptOrphans(), MakeFolder(ground.scratch, 0o700), SetNoNewPrivileges()),
-        worker=(DieWithParent(), *_worker(spec)),
+        worker=(DieWithParent(), *_worker(spec), *_last_of_process(spec, ground)),
         argv=spec.argv,
         env=_environment(spec, ground.scratch, ground.scratch),
     )
@@ -395,6 +402,25 @@ def _worker(spec: SandboxSpec) -> tuple[Operation, ...]:
         OfferToOomKiller(),
         ChangeFolder(spec.working_folder),
     )
+
+
+def _last(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
+    """What only forking needs is forbidden to those who do not fork; a fork sees to it itself (`runtime/locking.py`)."""
+    if _is_forking(spec):
+        return _forbidden(facts, "SANDBOX")
+    reach = (RestrictReach(facts.landlock),) if facts.landlock else ()
+    return (*reach, *_forbidden(facts, "SANDBOX", "WORKER"))
+
+
+def _last_of_process(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
+    facts = ground.facts
+    writable = (ground.scratch, *(mount.source for mount in spec.mounts if mount.writable))
+    writes = (RestrictWrites(facts.landlock, writable),) if facts.landlock else ()
+    return (*writes, *_forbidden(facts, "SANDBOX", "WORKER"))
+
+
+def _forbidden(facts: Facts, *names: str) -> tuple[Operation, ...]:
+    return tuple(ForbidCalls(name, facts.machine) for name in names if facts.has_filters)
 
 
 def _environment(spec: SandboxSpec, home: str, temporary: str) -> tuple[tuple[str, str], ...]:

@@ -29,9 +29,12 @@ class Limits:
     """What a sandbox may use.  None: no limit of its own.
 
     `cpu` in cores; `ephemeral_disk_mib` bounds /tmp, the home and /dev/shm together (they count as memory too).
+    `is_start_free`: `cpu` bounds it from the moment it is said to have started; before, it is its share where others want
+    the processor, too.
     """
 
     cpu: float | None = None
+    is_start_free: bool = False
     memory_mib: int | None = None
     pids: int = 4096
     open_files: int = 65_536
@@ -84,12 +87,14 @@ class ShellSpec:
 class SandboxExit:
     """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
 
-    Neither is known of a process that outlived its template.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    Neither is known of a process that outlived its template.  `out_of_memory`: the kernel killed a process of it for want
+    of memory; `is_evicted`: the machine's, or that of a limit above, rather than its own limit's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
     """
 
     code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False
+    is_evicted: bool = False
     peak_memory_bytes: int = 0
 
 

@@ -16,23 +16,26 @@ class Load:
     """A function at one moment.  `mean_seconds` of a call is None until one has ended.
 
     `stuck` are workers that have been at one call for longer than DRAIN_SECONDS; `moving` the calls with all others.
+    Where a worker runs several at once, it is to have `target` of them; `held` are those that run.
     """
 
     waiting: int
     moving: int = 0
     stuck: int = 0
     mean_seconds: float | None = None
+    held: int = 0
+    target: int = 1
 
     @property
     def is_nothing(self) -> bool:
         """Whether no call waits or runs."""
-        return not (self.waiting or self.moving or self.stuck)
+        return not (self.waiting or self.moving or self.stuck or self.held)
 
 
 def wanted_workers(load: Load, scaling: Scaling) -> int:
     """The number of workers that fits the load and leaves the buffer free, between the floor and the ceiling."""
     ceiling = math.inf if scaling.max_workers is None else scaling.max_workers
-    ready = load.stuck + _for_moving(load) + scaling.buffer_workers
+    ready = load.stuck + math.ceil((load.held + _for_moving(load)) / load.target) + scaling.buffer_workers
     return int(min(max(ready, scaling.min_workers), ceiling))
 
 

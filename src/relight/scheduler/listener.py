@@ -8,7 +8,7 @@ from typing import Protocol
 from relight.protocol.errors import Failure
 from relight.scheduler.leases import Lease
 from relight.scheduler.queue import WaitingCall
-from relight.scheduler.state import Worker
+from relight.scheduler.state import Function, Worker
 
 
 class Listener(Protocol):
@@ -28,6 +28,9 @@ class Listener(Protocol):
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """These calls wait for workers that cannot be started."""
+
+    def brake_changed(self, function: Function) -> None:
+        """Its workers have crashed, or one is well again: the next server has to know of its brake."""
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """These leases wait for their payload to be read from the store; `deliver` goes on."""

@@ -7,14 +7,14 @@ One central queue for each function; a worker is given a call only when it has c
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relight.clock import Clock, now_ms
 from relight.protocol.calls import Token
-from relight.protocol.errors import Failure, LimitExceeded
+from relight.protocol.errors import LimitExceeded
+from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import new_id
 from relight.protocol.link import (
     GrantItems,
@@ -29,30 +29,24 @@ from relight.protocol.link import (
 from relight.protocol.manifest import Resources, never_forked
 from relight.protocol.payload import Payload
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
-from relight.protocol.workers import STATES, WorkerState
+from relight.protocol.workers import WorkerState
 from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.grants import Grants
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.sessions import session_lost
 from relight.scheduler.state import Function, Node, Worker
 from relight.scheduler.waits import Waits, World
 from relight.scheduler.yielding import give_way
 
-START_ATTEMPTS = 3
-"""After so many starts in a row that the function's own code failed, the calls that wait for them fail too."""
-
-CRASH_ATTEMPTS = 10
-"""The same for starts whose process was killed: that may be the machine's fault, so it is given more time."""
-
 MAX_BINDINGS = 1000
 """So many values of parameters and options may be in use at once; each has workers of its own."""
-
-FIRST_BACKOFF_SECONDS = 0.1
-LONGEST_BACKOFF_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +55,7 @@ class Timing:
 
     lease_seconds: float
     sweep_seconds: float
+    longest_backoff_seconds: float = LONGEST_SECONDS
 
 
 class Scheduler:
@@ -75,10 +70,12 @@ class Scheduler:
         self._functions: dict[FunctionKey, Function] = {}
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
+        self._brakes: dict[FunctionKey, Brake] = {}  # of functions that nobody has asked for yet
         self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
         self._holds = Holds(world, orders)
+        self._grants = Grants(self._leases, self._holds)
         self.epoch = epoch
 
     # -- functions
@@ -86,8 +83,13 @@ class Scheduler:
     def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False) -> None:
         """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
-            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded)
+            brake = self._brakes.pop(key, Brake())
+            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
             self._scale(self._functions[key])
+
+    def restore_brakes(self, brakes: Mapping[FunctionKey, Brake]) -> None:
+        """Hold up what the scheduler before this one held up; before any function is added."""
+        self._brakes = dict(brakes)
 
     def prepare(self, specs: Iterable[WorkerSpec]) -> None:
         """Have every node make templates of these workers, before a call needs one; where there is none, the first that comes."""
@@ -159,6 +161,11 @@ class Scheduler:
         found = place(resources, rooms)
         return nodes, found.reason if isinstance(found, NoPlace) else ""
 
+    def knows_session(self, key: FunctionKey, session: str) -> bool:
+        """Whether it is known here which worker has a session."""
+        function = self._functions.get(key)
+        return function is not None and function.sessions.knows(session)
+
     def waiting(self, key: FunctionKey) -> int:
         """How many calls of a function wait."""
         return len(self._functions[key].queue)
@@ -190,8 +197,7 @@ class Scheduler:
     def submit(self, calls: Sequence[WaitingCall]) -> None:
         """Take calls in, and give them to workers that are free now.  Their functions must be known."""
         now = self._clock.monotonic()
-        for call in calls:
-            self._functions[call.key].queue.push(call, now)
+        self._lose_sessions([call for call in calls if not self._grants.admit(self._functions[call.key], call, now)])
         for key in {call.key for call in calls}:
             self._pump(self._functions[key])
 
@@ -226,6 +232,8 @@ class Scheduler:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
                 function.measure(seconds)
+                if function.brake.crashes:  # a worker that gets through a call is in no loop
+                    self._set_brake(function, Brake())
         return lease
 
     def take_back(self, call_id: str, token: Token) -> bool:
@@ -334,13 +342,14 @@ class Scheduler:
             spec=held.spec,
             state=held.state,
             since=now,
+            asked_at=now,
             since_unix=held.since,
             isolation=held.isolation,
             sandbox=held.sandbox,
             start=held.start,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
-        worker.is_parked = held.state is WorkerState.READY
+        worker.is_parked, worker.was_ready = held.state is WorkerState.READY, not worker.is_starting
         worker.calls = {
             call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
         }
@@ -382,6 +391,7 @@ class Scheduler:
         function.held.pop(call_id, None)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
         adopted = self._leases.adopt(call, known, now)
+        function.sessions.serve(call, worker.id)
         if worker.is_starting:
             self._holds.keep(function, adopted)
         else:
@@ -423,7 +433,7 @@ class Scheduler:
         elif change.state is not WorkerState.IDLE and change.state is not WorkerState.BUSY:
             self._enter(worker, change.state, at=change.at, detail=change.detail)
         if change.state is WorkerState.READY:
-            function.failures, function.last_failure = 0, None
+            function.failed_starts, worker.was_ready = 0, True
             began = self._clock.monotonic() - max(0.0, self._clock.now() - change.at)
             self._begin_held(function, worker, began)
         self._pump(function)
@@ -433,31 +443,21 @@ class Scheduler:
             self._pump_others(function)
 
     def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
-        died_unused = worker.is_parked and worker.state is WorkerState.READY
-        had_started = STATES[worker.state].takes_calls or worker.state is WorkerState.DRAINING
+        now, before = self._clock.monotonic(), function.brake
+        if not worker.is_leaving:
+            function.note_crash(worker, change, now, self._timing.longest_backoff_seconds)
         self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
         self._forget_worker(worker, is_told=True)
-        self._holds.give_back(self._holds.of(function, worker), self._clock.monotonic())
-        reason = change.exit.reason if change.exit is not None else "it did not start"
-        if died_unused and not worker.is_leaving:
-            function.deaths += 1
-            self._back_off(function, function.deaths)
-            message = f"a worker of {function.key.function} ended before its first call: {reason}"
-            function.last_failure = Failure(code="start_failed", message=message)
-        if had_started or worker.is_leaving:
-            return
-        function.failures += 1
-        self._back_off(function, function.failures)
-        function.last_failure = change.failure or Failure(
-            code="start_failed", message=f"cannot start a worker of {function.key.function}: {reason}"
-        )
-        was_killed = change.exit is not None and change.exit.reason.startswith(("signal:", "out_of_memory", "killed:"))
-        if function.failures >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS):
-            self._listener.cannot_start(function.queue.take_all(), function.last_failure)
+        self._holds.give_back(self._holds.of(function, worker), now)
+        if function.brake != before:
+            self._set_brake(function, function.brake)
+        is_failed_start = not (worker.is_leaving or worker.was_ready)
+        if is_failed_start and function.has_given_up and function.brake.failure is not None:
+            self._listener.cannot_start(function.queue.take_all(), function.brake.failure)
 
-    def _back_off(self, function: Function, times: int) -> None:
-        backoff = min(FIRST_BACKOFF_SECONDS * 2 ** min(times - 1, 30), LONGEST_BACKOFF_SECONDS)
-        function.blocked_until = self._clock.monotonic() + backoff
+    def _set_brake(self, function: Function, brake: Brake) -> None:
+        function.brake = brake
+        self._listener.brake_changed(function)
 
     def workers(self) -> list[Worker]:
         """Every worker there is."""
@@ -509,7 +509,7 @@ class Scheduler:
         """Whether nothing is lost with a binding that has neither calls nor workers: it comes again with its next call."""
         is_bound = bool(function.key.binding) and not function.floor()
         return (
-            is_bound and function.blocked_until <= now and all(lease.call.key != function.key for lease in self._leases)
+            is_bound and function.brake.is_over(now) and all(lease.call.key != function.key for lease in self._leases)
         )
 
     def _give_up(self, lease: Lease) -> None:
@@ -537,7 +537,13 @@ class Scheduler:
         if not (len(function.queue) or function.held or function.floor() or function.is_parking):
             return
         now = self._clock.monotonic()
-        leases = self._grant(function, now)
+        granted = self._grants.give(function, now)
+        leases = granted.leases
+        self._lose_sessions(granted.lost)
+        for lease in leases:
+            worker = self._workers[lease.worker]
+            if worker.state is not WorkerState.BUSY:
+                self._enter(worker, WorkerState.BUSY)
         if leases:
             self._listener.granted(leases)
             self._listener.claimed(leases)
@@ -545,33 +551,9 @@ class Scheduler:
         if len(function.queue) or function.floor() or function.spec.function.scaling.buffer_workers:
             self._scale(function)
 
-    def _grant(self, function: Function, now: float) -> list[Lease]:
-        """Leases for calls that wait, always with the worker that has the fewest."""
-        depth = function.depth()
-        takers = [
-            (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
-        ]
-        heapq.heapify(takers)
-        for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
-            heapq.heappop(takers)  # it is for one that comes back
-        leases: list[Lease] = []
-        while takers and (call := function.queue.pop(now)) is not None:
-            worker = takers[0][3]
-            if not worker.calls:
-                worker.moved_at = now
-            worker.calls.add(call.id)
-            lease = self._leases.grant(call, worker.id, worker.node, now)
-            leases.append(lease)
-            if worker.is_parked:
-                lease.parked_seconds = max(0.0, now - call.due_at)
-                worker.is_parked, function.deaths = False, 0
-            if worker.state is not WorkerState.BUSY:
-                self._enter(worker, WorkerState.BUSY)
-            if worker.takes(depth, now):
-                heapq.heapreplace(takers, (len(worker.calls), False, worker.id, worker))
-            else:
-                heapq.heappop(takers)
-        return leases
+    def _lose_sessions(self, calls: Sequence[WaitingCall]) -> None:
+        for call in calls:
+            self._listener.cannot_start([call], session_lost(call))
 
     def _send_calls(self, leases: list[Lease]) -> None:
         missing = [lease for lease in leases if lease.call.payload is None]
@@ -614,7 +596,7 @@ class Scheduler:
 
     def _scale(self, function: Function) -> None:
         now = self._clock.monotonic()
-        if function.is_stopped or function.blocked_until > now:
+        if function.is_stopped or function.brake.is_on(now):
             return
         load = function.load(now)
         scaling = function.scaling(load)
@@ -645,6 +627,7 @@ class Scheduler:
             state=WorkerState.REQUESTED,
             since=self._clock.monotonic(),
             since_unix=self._clock.now(),
+            asked_at=self._clock.monotonic(),
         )
         function.workers[worker.id] = self._workers[worker.id] = worker
         self._nodes[where.node].workers[worker.id] = worker
@@ -677,7 +660,13 @@ class Scheduler:
     def _let_go(self, worker: Worker, *, now: bool) -> None:
         if not worker.is_leaving or now:
             worker.is_leaving = True
+            self._leave_sessions(worker)
             self._orders.stop(worker.node, worker.id, now=now)
+
+    def _leave_sessions(self, worker: Worker) -> None:
+        """What waits for this worker alone waits in vain."""
+        function = self._functions.get(worker.key)
+        self._lose_sessions(function.lose_pinned(worker.id) if function is not None else ())
 
     def _forget_workers(self, node: Node) -> None:
         for worker in list(node.workers.values()):
@@ -685,7 +674,9 @@ class Scheduler:
 
     def _forget_worker(self, worker: Worker, *, is_told: bool = False) -> None:
         if not is_told:
+            worker.exit = NODE_LOST
             self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
+        self._leave_sessions(worker)
         self._workers.pop(worker.id, None)
         if worker.node in self._nodes:
             self._nodes[worker.node].workers.pop(worker.id, None)

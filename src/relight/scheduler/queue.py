@@ -25,7 +25,7 @@ class WaitingCall:
     """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
 
     `due_at` is since when it waits for nothing but a worker.  `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
-    it was with a worker before.  `token` is the newest claim on it that is over: no other up to it means anything.
+    it was with a worker before.  `last_worker` had its session before this scheduler began.  `token` is the newest claim on it that is over: no other up to it means anything.
     """
 
     id: str
@@ -44,6 +44,10 @@ class WaitingCall:
     group: str = ""
     parent: str = ""
     is_awaited: bool = False
+    session: str = ""
+    is_strict: bool = False
+    is_pinned: bool = False
+    last_worker: str = ""
 
 
 class FunctionQueue:
@@ -53,6 +57,7 @@ class FunctionQueue:
         self._due: deque[WaitingCall] = deque()
         self._delayed: list[tuple[float, str, WaitingCall]] = []
         self._calls: dict[str, WaitingCall] = {}
+        self._pinned: dict[str, deque[WaitingCall]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -80,18 +85,53 @@ class FunctionQueue:
         self._wake(now)
         while self._due:
             call = self._due.popleft()
-            if self._is_here(call):
+            if self._is_here(call) and not call.is_pinned:
                 return self._calls.pop(call.id)
         return None
+
+    # -- calls that wait for one worker alone
+
+    @property
+    def has_pinned(self) -> bool:
+        """Whether any does."""
+        return bool(self._pinned)
+
+    def pin(self, call: WaitingCall, worker: str, *, is_new: bool = False) -> None:
+        """A call waits for this worker alone; one that was popped `is_new` here."""
+        call.is_pinned = True
+        if is_new:
+            self._calls[call.id] = call
+        self._pinned.setdefault(worker, deque()).append(call)
+
+    def pop_pinned(self, worker: str) -> WaitingCall | None:
+        """The next call that waits for a worker; None when none does."""
+        waiting = self._pinned.get(worker, deque())
+        while waiting:
+            call = waiting.popleft()
+            if self._is_here(call):
+                call.is_pinned = False
+                return self._calls.pop(call.id)
+        self._pinned.pop(worker, None)
+        return None
+
+    def unpin(self, worker: str) -> list[WaitingCall]:
+        """Take out all that wait for a worker: it is gone."""
+        calls = []
+        while (call := self.pop_pinned(worker)) is not None:
+            calls.append(call)
+        return calls
+
+    def _count_pinned(self) -> int:
+        return sum(self._is_here(call) for calls in self._pinned.values() for call in calls)
 
     def remove(self, call_id: str) -> WaitingCall | None:
         """Take a call out, wherever it stands; None when it is not here."""
         return self._calls.pop(call_id, None)
 
     def ready(self, now: float) -> int:
-        """How many calls may run now."""
+        """How many calls may run now, on any worker."""
         self._wake(now)
-        return len(self._calls) - sum(self._is_here(call) for _, _, call in self._delayed)
+        return len(self._calls) - sum(self._is_here(call) for _, _, call in self._delayed) - self._count_pinned()
 
     def due(self, now: float) -> Collection[str]:
         """The calls that may run now."""
@@ -110,6 +150,7 @@ class FunctionQueue:
         self._calls.clear()
         self._due.clear()
         self._delayed.clear()
+        self._pinned.clear()
         return calls
 
     def _is_here(self, call: WaitingCall) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
-from relight.protocol.link import GpuUse, Hello, WorkerSpec, template_key
+from relight.protocol.exits import WorkerExit
+from relight.protocol.link import GpuUse, Hello, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
-from relight.protocol.workers import STATES, WorkerExit, WorkerState, WorkerView
+from relight.protocol.workers import STATES, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
+from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
 from relight.scheduler.gpus import free_shares, is_whole
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
-from relight.scheduler.queue import FunctionKey, FunctionQueue
+from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
+from relight.scheduler.sessions import Sessions
 
 _MEAN_WEIGHT = 0.2
 """How much the newest call counts in the running mean of a function's durations."""
@@ -32,7 +35,8 @@ STALL_SECONDS = 0.05
 class Worker:
     """A worker that was asked for.  `since` is monotonic, `since_unix` for people.
 
-    `credit` is how many calls may be with it; `moved_at` is when it came to the call that it runs;
+    `credit` is how many calls may be with it; `asked_at` is when it was asked for, `moved_at` when it came to the call
+    that it runs;
     `waiting` are those of its calls that wait for others.  A parked one was ready before any call needed it, and never used.
     """
 
@@ -52,6 +56,8 @@ class Worker:
     exit: WorkerExit | None = None
     start: StartReport | None = None
     moved_at: float = 0.0
+    asked_at: float = 0.0
+    was_ready: bool = False
     waiting: set[str] = field(default_factory=set)
     gpu_memory_mib: int = 0
 
@@ -64,14 +70,30 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if self.width > 1:
+            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
         if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
     @property
+    def width(self) -> int:
+        """How many calls it runs at once at most."""
+        return self.spec.function.width
+
+    @property
     def is_lending(self) -> bool:
-        """Whether the call that it runs waits for others: its CPU is free for them, its memory and its GPUs are not."""
+        """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if self.width > 1:
+            return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)
+
+    def preference(self, target: int) -> tuple[int, int, bool, str]:
+        """Who is to have the next call, the least first: one below `target` that has most, so that others become idle;
+        past that whoever has fewest, which is the rule where calls run one by one."""
+        count = len(self.calls)
+        has_target = self.width == 1 or count >= target
+        return has_target, count if has_target else -count, self.is_parked, self.id
 
     @property
     def is_starting(self) -> bool:
@@ -106,8 +128,8 @@ class Worker:
 class Function:
     """One function of one version: its queue, its workers, and how its starts have gone.
 
-    `failures` counts the starts that failed one after another, `deaths` the workers that ended before their first call;
-    until `blocked_until` no other is tried.  `template` is the key of what its workers are forked from, "" for nothing.
+    `failed_starts` counts the starts that failed one after another; `brake` holds up the next ones.  `template` is the
+    key of what its workers are forked from, "" for nothing.
     `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`).
     """
 
@@ -117,14 +139,13 @@ class Function:
     workers: dict[str, Worker] = field(default_factory=dict)
     held: dict[str, Lease] = field(default_factory=dict)
     mean_seconds: float | None = None
-    failures: int = 0
-    deaths: int = 0
-    blocked_until: float = 0.0
-    last_failure: Failure | None = None
+    failed_starts: int = 0
+    brake: Brake = field(default_factory=Brake)
     no_place: NoPlace | None = None
     is_stopped: bool = False
     is_superseded: bool = False
     template: str = ""
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
@@ -167,20 +188,74 @@ class Function:
         is_refused = self.no_place is not None and self.no_place.is_for_now
         return is_refused and (len(self.queue) > 0 or len(self.workers) < self.floor())
 
+    def bound_to(self, call: WaitingCall) -> tuple[str, bool]:
+        """The worker that alone may run a call ("" for any), and whether it is there to do so."""
+        worker = self.sessions.worker_of(call) if call.is_strict and call.session else ""
+        known = self.workers.get(worker)
+        return worker, known is not None and not known.is_leaving and known.state is not WorkerState.DRAINING
+
+    def lose_pinned(self, worker: str) -> list[WaitingCall]:
+        """Take out the calls that wait for a worker which is gone; their sessions begin anew."""
+        calls = self.queue.unpin(worker)
+        for call in calls:
+            self.sessions.lose(call.session)
+        return calls
+
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""
         return [one for one in self.workers.values() if not one.is_leaving and one.state is not WorkerState.DRAINING]
 
     def depth(self) -> int:
-        """How many calls may be with one worker: more than one only where they are short."""
+        """How many calls may be with one worker: as many as it runs at once, or where that is one, more if they are short."""
+        if self.spec.function.width > 1:
+            return self.spec.function.width
         return 1 if self.mean_seconds is None else max(1, int(AHEAD_SECONDS / max(self.mean_seconds, 1e-6)))
 
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
         busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
+        if self.spec.function.width > 1:
+            return self._load_of_wide(busy, now)
         stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether so many starts failed one after another that those who wait need not wait any more."""
+        ending = self.brake.exit
+        was_killed = ending is not None and ending.reason.startswith(("signal:", "out_of_memory", "killed:"))
+        return self.failed_starts >= (CRASH_ATTEMPTS if was_killed else START_ATTEMPTS)
+
+    def note_crash(self, worker: Worker, change: WorkerChange, now: float, longest_seconds: float) -> None:
+        """A worker has gone that nobody told to."""
+        ending, name = change.exit, self.key.function
+        is_crash = ending is None or ending.is_crash
+        if worker.was_ready and not is_crash:
+            return
+        how, advice = (ending.how, ending.advice) if ending is not None else ("did not start", "look at its logs")
+        if worker.was_ready:
+            when = " before its first call" if worker.is_parked else ""
+            failure = Failure(
+                code="worker_lost", message=f"cannot keep a worker of {name}: it {how}{when}; {advice}", exit=ending
+            )
+        else:
+            self.failed_starts += ending is None or ending.is_own_fault
+            message = f"cannot start a worker of {name}: it {how}; {advice}"
+            known = change.failure or Failure(code="start_failed", message=message)
+            failure = replace(known, exit=ending)
+        is_free = worker.was_ready and not worker.is_parked
+        crash = Crash(at=now, since=worker.asked_at, exit=ending, failure=failure, is_free=is_free)
+        self.brake = crashed(self.brake, crash, longest_seconds)
+
+    def _load_of_wide(self, busy: Sequence[Worker], now: float) -> Load:
+        """Of workers that run several calls: each call holds its place for as long as it runs."""
+        return Load(
+            waiting=self.queue.ready(now),
+            held=sum(len(worker.calls) for worker in busy),
+            mean_seconds=self.mean_seconds,
+            target=self.spec.function.target_width,
+        )
 
     def measure(self, seconds: float) -> None:
         """A call took so long."""

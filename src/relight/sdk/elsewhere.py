@@ -50,7 +50,6 @@ _ADMIN = "use the command line: `relight --help`"
 
 ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
     "cloud": ("clouds to choose from", _OWN_NODES),
-    "ephemeral_disk": ("limits for disks", "leave it away"),
     "experimental_options": ("experiments", "leave it away"),
     "i6pn": ("addresses for workers", "call functions from functions"),
     "max_inputs": ("workers that leave after some calls", "leave it away"),
@@ -115,10 +114,8 @@ ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
     "Volume": ("volumes", _FILES),
     "Workspace": ("workspaces as objects", _ADMIN),
     "asgi_app": ("web endpoints", _WEB),
-    "batched": ("batches of calls", _ONE_AT_A_TIME),
     "billing": ("bills", _ADMIN),
     "clustered": ("clusters", "call functions from functions"),
-    "concurrent": ("calls that share a worker", _ONE_AT_A_TIME),
     "experimental": ("experiments", "leave it away"),
     "fastapi_endpoint": ("web endpoints", _WEB),
     "forward": ("tunnels", _WEB),

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from types import NoneType
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import inside
 from relight.protocol.manifest import (
     ClassParameter,
+    Concurrency,
     FunctionSpec,
     GpuRequest,
     HostImage,
@@ -27,16 +28,20 @@ from relight.protocol.manifest import (
     parse_gpu,
 )
 from relight.protocol.values import is_json
+from relight.sdk.concurrency import batching_of
 from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
 from relight.sdk.elsewhere import in_our_words, plain_retries
 from relight.sdk.image import Image
+from relight.sdk.session import Callee
 
 
 class FunctionOptions(TypedDict, total=False):
     """What may be said of a function or a class; all of it has a default.
 
-    `cpu` in cores, `memory` in MiB; `gpu` as `"A100"`, `"A100:2"`, a share `"A100:0.5"`, a slice `"MIG-1g.10gb"`, `"any"`, or a
-    list in order of preference (docs/gpu.md).  `timeout` bounds one attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
+    `cpu` in cores, `memory` in MiB; `ephemeral_disk` in MiB is what /tmp, /dev/shm and the home hold together (1024; it
+    counts as memory, too); `gpu` as `"A100"`, `"A100:2"`, a share `"A100:0.5"`, a slice `"MIG-1g.10gb"`, `"any"`, or a list
+    in order of preference (docs/gpu.md).  `timeout` bounds one
+    attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
     when idle; and `buffer_workers` ready beyond what calls need.  `min_containers`, `max_containers` and
@@ -47,6 +52,7 @@ class FunctionOptions(TypedDict, total=False):
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -71,11 +77,13 @@ class FunctionOptions(TypedDict, total=False):
 class CallOptions(TypedDict, total=False):
     """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
 
-    As in `FunctionOptions`; `env` is added to the variables that are there.
+    As in `FunctionOptions`; `env` is added to the variables that are there.  `session` names what calls belong together: the
+    worker that served it serves the next call, if it has room (`affinity="soft"`), or no other does (`"strict"`).
     """
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -91,14 +99,43 @@ class CallOptions(TypedDict, total=False):
     scaledown_window: float
     network: str
     env: Mapping[str, str]
+    session: str
+    affinity: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWish:
+    """What options say of a session; None where they do not."""
+
+    name: str | None = None
+    is_strict: bool | None = None
+
+    def on(self, callee: Callee) -> Callee:
+        """The same callee, in it."""
+        if self.name is None and self.is_strict is None:
+            return callee
+        return replace(
+            callee,
+            session=callee.session if self.name is None else self.name,
+            is_strict=callee.is_strict if self.is_strict is None else self.is_strict,
+        )
+
+    def over(self, before: SessionWish) -> SessionWish:
+        """What holds where options were given twice."""
+        return SessionWish(
+            before.name if self.name is None else self.name,
+            before.is_strict if self.is_strict is None else self.is_strict,
+        )
 
 
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
 CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
 _NETWORKS = ("none", "host")
+SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
     "memory": ("resources", "memory_mib"),
+    "ephemeral_disk": ("resources", "ephemeral_disk_mib"),
     "gpu": ("resources", "gpu"),
     "min_workers": ("scaling", "min_workers"),
     "max_workers": ("scaling", "max_workers"),
@@ -126,6 +163,7 @@ class Place:
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
     has_snap: bool = False
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 _NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
@@ -163,9 +201,11 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
+        concurrency=place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
+            ephemeral_disk_mib=options.get("ephemeral_disk"),
             gpu=parse_gpus(given),
         ),
         scaling=Scaling(
@@ -186,6 +226,21 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         network=options.get("network", spec.network),
         uses_template=options.get("template", spec.uses_template),
     )
+
+
+def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWish]:
+    """Options that make workers of their own, and what is said of a session, which does not.  Raises InvalidRequest."""
+    rest = given.copy()
+    session, affinity = rest.pop("session", None), rest.pop("affinity", None)
+    if session is not None and not (isinstance(session, str) and 0 < len(session) <= SESSION_LETTERS):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: session={session!r} is no name; write a text of 1 to {SESSION_LETTERS} characters"
+        )
+    if affinity not in (None, "soft", "strict"):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: affinity={affinity!r} is not known; use 'soft' or 'strict'"
+        )
+    return rest, SessionWish(session, None if affinity is None else affinity == "strict")
 
 
 def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
@@ -231,6 +286,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         doc=inspect.getdoc(function) or "",
         input_schema=takes,
         output_schema=gives,
+        batching=batching_of(function),
     )
 
 
@@ -267,7 +323,7 @@ def _float_or_none(value: float | None) -> float | None:
 
 
 def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
-    above_zero = ("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers")
+    above_zero = ("cpu", "memory", "ephemeral_disk", "timeout", "startup_timeout", "queue_timeout", "max_workers")
     for option in (*above_zero, "grace", "min_workers", "buffer_workers", "scaledown_window"):
         value = given.get(option)
         if value is None:
@@ -277,7 +333,7 @@ def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
             bound = "above 0" if option in above_zero else "0 or more"
             raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "min_workers", "max_workers", "buffer_workers"):
+    for option in ("memory", "ephemeral_disk", "min_workers", "max_workers", "buffer_workers"):
         if isinstance(given.get(option), float):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
 

@@ -37,11 +37,16 @@ _EXIT_CHUNK = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
-    """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`."""
+    """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`.
+
+    `session` is the caller's name for what calls belong together; where it `is_strict` one worker alone runs them.
+    """
 
     function: str
     method: str = ""
     binding: str = ""
+    session: str = ""
+    is_strict: bool = False
 
     def __str__(self) -> str:
         return f"{self.function}.{self.method}" if self.method else self.function
@@ -94,6 +99,8 @@ class Session:
             parent=inside.call,
             is_awaited=bool(inside.call),
             binding=callee.binding,
+            session=callee.session,
+            is_strict=callee.is_strict,
         )
 
     # -- one call

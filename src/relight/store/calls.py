@@ -80,8 +80,12 @@ class CallTable:
             return
         call_id = new.call.request.id
         self._awaited.pop((new.workspace, call_id), None)
-        if not connection.execute(self._sql["submit"], _new_call(new.workspace, new.call)).rowcount:
+        if not self.insert(connection, new.workspace, new.call):
             new.known.add(call_id)
+
+    def insert(self, connection: sqlite3.Connection, workspace: str, row: NewCall) -> bool:
+        """Keep a call inside a write; False when its id is there, and stays as it is."""
+        return bool(connection.execute(self._sql["submit"], _new_call(workspace, row)).rowcount)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
@@ -253,7 +257,7 @@ class CallTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["request"], value).fetchone())
         if row is None:
             return None
-        app, environment, function, method, binding, accept, payload = row
+        app, environment, function, method, binding, session, is_strict, accept, payload = row
         return CallRequest(
             id=new_call,
             app=app,
@@ -261,9 +265,26 @@ class CallTable:
             function=function,
             method=method,
             binding=binding,
+            session=session,
+            is_strict=bool(is_strict),
             accept=tuple(json.loads(accept)),
             payload=unpack(payload, Payload),
         )
+
+    async def session_worker(self, workspace: str, request: CallRequest) -> str:
+        """The worker that had the newest call of a request's session; "" where none has had any."""
+        value = {
+            "workspace": workspace,
+            "session": request.session,
+            "app": request.app,
+            "environment": request.environment,
+            "function": request.function,
+            "binding": request.binding,
+        }
+        row = await self._database.read(
+            lambda connection: connection.execute(self._sql["session_worker"], value).fetchone()
+        )
+        return "" if row is None else str(row[0])
 
     async def attempts(self, workspace: str, call_id: str) -> tuple[AttemptView, ...]:
         """The tries of a call, in order."""
@@ -315,6 +336,8 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "parent": request.parent,
         "is_awaited": int(request.is_awaited),
         "binding": request.binding,
+        "session": request.session,
+        "is_strict": int(request.is_strict),
         "accept": _in_json(request.accept),
         "submitted_at": row.at,
         "payload_blob": request.payload.blob,
@@ -434,7 +457,7 @@ def _attempt(row: sqlite3.Row | tuple[object, ...]) -> AttemptView:
 
 def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
     (call_id, workspace, app, environment, version, function, method, binding, *rest) = row
-    accept, state, attempts, epoch, n, worker, node, not_before, submitted_at, group, parent, is_awaited = rest
+    accept, state, attempts, epoch, n, worker, node, not_before, submitted_at, group, parent, is_awaited, *more = rest
     return Unfinished(
         id=str(call_id),
         workspace=str(workspace),
@@ -455,6 +478,8 @@ def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         group=str(group),
         parent=str(parent),
         is_awaited=bool(is_awaited),
+        session=str(more[0]),
+        is_strict=bool(more[1]),
     )
 
 

@@ -186,10 +186,10 @@ class WorkerTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["worker"], value).fetchone())
         return None if row is None else _worker_view(*row)
 
-    async def list(self, workspace: str, *, include_gone: bool = False) -> tuple[WorkerView, ...]:
-        """Workers, oldest first."""
+    async def list(self, workspace: str, *, include_gone: bool = False, limit: int = 1000) -> tuple[WorkerView, ...]:
+        """The newest workers, oldest first."""
         await self._later.settled()
-        value = {"workspace": workspace, "include_gone": include_gone}
+        value = {"workspace": workspace, "include_gone": include_gone, "limit": limit}
         rows = await self._database.read(lambda connection: connection.execute(self._sql["workers"], value).fetchall())
         return tuple(_worker_view(*row) for row in rows)
 

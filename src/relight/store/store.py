@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from relight.store.brakes import BrakeTable
 from relight.store.calls import CallTable, last_sequence
 from relight.store.database import Database
 from relight.store.faults import Faults
+from relight.store.keys import KeyTable
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
 from relight.store.seal import Seal
@@ -20,10 +22,12 @@ class Store:
     """All that must outlive the server."""
 
     calls: CallTable
+    keys: KeyTable
     versions: VersionTable
     workers: WorkerTable
     starts: StartTable
     sources: SourceTable
+    brakes: BrakeTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -42,12 +46,15 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
     logs = LogTable(lines, folder / "logs.db")
     await logs.adopt()
+    calls = CallTable(main, await main.read(last_sequence))
     return Store(
-        calls=CallTable(main, await main.read(last_sequence)),
+        calls=calls,
+        keys=KeyTable(main, calls),
         versions=VersionTable(main),
         workers=WorkerTable(main),
         starts=StartTable(main),
         sources=SourceTable(main, Seal(folder / "seal.key")),
+        brakes=BrakeTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,

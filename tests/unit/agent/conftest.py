@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from relight.agent.outbox import Outbox
+from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
+from relight.agent.surroundings import Surroundings
 from relight.agent.template import Ends, TellLines
-from relight.agent.worker import Surroundings, Worker
+from relight.agent.worker import Worker
 from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import TO_WORKER, Ended, Load, Ready
@@ -79,6 +81,8 @@ class FakeSandbox:
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)  # nobody reads while the test writes
         self.stdout, self.stderr = os.dup(stdout), os.dup(stderr)
         self._exit: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
+        self.emptied = asyncio.Event()
+        self.emptied.set()
         self.signals: list[int] = []
         self.is_killed = False
 
@@ -120,6 +124,12 @@ class FakeSandbox:
 
     async def wait(self) -> SandboxExit:
         return await asyncio.shield(self._exit)
+
+    async def wait_empty(self) -> None:
+        await self.emptied.wait()
+
+    def settle(self) -> None:
+        """Nothing is limited."""
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -249,6 +259,7 @@ class Bench:
             provider=self.provider,
             values=self.values,
             outbox=self.outbox,
+            slots=Slots(NoDevices()),
             clock=self.clock,
             later=self._later,
             tasks=tasks,
@@ -352,5 +363,6 @@ async def bench() -> AsyncIterator[Bench]:
         yield bench
         for sandbox in bench.sandboxes.started:
             sandbox.end(SandboxExit(code=0))
+            sandbox.emptied.set()
         bench.provider.gate.set()
         bench.values.gate.set()

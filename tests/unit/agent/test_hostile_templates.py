@@ -68,11 +68,17 @@ class FakeSandbox:
         for descriptor in (*entrance.namespaces, *entrance.doors):
             os.close(descriptor)
 
+    def settle(self) -> None:
+        """Nothing is limited."""
+
     def signal(self, number: int) -> None:
         self.signals.append(number)
 
     async def wait(self) -> SandboxExit:
         return await asyncio.shield(self._ended)
+
+    async def wait_empty(self) -> None:
+        await self.wait()
 
     async def kill(self) -> SandboxExit:
         if not self._ended.done():

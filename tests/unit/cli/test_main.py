@@ -223,14 +223,15 @@ def test_a_token_is_only_told_where_a_server_was_started(tmp_path: Path) -> None
 
 
 def test_doctor_says_each_fact_and_what_to_do(tmp_path: Path) -> None:
-    told = relight(tmp_path, "doctor")
-    facts = json.loads(relight(tmp_path, "doctor", "--json").stdout)
+    told = relight(tmp_path, "doctor", "--quick")
+    answer = json.loads(relight(tmp_path, "doctor", "--quick", "--json").stdout)
 
-    names = {fact["name"]: fact for fact in facts}
-    assert {"isolation", "users", "limit.memory", "python", "data folder", "server"} <= set(names)
-    assert names["server"]["holds"] is False
-    assert "→ `relight run` needs none: it starts its own" in told.stdout
-    assert told.returncode == (0 if names["isolation"]["holds"] else 3)
+    names = {check["name"]: check for check in answer["checks"]}
+    assert {"isolation", "users", "limit.memory", "python", "data folder", "disk sync", "clock", "server"} <= set(names)
+    assert "none is up: `relight up` starts one" in told.stdout
+    assert [name for name, check in names.items() if check["verdict"] != "ok" and not check["advice"]] == []
+    assert told.returncode == (0 if answer["is_fit"] else 3)
+    assert answer["is_fit"] is (names["isolation"]["verdict"] == "ok")
 
 
 @pytest.mark.parametrize(

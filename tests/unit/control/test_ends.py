@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from relight.control.ends import LOST_RETRIES, Ending, judge
 from relight.protocol.calls import TRANSITIONS, CallEvent, CallState
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.manifest import Retries
 
 WHY = Failure(code="function_failed", message="it raised")
@@ -57,6 +60,28 @@ def test_a_call_whose_workers_are_always_lost_fails_saying_how_the_last_one_ende
     assert verdict.failure is not None
     assert verdict.failure.code == "worker_lost"
     assert verdict.failure.message.endswith("its worker was lost each time: out of memory")
+
+
+def test_a_call_that_is_lost_waits_as_its_retries_say_where_there_are_any_and_it_was_charged() -> None:
+    lost = Ending(event=CallEvent.LEASE_LOST, attempt=2, failure=WHY)
+    retries = Retries(count=3, delay_seconds=1.0, backoff=3.0)
+
+    waits = [judge(ending, given).delay_seconds for ending, given in ((lost, retries), (lost, Retries()))]
+    neighbour = judge(replace(lost, attempt=1, is_charged=False), retries)
+
+    assert waits == [3.0, 0.0]
+    assert (neighbour.event, neighbour.delay_seconds) == (CallEvent.LEASE_LOST, 0.0)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_how_the_last_worker_ended_goes_with_the_failure(is_cancelled: bool) -> None:
+    why = Failure(code="worker_lost", message="out of memory", exit=WorkerExit(reason="out_of_memory", signal=9))
+    ending = Ending(event=CallEvent.LEASE_LOST, attempt=LOST_RETRIES + 1, failure=why, is_cancelled=is_cancelled)
+
+    failure = judge(ending, Retries()).failure
+
+    assert failure is not None
+    assert failure.exit == why.exit
 
 
 @pytest.mark.parametrize(("count", "becomes"), [(0, CallEvent.FAILED), (2, CallEvent.LEASE_LOST)])

@@ -14,11 +14,12 @@ from relight.control.platform import Control, Rules, open_control
 from relight.protocol import PROTOCOL
 from relight.protocol.api import Await, CallDetail, Submit
 from relight.protocol.calls import CallEvent, CallRequest, CallState
+from relight.protocol.exits import WorkerExit
 from relight.protocol.ids import new_id
 from relight.protocol.link import CallEnd, CancelCall, Hello, Orders, Reports, RunCall, WorkerChange
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerState
 from relight.scheduler.loop import Timing
 from relight.store.rows import NewVersion
 from relight.store.store import Store, open_store
@@ -146,7 +147,7 @@ async def test_a_start_that_failed_leaves_no_attempt_behind(world: World) -> Non
     shown = await world.show()
 
     assert (shown.call.state, shown.attempts) == (CallState.QUEUED, ())
-    assert shown.call.pending_reason.startswith("crash_loop: ")
+    assert shown.call.pending_reason.startswith("crash_loop:signal:SIGKILL: ")
 
 
 async def test_a_call_that_is_cancelled_before_its_worker_is_ready_ends_so(world: World) -> None:

@@ -16,12 +16,13 @@ from relight.control.platform import Control, Rules, open_control
 from relight.control.starts import BOUNDS, percentile, start_for, summarize
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallView
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import HeldWorker, Hello, Reports, WorkerChange, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest
 from relight.protocol.payload import Payload
 from relight.protocol.starts import Phase, StartLevel, StartReport
 from relight.protocol.startviews import StartQuery, StartView
-from relight.protocol.workers import WorkerExit, WorkerInterval, WorkerState
+from relight.protocol.workers import WorkerInterval, WorkerState
 from relight.scheduler.loop import Timing
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.store.rows import NewVersion

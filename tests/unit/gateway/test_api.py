@@ -28,6 +28,13 @@ async def test_a_deploy_is_a_frame(api: Api) -> None:
     assert unpack(reply.body, Deployed) == Deployed(version="version-1", app="hello", environment="main")
 
 
+async def test_workers_that_are_gone_are_listed_when_asked_for(api: Api) -> None:
+    workers = (await api.ask("GET", "/v1/workers?gone=true")).json.workers
+
+    assert [(one.id, one.state) for one in workers] == [("v", "gone"), ("w", "busy")]
+    assert workers[0].exit.reason == "out_of_memory"
+
+
 async def test_apps_workers_and_nodes_are_listed(api: Api) -> None:
     apps = (await api.ask("GET", "/v1/apps")).json.apps
     workers = (await api.ask("GET", "/v1/workers")).json.workers

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import Hello, Orders
 from relight.protocol.manifest import Scaling
-from relight.protocol.workers import WorkerExit, WorkerState
-from relight.scheduler.loop import START_ATTEMPTS
+from relight.protocol.workers import WorkerState
+from relight.scheduler.brake import START_ATTEMPTS
 from relight.scheduler.queue import WaitingCall
 from relight.scheduler.state import STALL_SECONDS
 from scheduled import LEASE_SECONDS, World, held_worker
@@ -82,7 +83,7 @@ def test_a_start_that_fails_gives_its_call_back_which_counts_no_attempt_and_goes
     between = world.scheduler.why_waiting("a", world.key)
     world.advance(1.0)
 
-    assert between.startswith("crash_loop: ")
+    assert between.startswith("crash_loop:start_failed: ")
     assert world.runs() == [("a", Token(7, 2))]
     assert world.lost_calls == []
     lease = world.scheduler.lease("a")

@@ -9,13 +9,14 @@ import pytest
 
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import HeldWorker, Orders, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Resources, Scaling
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome, TemplateState
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerState
+from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.leases import Claimed, Lease
-from relight.scheduler.loop import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.queue import WaitingCall
 from scheduled import IMAGE, LEASE_SECONDS, World, held_worker
@@ -259,7 +260,7 @@ def test_starts_that_fail_are_tried_again_later_and_fail_the_calls_in_the_end() 
         assert world.started() == []
         world.advance(1.0)
 
-    assert reason in ("", "crash_loop: no module named 'x'; the next start is in 0.2 s")
+    assert reason in ("", "crash_loop:start_failed: crash 2 in a row: no module named 'x'; the next start is in 0.2 s")
     assert world.failed == [("a", "no module named 'x'")]
 
 
@@ -276,7 +277,7 @@ def test_starts_that_are_killed_are_tried_more_often_before_the_calls_fail() -> 
         world.advance(31.0)
 
     assert tries == CRASH_ATTEMPTS
-    assert world.failed == [("a", "cannot start a worker of f: signal:SIGKILL")]
+    assert world.failed == [("a", "cannot start a worker of f: it was killed by SIGKILL; look at its logs")]
 
 
 def test_a_call_that_waits_longer_than_it_may_expires() -> None:

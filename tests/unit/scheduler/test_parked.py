@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from relight.protocol.exits import WorkerExit
 from relight.protocol.link import HeldWorker, WorkerSpec
 from relight.protocol.manifest import Resources, Scaling
-from relight.protocol.workers import WorkerExit, WorkerState
+from relight.protocol.workers import WorkerState
+from relight.scheduler.brake import LONGEST_SECONDS
 from relight.scheduler.leases import Lease
-from relight.scheduler.loop import LONGEST_BACKOFF_SECONDS
 from unit.scheduler.test_loop import World
 
 WINDOW = 60.0
@@ -192,7 +193,7 @@ def test_a_buffer_whose_workers_die_is_started_ever_more_rarely(is_ready_first: 
             world.report(worker, WorkerState.GONE, exit=WorkerExit(reason="signal:SIGSEGV", signal=11))
         world.advance(0.25)
 
-    assert 3600 / LONGEST_BACKOFF_SECONDS <= starts <= 3600 / LONGEST_BACKOFF_SECONDS + 12
+    assert 3600 / LONGEST_SECONDS <= starts <= 3600 / LONGEST_SECONDS + 12
     world.submit("a")
     assert "signal:SIGSEGV" in world.scheduler.why_waiting("a", world.key)
 

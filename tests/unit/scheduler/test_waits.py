@@ -10,6 +10,7 @@ from relight.protocol.link import GpuFact, Hello, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, GpuRequest, HostImage, Resources, Scaling
 from relight.protocol.workers import WorkerState
 from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.brake import Brake
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.leases import Leases
 from relight.scheduler.placement import NoPlace, place
@@ -175,7 +176,7 @@ def test_a_circle_that_was_undone_meanwhile_stands_anew(here: Place) -> None:
     here.end(NOW)
     wait = Wait(calls=("child",))
     here.waits.begin("parent", wait, NOW + 1)
-    function.blocked_until = NOW + 2  # something else holds it up for a while
+    function.brake = Brake(crashes=1, blocked_until=NOW + 2)  # something else holds it up for a while
     here.end(NOW + 1)
 
     assert here.waits.reason("child") == ""
@@ -216,7 +217,7 @@ def test_what_will_go_on_by_itself_is_no_circle(here: Place, change: str) -> Non
         function.queue.remove("child")
         here.queue(function, "child", not_before=NOW + 60)
     elif change == "the next start is held back":
-        function.blocked_until = NOW + 60
+        function.brake = Brake(crashes=1, blocked_until=NOW + 60)
     elif change == "there may be more workers":
         scaling = replace(function.spec.function.scaling, max_workers=2)
         function.spec = replace(function.spec, function=replace(function.spec.function, scaling=scaling))

@@ -75,8 +75,10 @@ VALUES (:workspace, :id, :n, :state, :since, :until, :detail);
 -- worker: one worker
 SELECT view, state FROM workers WHERE workspace = :workspace AND id = :id;
 
--- workers: workers, oldest first
-SELECT view, state FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id;
+-- workers: the newest workers, oldest first
+SELECT view, state FROM (
+    SELECT id, view, state FROM workers WHERE workspace = :workspace AND (:include_gone OR state <> 'gone') ORDER BY id DESC LIMIT :limit
+) ORDER BY id;
 
 -- intervals: a worker's life, or how it began and what overlaps a time: it changes state with every call
 SELECT worker, state, since, until, detail FROM worker_intervals

@@ -1,0 +1,72 @@
+"""Has everything tried on a server, and prints what came of it as JSON.  Run as whoever runs the server, from a copy of this folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import app_escape
+import app_hogs
+
+import relight
+
+
+def told(ask: Callable[[], Any]) -> Any:
+    """What a call answers, or how it ended."""
+    try:
+        return ask()
+    except relight.RelightError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def escapes() -> dict[str, Any]:
+    """Each place, and what became of the attempts there."""
+    app = app_escape.app
+    app.deploy()
+    return {name: told(function.remote) for name, function in app.functions.items()}
+
+
+AT_IMPORT = ("memory_at_import", "disk_at_import", "garbage_at_import", "anothers_worker_at_import")
+
+
+def templates() -> dict[str, Any]:
+    """Those whose templates hog or lie, all at once, and how the neighbour was meanwhile."""
+    app = app_hogs.app
+    app.deploy()
+    calls = {name: app.functions[name].spawn() for name in AT_IMPORT}
+    waits = []
+    for call in calls.values():
+        began = time.perf_counter()
+        beside = told(app_hogs.ping.remote)
+        waits.append({"answer": beside, "seconds": time.perf_counter() - began})
+        told(call.get)
+    return {"neighbour": waits, **{name: told(call.get) for name, call in calls.items()}}
+
+
+def hogs() -> dict[str, Any]:
+    """Each hog and liar, and how the neighbour was right after it."""
+    app = app_hogs.app
+    app.deploy()
+    neighbour = app_hogs.ping.spawn()
+    neighbour.get()
+    found: dict[str, Any] = {}
+    for name, function in app.functions.items():
+        if name in AT_IMPORT:
+            continue
+        arguments = (
+            (neighbour.id,) if name in ("end_of_anothers_call", "item_of_anothers_stream", "ask_for_more") else ()
+        )
+        began = time.perf_counter()
+        answer = told(lambda function=function, arguments=arguments: function.remote(*arguments))
+        took = time.perf_counter() - began
+        began = time.perf_counter()
+        beside = told(app_hogs.ping.remote)
+        waited = time.perf_counter() - began
+        found[name] = {"answer": answer, "seconds": took, "neighbour": beside, "neighbour_seconds": waited}
+    return found
+
+
+json.dump({"escapes": escapes, "hogs": hogs, "templates": templates}[sys.argv[1]](), sys.stdout)
