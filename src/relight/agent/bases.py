@@ -61,7 +61,9 @@ class _Entry:
 
 
 class Bases:
-    """`is_possible` is asked for each: it is known once the machine has been looked at."""
+    """`is_possible` is asked for each: it is known once the machine has been looked at; and so is `needs_fresh`, which says
+    what must begin as a process of its own.
+    """
 
     def __init__(
         self,
@@ -70,12 +72,14 @@ class Bases:
         clock: Clock,
         tasks: asyncio.TaskGroup,
         is_possible: Callable[[], bool],
+        needs_fresh: Callable[[WorkerSpec], bool] = lambda spec: False,
     ) -> None:
         self._sandboxes = sandboxes
         self._provider = provider
         self._clock = clock
         self._tasks = tasks
         self._is_possible = is_possible
+        self._needs_fresh = needs_fresh
         self._entries: dict[Key, _Entry] = {}
         self._broken: dict[Key, tuple[int, ...]] = {}
         self._wanted: set[Key] = set()
@@ -123,7 +127,7 @@ class Bases:
             self._drop(key)
 
     def _can_use(self, spec: WorkerSpec) -> bool:
-        return self._is_possible() and not spec.gpus and not _needs_fresh(spec)
+        return self._is_possible() and not self._needs_fresh(spec) and not _needs_fresh(spec)
 
     async def _build_later(self, key: Key, spec: WorkerSpec) -> None:
         await self._clock.sleep(REST_SECONDS)

@@ -18,11 +18,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from relight.agent.control import Control
+from relight.agent.gpu import NO_GPU, Grant
 from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.platform import Door
@@ -245,7 +246,9 @@ class Template:
             self._control.hand_over()
             self._output.close_writers()
         self._control.listen()
-        self._control.try_send(load_of(self.spec, layout.module_paths, mark=mark))
+        self._control.try_send(
+            replace(load_of(self.spec, layout.module_paths, mark=mark), gpus=_gpus_to_come(self.spec, layout))
+        )
         try:
             async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
                 self.frozen = await self._told
@@ -271,11 +274,20 @@ class Template:
 
     # -- workers
 
-    async def fork(self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends) -> ForkedWorker:
+    async def fork(
+        self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends, grant: Grant = NO_GPU
+    ) -> ForkedWorker:
         """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
         shell = await self._take_shell(limits)
+        is_equipped = False
+        try:
+            await shell.sandbox.equip(grant.devices)
+            is_equipped = True
+        finally:
+            if not is_equipped:
+                await shell.give_up()
         entrance = shell.sandbox.entrance
-        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
+        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu, env=grant.env)
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
         if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
             await shell.give_up()
@@ -441,6 +453,15 @@ class LoadingFailed(StartFailed):
 def failure_in(error: RelightError) -> Failure:
     """What is told of a start that failed so."""
     return error.failure if isinstance(error, LoadingFailed) else failure_of(error)
+
+
+def _gpus_to_come(spec: WorkerSpec, layout: Layout) -> int:
+    """How many real GPUs each worker will have; 1 also where that is known once one is placed."""
+    return (
+        max((request.count for request in spec.function.resources.gpu), default=0)
+        if layout.sandbox.device_places
+        else 0
+    )
 
 
 def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platform: str = "") -> Load:

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("schema", "Show what a function takes and gives"),
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
-    "nodes": ("nodes", "Show machines: what they have, what of it is free, and whether they are fit"),
+    "nodes": ("nodes", "Show machines: what they have, what of it is free, what GPUs do, and whether they are fit"),
     "starts": ("starts", "Show how workers were started, how quickly, and why not quicker"),
     "logs": ("logs", "Show what workers wrote"),
     "apps": ("apps", "Show what is deployed"),

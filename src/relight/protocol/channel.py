@@ -32,7 +32,8 @@ class Load:
     parameters.  `platform` is the path, inside the sandbox, of the socket that
     leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.  `cpu` is how many
     cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
-    with how many at most and for how many seconds, each batch being one input.
+    with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
+    each of its forks will be given, that it has not.
     """
 
     module: str
@@ -46,6 +47,7 @@ class Load:
     environment: str = ""
     platform: str = ""
     cpu: float | None = None
+    gpus: int = 0
     max_inputs: int = 1
     batches: tuple[tuple[str, int, float], ...] = ()
 
@@ -155,12 +157,13 @@ class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
     With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
-    of the shell's groups.
+    of the shell's groups.  `env` is the worker's alone.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
+    env: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,10 @@ from relight.runtime.maps import Ranges, dense_ranges, libraries, read_maps, wit
 _COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
 _END_SECONDS = 0.25  # for threads that were told to end
 _ESTABLISHED = "01"  # of /proc/net/tcp
+_LOOKED_FOR_GPU = (
+    "a GPU was looked for while modules were imported (torch.cuda.is_available(), say), before there is any, and what was found "
+    "would hold in every fork; look in @enter() or in the function instead"
+)
 
 
 class BitGenerator(Protocol):
@@ -150,6 +154,8 @@ def _open_counts(preset: Mapping[str, str], pools: list[native.ThreadPool]) -> I
 
 def _why_unsafe(others: list[threads.Thread]) -> str:
     harmful = [thread for thread in others if not thread.is_harmless]
+    if any(thread.libraries and "/libcuda.so" in thread.libraries[0] for thread in harmful):
+        return _LOOKED_FOR_GPU
     if harmful:
         return threads.describe(harmful)
     return _numba() or _held_outside()

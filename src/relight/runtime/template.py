@@ -33,6 +33,7 @@ from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
 from relight.runtime.cpus import show_cpus
+from relight.runtime.expectations import ExpectedGpus
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
@@ -63,6 +64,7 @@ class Template:
         self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
         self._lock: Lock | None = None
+        self._expected: ExpectedGpus | None = None
         self._folder = os.getcwd()
 
     def run(self) -> int:
@@ -76,6 +78,9 @@ class Template:
         output = Output(order.mark)
         show_cpus(order.cpu)
         preset = prepare(order.cpu)
+        if order.gpus:
+            self._expected = ExpectedGpus(order.gpus)
+            self._expected.install()
         try:
             self._loaded = preload(order, _run_awaitable)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
@@ -119,7 +124,9 @@ class Template:
         entrance = descriptors[OWN:]
         self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
-        os.environ["RELIGHT_WORKER"] = order.worker
+        os.environ.update(order.env, RELIGHT_WORKER=order.worker)
+        if self._expected is not None:
+            self._expected.arrive()
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()

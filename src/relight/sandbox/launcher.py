@@ -35,6 +35,8 @@ from relight.sandbox.messages import (
     TO_LAUNCHER,
     Emptied,
     Ended,
+    Equip,
+    Equipped,
     InitEnded,
     InitFailed,
     InitStarted,
@@ -55,7 +57,7 @@ from relight.sandbox.messages import (
 from relight.sandbox.oom import LOOK_MS, Bell, OomWatch
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
-from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan
+from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan, take_devices
 from relight.sandbox.spec import Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
 from relight.sandbox.users import write_maps
 
@@ -202,6 +204,8 @@ class Launcher:
                 self._start_shell(message.spec)
             elif isinstance(message, Settle):
                 self._settle(message.id)
+            elif isinstance(message, Equip):
+                self._equip(message, descriptors)
             elif isinstance(message, Kill):
                 self._kill(message.id)
         except ProtocolError:
@@ -388,6 +392,29 @@ class Launcher:
                 raise
             self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group, limits=spec.limits)
             self._oom.add(spec.id, group)
+
+    def _equip(self, order: Equip, descriptors: Sequence[int]) -> None:
+        """Show devices in a shell, and say so.  Its mounts are entered by a child: this process stays where it is."""
+        trees: Trees = {}
+        reason = ""
+        try:
+            execute(take_devices(order.devices), trees)
+            child = os.fork()
+            if child == 0:
+                os._exit(_place_within(descriptors[0], trees))
+            _, status = os.waitpid(child, 0)
+            failed = os.waitstatus_to_exitcode(status)
+            reason = (
+                f"they cannot be mounted: {os.strerror(failed) if failed > 0 else 'it was killed'}" if failed else ""
+            )
+        except (OSError, StepFailed, StartFailed, IndexError) as error:
+            reason = str(error)
+        finally:
+            for tree in trees.values():
+                os.close(tree)
+        if reason:
+            reason = f"cannot show {', '.join(order.devices)} in {order.id}: {reason}"
+        _send(self._agent, Equipped(id=order.id, reason=reason))
 
     def _is_used(self, name: str) -> bool:
         return name in self._sandboxes or name in self._shells
@@ -609,6 +636,17 @@ def _pid_of(pidfd: int) -> int:
     """The number, here, of a process whose pidfd was made in another process namespace."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def _place_within(mounts: int, trees: Trees) -> int:
+    """In a child that ends with it: enter a namespace of mounts, and attach what was taken; the error's number, or 0."""
+    try:
+        syscalls.setns(mounts)
+        for target, tree in trees.items():
+            syscalls.move_mount(tree, target)
+    except OSError as error:
+        return error.errno or 1
+    return 0
 
 
 def _end_process(pidfd: int) -> None:

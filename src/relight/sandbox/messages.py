@@ -1,6 +1,6 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Settle Kill  ─  LauncherReady Started Refused Ended Emptied
+agent ⇄ launcher      Start StartNested StartShell Equip Settle Kill  ─  LauncherReady Started Refused Equipped Ended Emptied
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
@@ -52,6 +52,14 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Equip:
+    """Show these devices of the machine in a shell, each where it is; with it comes the shell's namespace of mounts."""
+
+    id: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
     """End every process of this sandbox.  Without effect when it has ended."""
 
@@ -87,6 +95,14 @@ class Refused:
 
     id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipped:
+    """The devices are shown, or why they cannot be ("": they are)."""
+
+    id: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +205,8 @@ class CloseEgress:
     id: str
 
 
-TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Settle, Kill)
-TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended, Emptied)
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Equip, Settle, Kill)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Equipped, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
 TO_CONNECTOR = Kinds(OpenEgress, CloseEgress)

@@ -172,6 +172,20 @@ class MakeLink:
 
 
 @dataclass(frozen=True, slots=True)
+class MakePlace:
+    """An empty file that nobody may open, for a device to be mounted upon."""
+
+    path: str
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o000))
+
+    def describe(self) -> str:
+        return f"make a place for {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class WriteFile:
     """A small file."""
 

@@ -34,6 +34,7 @@ from relight.sandbox.operations import (
     LockPrivileges,
     MakeFolder,
     MakeLink,
+    MakePlace,
     MountNew,
     NewSession,
     OfferToOomKiller,
@@ -77,6 +78,7 @@ NESTED = 64
 """So many templates can be in one base at a time: each has a user namespace of those that are made with the base."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_DEVICE = re.compile(r"/dev/nvidia[a-z0-9-]*(/nvidia-cap[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,20 @@ def own_takes(spec: SandboxSpec, ground: Ground, base: SandboxSpec) -> tuple[Ope
     """What the launcher takes for a nested sandbox: the mounts that its base does not show.  Raises StartFailed."""
     _check(spec, ground)
     pairs = zip(spec.mounts, ground.sources, strict=True)
-    return tuple(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts)
+    return (
+        *(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts),
+        *take_devices(spec.devices),
+    )
+
+
+def take_devices(paths: tuple[str, ...]) -> tuple[Operation, ...]:
+    """Take devices of the machine, to be placed where they are.  Raises StartFailed for what is none that may be shown."""
+    for path in paths:
+        if not _DEVICE.fullmatch(path):
+            raise StartFailed(
+                f"cannot show {path!r}: it is not the path of a device for sandboxes; name one of a GPU's"
+            )
+    return tuple(TakeTree(path, path, writable=True, has_devices=True) for path in paths)
 
 
 def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple[Operation, ...]]:
@@ -259,6 +274,7 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
+    take_devices((*spec.devices, *spec.device_places))
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
         if not source.is_there:
             raise refuse(f"{mount.source}, to be mounted, is not there; check the path")
@@ -315,6 +331,7 @@ def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
         *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
         *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
         *(_take(mount, source, ground) for mount, source in zip(spec.mounts, ground.sources, strict=True)),
+        *take_devices(spec.devices),
     )
 
 
@@ -332,6 +349,8 @@ def _root(spec: SandboxSpec, facts: Facts, programs: tuple[Operation, ...]) -> t
         *_new_root(spec.limits),
         *_system(facts),
         *_devices(facts),
+        *(PlaceTree(path) for path in spec.devices),
+        *(MakePlace(path) for path in spec.device_places),
         *_etc(spec, facts),
         *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
         *((MakeLink(spec.door, DOOR),) if spec.door else ()),

@@ -65,6 +65,10 @@ class SandboxSpec:
     """Whether other sandboxes may be made below it, which show some of its mounts, and into which its process forks theirs."""
     door: str = ""
     """Of a template: the path, in each shell, of a socket that listens there; what connects comes to the agent."""
+    devices: tuple[str, ...] = ()
+    """Paths below /dev of this machine's devices that it may use, shown where they are."""
+    device_places: tuple[str, ...] = ()
+    """Of a template: where its shells can be given devices; there is nothing in these files, and nobody can open them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -363,7 +363,7 @@ class Scheduler:
         deployed = self._functions.get(key._replace(binding=""))
         if deployed is None or deployed.is_stopped:
             return None
-        function = Function(key=key, spec=replace(spec, gpus=()), is_superseded=deployed.is_superseded)
+        function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
         self._functions[key] = function
         return function
 
@@ -618,7 +618,7 @@ class Scheduler:
             self._start(function, where)
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
         worker = Worker(
             id=new_id("worker", now_ms()),
             node=where.node,

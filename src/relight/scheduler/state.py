@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
 from relight.protocol.exits import WorkerExit
-from relight.protocol.link import Hello, WorkerChange, WorkerSpec, template_key
+from relight.protocol.link import GpuUse, Hello, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
 from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
+from relight.scheduler.gpus import free_shares, is_whole
 from relight.scheduler.leases import Lease
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
@@ -57,6 +59,7 @@ class Worker:
     asked_at: float = 0.0
     was_ready: bool = False
     waiting: set[str] = field(default_factory=set)
+    gpu_memory_mib: int = 0
 
     @property
     def is_free(self) -> bool:
@@ -115,6 +118,9 @@ class Worker:
             sandbox=self.sandbox,
             exit=self.exit,
             start=self.start,
+            gpus=self.spec.gpus,
+            gpu_share=self.spec.gpu_share,
+            gpu_memory_mib=self.gpu_memory_mib,
         )
 
 
@@ -259,10 +265,11 @@ class Function:
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """A machine that has said Hello."""
+    """A machine that has said Hello.  `gpu_use` is how its GPUs were used when it last said so."""
 
     id: str
     hello: Hello
+    gpu_use: tuple[GpuUse, ...] = ()
     is_connected: bool = True
     workers: dict[str, Worker] = field(default_factory=dict)
     templates: dict[str, TemplateOutcome] = field(default_factory=dict)
@@ -273,6 +280,15 @@ class Node:
         self.templates[outcome.key] = outcome
         if len(self.templates) > KEPT_OUTCOMES:
             del self.templates[next(iter(self.templates))]
+
+    def note_gpus(self, uses: tuple[GpuUse, ...]) -> None:
+        """It tells how its GPUs are used."""
+        self.gpu_use = uses
+        held: Counter[str] = Counter()
+        for use in uses:
+            held.update(dict(use.workers))
+        for worker in self.workers.values():
+            worker.gpu_memory_mib = held[worker.id]
 
     def can_fork(self, key: str) -> bool:
         """Whether it has this template ready."""
@@ -290,7 +306,7 @@ class Node:
         """
         workers = [worker for worker in self.workers.values() if worker.id not in gone]
         asked = [worker.spec.function.resources for worker in workers]
-        taken = {gpu for worker in workers for gpu in worker.spec.gpus}
+        free = free_shares(self.hello.gpus, ((worker.spec.gpus, worker.spec.gpu_share) for worker in workers))
         return Room(
             node=self.id,
             cpu=self.hello.cpu,
@@ -298,7 +314,8 @@ class Node:
             gpus=self.hello.gpus,
             free_cpu=self.hello.cpu - sum(cpu_of(one.spec.function.resources) for one in workers if not one.is_lending),
             free_memory_mib=self.hello.memory_mib - sum(memory_of(resources) for resources in asked),
-            free_gpus=tuple(gpu for gpu in self.hello.gpus if gpu.id not in taken),
+            free_gpus=tuple(gpu for gpu in self.hello.gpus if is_whole(free[gpu.id])),
+            free_shares=tuple((one, share) for one, share in free.items() if share > 0 and not is_whole(share)),
             starting=sum(worker.is_starting for worker in workers),
             start_limit=max(2, int(2 * self.hello.cpu)),
             has_template=bool(template) and self.can_fork(template),

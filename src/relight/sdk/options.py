@@ -40,7 +40,8 @@ class FunctionOptions(TypedDict, total=False):
     """What may be said of a function or a class; all of it has a default.
 
     `cpu` in cores, `memory` in MiB; `ephemeral_disk` in MiB is what /tmp, /dev/shm and the home hold together (1024; it
-    counts as memory, too); `gpu` as `"A100"`, `"A100:2"` or a list in order of preference.  `timeout` bounds one
+    counts as memory, too); `gpu` as `"A100"`, `"A100:2"`, a share `"A100:0.5"`, a slice `"MIG-1g.10gb"`, `"any"`, or a list
+    in order of preference (docs/gpu.md).  `timeout` bounds one
     attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
