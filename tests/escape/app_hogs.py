@@ -14,8 +14,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import attempts
-
 import relight
 
 app = relight.App("hogs")
@@ -256,45 +254,3 @@ def ask_for_more(other: str) -> dict[str, int]:
         "cancel": ask("POST", f"/v1/calls/{other}/cancel"),
         "another's call": ask("GET", f"/v1/calls/{other}"),
     }
-
-
-# -- templates that do so as they import this
-
-AT_IMPORT = os.environ.get("HOG", "")
-if AT_IMPORT == "memory":
-    held = [b"x" * MIB * 16 for _ in range(200)]
-elif AT_IMPORT == "disk":
-    DISK = disk_filler.local()
-elif AT_IMPORT == "garbage":
-    os.write(CHANNEL, b"\xff" * 100)
-elif AT_IMPORT == "another's worker":
-    from relight.protocol.channel import Exited
-    from relight.protocol.codec import pack
-
-    os.write(CHANNEL, pack(Exited(worker="somebody", code=0)))
-elif AT_IMPORT == "escape":
-    AT_IMPORT = attempts.outcome("use_io_uring")
-
-
-@app.function(memory=128, env={"HOG": "memory"}, startup_timeout=60)
-def memory_at_import() -> str:
-    """Its template takes more than it may."""
-    return "answered"
-
-
-@app.function(env={"HOG": "disk"}, ephemeral_disk=64, startup_timeout=60)
-def disk_at_import() -> dict[str, str]:
-    """Its template fills what it may fill."""
-    return DISK
-
-
-@app.function(env={"HOG": "garbage"}, startup_timeout=60)
-def garbage_at_import() -> str:
-    """Its template speaks nonsense."""
-    return "answered"
-
-
-@app.function(env={"HOG": "another's worker"}, startup_timeout=60)
-def anothers_worker_at_import() -> str:
-    """Its template tells of a process that it has not forked."""
-    return "answered"

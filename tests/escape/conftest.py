@@ -33,7 +33,7 @@ from servers import Server
 USER = 1001
 HERE = Path(__file__).parent
 NEEDED = (click, rich, httptools, msgspec, uvloop, pygments, markdown_it, mdurl, relight)
-SUBJECTS = ("attempts.py", "app_escape.py", "app_hogs.py", "drive.py")
+SUBJECTS = ("attempts.py", "app_escape.py", "app_hogs.py", "app_imports.py", "drive.py")
 MINUTES = 5 * 60
 
 # As root: step into the groups, become the user, and be the program.

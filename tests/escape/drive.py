@@ -10,6 +10,7 @@ from typing import Any
 
 import app_escape
 import app_hogs
+import app_imports
 
 import relight
 
@@ -29,21 +30,18 @@ def escapes() -> dict[str, Any]:
     return {name: told(function.remote) for name, function in app.functions.items()}
 
 
-AT_IMPORT = ("memory_at_import", "disk_at_import", "garbage_at_import", "anothers_worker_at_import")
-
-
 def templates() -> dict[str, Any]:
-    """Those whose templates hog or lie, all at once, and how the neighbour was meanwhile."""
-    app = app_hogs.app
-    app.deploy()
-    calls = {name: app.functions[name].spawn() for name in AT_IMPORT}
+    """Those whose templates hog or lie, one app after the other, and how the neighbour was meanwhile."""
+    app_hogs.app.deploy()
+    found: dict[str, Any] = {}
     waits = []
-    for call in calls.values():
+    for what, app in app_imports.APPS.items():
+        failed = told(lambda app=app: app.deploy() and None)
         began = time.perf_counter()
         beside = told(app_hogs.ping.remote)
         waits.append({"answer": beside, "seconds": time.perf_counter() - began})
-        told(call.get)
-    return {"neighbour": waits, **{name: told(call.get) for name, call in calls.items()}}
+        found[what] = failed or told(app.functions[f"{what}_at_import"].remote)
+    return {**found, "neighbour": waits}
 
 
 def hogs() -> dict[str, Any]:
@@ -54,8 +52,6 @@ def hogs() -> dict[str, Any]:
     neighbour.get()
     found: dict[str, Any] = {}
     for name, function in app.functions.items():
-        if name in AT_IMPORT:
-            continue
         arguments = (
             (neighbour.id,) if name in ("end_of_anothers_call", "item_of_anothers_stream", "ask_for_more") else ()
         )

@@ -86,21 +86,20 @@ def test_a_worker_asks_for_nothing_but_calls_of_its_environment(place: Place) ->
     assert said == {**dict.fromkeys(forbidden, 403), **of_its_environment}
 
 
-@pytest.mark.slow  # a start that fails is tried again, with growing pauses, before its calls are given up
 class TestTemplates:
     """As they import what is the user's."""
 
     def test_one_that_takes_too_much_memory_fails_its_start(self, place: Place) -> None:
-        assert "out of memory" in place.templates["memory_at_import"]
+        assert place.templates["memory"].startswith("DeployFailed")
 
     def test_one_fills_its_own_disk_alone(self, place: Place) -> None:
-        told = place.templates["disk_at_import"]
+        told = place.templates["disk"]
 
         assert [told[folder] for folder in ("/tmp", "/dev/shm", "~")] == ["ENOSPC"] * 3
 
-    @pytest.mark.parametrize("name", ["garbage_at_import", "anothers_worker_at_import"])
+    @pytest.mark.parametrize("name", ["garbage", "anothers_worker"])
     def test_one_that_lies_is_ended(self, place: Place, name: str) -> None:
-        assert "killed:protocol" in place.templates[name]
+        assert place.templates[name].startswith("DeployFailed")
 
     def test_the_neighbour_answers_on(self, place: Place) -> None:
         waits = place.templates["neighbour"]

@@ -552,11 +552,8 @@ class Worker:
         self.start = self._start_seen.ready(ready.import_seconds, ready.enter_seconds)
         if self._sandbox is not None and self.spec.function.resources.cpu is not None:
             self._sandbox.settle()
-        self._enter(
-            WorkerState.READY,
-            start=self.start,
-            detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
-        )
+        detail = f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s"
+        self._enter(WorkerState.READY, start=self.start, detail=detail)
         if self._attempts:
             if self._output is not None:
                 self._output.end_call()  # what loading wrote is no call's
