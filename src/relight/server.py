@@ -34,6 +34,7 @@ from relight.gateway.guard import Hosts
 from relight.gateway.serving import HttpServer, Serving
 from relight.links.session import Links
 from relight.log import LogOptions, start_logging
+from relight.metering.cards import load_cards
 from relight.protocol.errors import Conflict, InvalidRequest
 from relight.scheduler.loop import Timing
 from relight.settings import MIB, Settings
@@ -208,6 +209,8 @@ def _rules(settings: Settings) -> Rules:
         ),
         keeping=Keeping(result_days=settings.result_days, log_days=settings.log_days),
         run_grace_seconds=settings.run_grace_seconds,
+        cards=load_cards(settings.data_dir / "rates"),
+        card=settings.rate_card,
     )
 
 

@@ -90,6 +90,12 @@ class Settings:
         default=7.0,
         metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
     )
+    rate_card: str = field(
+        default="machine",
+        metadata=_rule(
+            "the rate card that what is used here is priced by; cards of one's own are rates/*.toml in data_dir"
+        ),
+    )
     log_days: float = field(
         default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))
     )

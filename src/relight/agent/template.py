@@ -134,6 +134,7 @@ class ForkedWorker:
                 out_of_memory=how.out_of_memory,
                 is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
+                cpu_us=how.cpu_us,
             )
         return SandboxExit(
             code=told.code,
@@ -141,6 +142,7 @@ class ForkedWorker:
             out_of_memory=how.out_of_memory and told.code != 0,
             is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
+            cpu_us=how.cpu_us,
         )
 
     async def wait_empty(self) -> None:

@@ -434,6 +434,7 @@ class Calls:
             not_before=now + verdict.delay_seconds,
             is_charged=end.is_charged,
             items=end.items or self._streams.made(end.call),
+            used_us=end.used_us,
         )
 
     def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:

@@ -17,6 +17,7 @@ from relight.control.logs import Logs
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
+from relight.control.usage import Usage
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallEvent
@@ -40,13 +41,14 @@ class Nodes:
     """The machines that are, or were, linked to this server."""
 
     def __init__(
-        self, store: Store, calls: Calls, streams: Streams, logs: Logs, templates: Templates, clock: Clock
+        self, store: Store, calls: Calls, streams: Streams, logs: Logs, templates: Templates, usage: Usage, clock: Clock
     ) -> None:
         self._store = store
         self._calls = calls
         self._streams = streams
         self._logs = logs
         self._templates = templates
+        self._usage = usage
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
         self._clocks: dict[str, float] = {}  # how far each node's was ahead of ours when it came
@@ -87,6 +89,8 @@ class Nodes:
         """A node says what happened."""
         if reports.logs:
             self._take_lines(node, reports)
+        if reports.usage:
+            self._usage.take(node, reports.usage)
         ends = self._take_back(node, reports.ends)
         for change in reports.workers:
             self._writers.note(change.worker)
@@ -159,6 +163,7 @@ class Nodes:
 
     def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state: its interval begins."""
+        self._usage.entered(worker)
         if worker.state in (WorkerState.BUSY, WorkerState.IDLE):
             workspace = worker.spec.workspace
             self._store.workers.pass_through(workspace, worker.id, worker.state, worker.since_unix)

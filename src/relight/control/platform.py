@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
 from relight.control.brakes import Brakes
+from relight.control.budgets import Budgets
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog
+from relight.control.costs import CostReports
 from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
@@ -22,7 +25,9 @@ from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.usage import Usage
 from relight.control.versions import Versions
+from relight.metering.cards import DEFAULT_CARD, Card, find_card, load_cards
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
 from relight.store.store import Store
@@ -43,6 +48,8 @@ class Control:
     logs: Logs
     nodes: Nodes
     starts: Starts
+    costs: CostReports
+    budgets: Budgets
     tokens: Tokens
     blobs: BlobStore
     scheduler: Scheduler
@@ -57,15 +64,18 @@ class Control:
             tasks.create_task(self.logs.run(), name="control.logs")
             tasks.create_task(self.tokens.run(), name="control.tokens")
             tasks.create_task(self.sources.run(), name="control.sources")
+            tasks.create_task(self.budgets.run(), name="control.budgets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled."""
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force."""
 
     timing: Timing
     keeping: Keeping = field(default_factory=Keeping)
     run_grace_seconds: float = 30.0
+    cards: Mapping[str, Card] = field(default_factory=load_cards)
+    card: str = DEFAULT_CARD
 
 
 async def open_control(
@@ -78,19 +88,24 @@ async def open_control(
     calls = Calls(store, catalog, clock, streams)
     logs = Logs(store, clock)
     templates = Templates()
-    nodes = Nodes(store, calls, streams, logs, templates, clock)
+    usage = Usage(store, find_card(rules.cards, rules.card), clock)
+    nodes = Nodes(store, calls, streams, logs, templates, usage, clock)
     versions = Versions(store, catalog, clock)
     deploys = Deploys(store, blobs, catalog, versions, calls, templates, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
-    for room in (calls, streams, versions, deploys, runs, nodes, templates):
+    budgets = Budgets(store, clock)
+    usage.tell_posted(budgets.look_soon)
+    usage.answer_by(orders.usage_kept)
+    for room in (calls, streams, versions, deploys, runs, nodes, templates, usage, budgets):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
     await tokens.load()
     scheduler.restore_brakes(await Brakes(store, clock).restore())
+    await budgets.load()
     await deploys.recover(WORKSPACES)
     await calls.recover()
     return Control(
@@ -103,6 +118,8 @@ async def open_control(
         logs=logs,
         nodes=nodes,
         starts=Starts(store),
+        costs=CostReports(store, catalog, rules.cards, usage.card, clock),
+        budgets=budgets,
         tokens=tokens,
         blobs=blobs,
         scheduler=scheduler,

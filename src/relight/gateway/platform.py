@@ -8,6 +8,7 @@ from typing import Protocol
 from relight.control.sources import Delivery
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallKey, CallRequest, CallView
+from relight.protocol.costviews import BudgetView, CostQuery, CostReport
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.sources import PushView, SourceRequest, SourceView
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
@@ -198,6 +199,26 @@ class Starts(Protocol):
         """What they come to."""
 
 
+class Costs(Protocol):
+    """What things cost."""
+
+    async def report(self, workspace: str, query: CostQuery, /) -> CostReport:
+        """What was spent.  Raises InvalidRequest, NotFound."""
+
+
+class Budgets(Protocol):
+    """What may be spent."""
+
+    async def set(self, workspace: str, app: str, nanos: int, warn_percent: int, /) -> BudgetView:
+        """So much from now on.  Raises InvalidRequest."""
+
+    async def remove(self, workspace: str, app: str, /) -> BudgetView:
+        """Any amount from now on.  Raises NotFound."""
+
+    async def list(self, workspace: str, /) -> tuple[BudgetView, ...]:
+        """Every budget of a workspace."""
+
+
 class Tokens(Protocol):
     """Who asks."""
 
@@ -274,6 +295,14 @@ class Platform(Protocol):
     @property
     def starts(self) -> Starts:
         """Starts."""
+
+    @property
+    def costs(self) -> Costs:
+        """Costs."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """Budgets."""
 
     @property
     def tokens(self) -> Tokens:

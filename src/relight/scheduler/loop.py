@@ -31,6 +31,7 @@ from relight.protocol.payload import Payload
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerState
 from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.blocks import Blocks
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.grants import Grants
@@ -71,6 +72,7 @@ class Scheduler:
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
         self._brakes: dict[FunctionKey, Brake] = {}  # of functions that nobody has asked for yet
+        self.blocks = Blocks()
         self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
@@ -247,10 +249,7 @@ class Scheduler:
 
     def refill(self, keys: Iterable[FunctionKey]) -> None:
         """Calls of these functions have ended: give their workers others; those without one are idle from now."""
-        for key in keys:
-            function = self._functions.get(key)
-            if function is None:
-                continue
+        for function in filter(None, map(self._functions.get, keys)):
             self._pump(function)
             for worker in function.workers.values():
                 if not worker.calls and worker.state is WorkerState.BUSY:
@@ -302,7 +301,7 @@ class Scheduler:
         now = self._clock.monotonic()
         if call.not_before > now:
             return f"retry_backoff: it is tried again in {call.not_before - now:.1f} s"
-        return self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
+        return self.blocks.why(function) or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
 
     # -- nodes
 
@@ -534,7 +533,7 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not (len(function.queue) or function.held or function.floor() or function.is_parking):
+        if not function.has_work or self.blocks.why(function):
             return
         now = self._clock.monotonic()
         granted = self._grants.give(function, now)
@@ -596,7 +595,7 @@ class Scheduler:
 
     def _scale(self, function: Function) -> None:
         now = self._clock.monotonic()
-        if function.is_stopped or function.brake.is_on(now):
+        if function.is_stopped or function.brake.is_on(now) or self.blocks.why(function):
             return
         load = function.load(now)
         scaling = function.scaling(load)

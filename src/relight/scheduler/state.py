@@ -183,6 +183,11 @@ class Function:
         return self.is_current and not self.key.binding and self.spec.function.scaling.buffer_workers > 0
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is anything to be seen to: calls, or workers that are kept without them."""
+        return bool(len(self.queue) or self.held or self.floor() or self.is_parking)
+
+    @property
     def lacks_room(self) -> bool:
         """Whether calls, or its floor, wait for room that others may leave."""
         is_refused = self.no_place is not None and self.no_place.is_for_now
