@@ -105,10 +105,13 @@ class Scheduler:
                     node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
 
     def _prepare_late(self) -> None:
-        """A node has come: what was deployed while there was none, and still is."""
+        """A node has come: what was deployed, or is about to be, while there was none."""
         late, self._unprepared = tuple(self._unprepared), deque(maxlen=KEPT_OUTCOMES)
-        known = {(key.version, key.function) for key, one in self._functions.items() if one.is_current}
-        self.prepare(spec for spec in late if (spec.version, spec.function.name) in known)
+        self.prepare(late)
+
+    def _forget_unprepared(self, version: str) -> None:
+        left = (spec for spec in self._unprepared if spec.version != version)
+        self._unprepared = deque(left, maxlen=KEPT_OUTCOMES)
 
     def templates_changed(self, node_id: str, outcomes: Iterable[TemplateOutcome]) -> None:
         """A node says what became of its templates."""
@@ -137,12 +140,14 @@ class Scheduler:
                 waiting += function.queue.take_all()
                 for worker in list(function.workers.values()):
                     self._let_go(worker, now=now)
+        self._forget_unprepared(version)
         for node in self._nodes.values():
             self._orders.forget(node.id, version)
         return waiting
 
     def supersede_version(self, version: str) -> None:
         """Another version has taken its place: finish what waits, keep no worker for its own sake."""
+        self._forget_unprepared(version)
         for function in self._functions.values():
             if function.key.version == version:
                 function.is_superseded = True
