@@ -21,6 +21,8 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 def answer(target: Target, rest: bytes, root: bytes) -> Answer | None:
     """The page below an endpoint; None when there is none."""
+    if not target.web.has_docs:
+        return None
     if rest == b"/openapi.json":
         return Answer(body=msgspec.json.encode(document(target, root.decode("latin-1"))))
     if rest in (b"/docs", b"/docs/"):

@@ -42,6 +42,8 @@ def web_endpoint(method: str | Sequence[str] = "GET", *, docs: bool = True, **gi
     `method` is what it takes; `docs`: it has a page to try it on at `/docs`.  The others are those of `WebOptions`.
     A plain `def` takes one request at a time unless `max_inputs` says more; an `async def` takes 100.
     """
+    if callable(method):
+        raise InvalidRequest("cannot decorate with @relight.web_endpoint: call it; write @relight.web_endpoint()")
     methods = (method,) if isinstance(method, str) else tuple(method)
 
     def mark(raw: F) -> F:
@@ -50,7 +52,7 @@ def web_endpoint(method: str | Sequence[str] = "GET", *, docs: bool = True, **gi
         is_async = inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw)
         return _mark(raw, "endpoint", given, MANY if is_async else 1, methods=methods, has_docs=docs)
 
-    return _without_call("web_endpoint", method, mark)
+    return mark
 
 
 def asgi_app(**given: Any) -> Callable[[F], F]:
@@ -79,12 +81,6 @@ def web_server(port: int, *, startup_timeout: float = 30.0, **given: Any) -> Cal
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise InvalidRequest(f"cannot serve port={port!r}: it is none; give a number from 1 to 65535")
     return lambda raw: _mark(raw, "server", given, MANY, port=port, startup_timeout_seconds=float(startup_timeout))
-
-
-def _without_call(name: str, given: object, mark: Callable[[F], F]) -> Callable[[F], F]:
-    if callable(given):
-        raise InvalidRequest(f"cannot decorate with @relight.{name}: call it; write @relight.{name}()")
-    return mark
 
 
 def _mark(raw: F, kind: str, given: dict[str, Any], most: int, **more: Any) -> F:
