@@ -487,4 +487,5 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
             for one in function.methods
             if one.batching is not None
         ),
+        web=next((method.web.kind for method in function.methods if method.web is not None), ""),
     )

@@ -374,10 +374,15 @@ class Worker:
 
     async def _fetch(self, attempt: Attempt) -> None:
         try:
-            descriptor = await self._around.values.fetch(attempt.order.payload.blob)
+            if attempt.is_session:
+                descriptor = await self._around.ways.open(attempt.order.payload.blob)
+            else:
+                descriptor = await self._around.values.fetch(attempt.order.payload.blob)
         except (RelightError, OSError) as error:
             refusal = error if isinstance(error, RelightError) else Unavailable(f"cannot fetch an input: {error}")
-            self._finish(attempt, end_without_input(attempt, refusal))
+            is_elsewhere = attempt.is_session  # the server is away, or has given it up
+            end = end_refused(attempt, str(refusal)) if is_elsewhere else end_without_input(attempt, refusal)
+            self._finish(attempt, end)
             return
         attempt.is_fetching = False
         attempt.descriptors = (descriptor,)
@@ -392,7 +397,8 @@ class Worker:
         if attempt.interrupted is not None:
             self._limit_grace(attempt)
             return
-        self._limit(attempt, self.spec.function.timeout_seconds)
+        if not attempt.is_session:  # each of whose requests has a time of its own
+            self._limit(attempt, self.spec.function.timeout_seconds)
 
     def _gather(self, attempt: Attempt, rule: Batching) -> None:
         """The worker has it, and says when its batch begins; a worker that never does is not waited for without end."""

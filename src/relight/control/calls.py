@@ -237,7 +237,8 @@ class Calls:
 
     async def cancel_version(self, version: str) -> int:
         """Cancel all that waits or runs of a version; how many that is."""
-        found = [self._scheduler.cancel(call_id, key) for call_id, key in self._scheduler.unfinished(version)]
+        unfinished = [one for one in self._scheduler.unfinished(version) if is_id(one[0], "call")]
+        found = [self._scheduler.cancel(call_id, key) for call_id, key in unfinished]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
         await self._end_queued(waiting, CallEvent.CANCELLED, STOPPED)
         return sum(one is not None for one in found)

@@ -27,6 +27,7 @@ from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.control.usage import Usage
 from relight.control.versions import Versions
+from relight.control.web import Web
 from relight.metering.cards import DEFAULT_CARD, Card, find_card, load_cards
 from relight.scheduler.loop import Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
@@ -54,6 +55,7 @@ class Control:
     blobs: BlobStore
     scheduler: Scheduler
     retention: Retention
+    web: Web
 
     async def run(self) -> None:
         """Do what must be done without being asked, until cancelled."""
@@ -65,6 +67,7 @@ class Control:
             tasks.create_task(self.tokens.run(), name="control.tokens")
             tasks.create_task(self.sources.run(), name="control.sources")
             tasks.create_task(self.budgets.run(), name="control.budgets")
+            tasks.create_task(self.web.run(), name="control.web")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +92,10 @@ async def open_control(
     logs = Logs(store, clock)
     templates = Templates()
     usage = Usage(store, find_card(rules.cards, rules.card), clock)
-    nodes = Nodes(store, calls, streams, logs, templates, usage, clock)
+    web = Web(catalog, clock)
+    nodes = Nodes(store, calls, streams, logs, templates, usage, web, clock)
     versions = Versions(store, catalog, clock)
-    deploys = Deploys(store, blobs, catalog, versions, calls, templates, clock)
+    deploys = Deploys(store, blobs, catalog, versions, calls, templates, web, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
@@ -99,7 +103,7 @@ async def open_control(
     budgets = Budgets(store, clock)
     usage.tell_posted(budgets.look_soon)
     usage.answer_by(orders.usage_kept)
-    for room in (calls, streams, versions, deploys, runs, nodes, templates, usage, budgets):
+    for room in (calls, streams, versions, deploys, runs, nodes, templates, usage, budgets, web):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
@@ -124,4 +128,5 @@ async def open_control(
         blobs=blobs,
         scheduler=scheduler,
         retention=Retention(store, blobs, clock, rules.keeping),
+        web=web,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Protocol
 
+from relight.control.exchanges import Exchange
 from relight.control.sources import Delivery
+from relight.control.web import Target
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallKey, CallRequest, CallView
 from relight.protocol.costviews import BudgetView, CostQuery, CostReport
@@ -257,6 +259,24 @@ class Blobs(Protocol):
         """Keep bytes.  Raises InvalidRequest when they are not those of the digest."""
 
 
+class Web(Protocol):
+    """What answers web requests."""
+
+    async def target(self, workspace: str, app: str, environment: str, name: str, /) -> Target:
+        """What answers under a name.  Raises NotFound."""
+
+    def labelled(self, label: str, /) -> tuple[str, str, str] | None:
+        """The app, environment and name that a host's label stands for; None when it stands for none."""
+
+    def open(
+        self, target: Target, head: bytes, body: bytes | None, /, *, is_idempotent: bool, is_tunnel: bool
+    ) -> Exchange:
+        """Have a request answered."""
+
+    async def urls_of(self, workspace: str, app: str, environment: str, /) -> dict[str, str]:
+        """Where the things of an app answer.  Raises NotFound."""
+
+
 class Platform(Protocol):
     """The whole of it, as `control.platform.Control` is."""
 
@@ -311,3 +331,7 @@ class Platform(Protocol):
     @property
     def blobs(self) -> Blobs:
         """Blobs."""
+
+    @property
+    def web(self) -> Web:
+        """What answers web requests."""

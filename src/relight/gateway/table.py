@@ -420,6 +420,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/v1/apps/{app}/urls",
+        name="app_urls",
+        scope=Scope.READ,
+        for_workers=True,
+        handler=invoke.urls,
+        summary="Where the functions of an app answer web requests",
+        answer='{"urls": {name: URL}}',
+        query=_ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
         path=_FUNCTION + "/stats",
         name="function_stats",
         scope=Scope.READ,

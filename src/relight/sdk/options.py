@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.inside import inside
+from relight.protocol.inside import WEB, inside
 from relight.protocol.manifest import (
     ClassParameter,
     Concurrency,
@@ -200,12 +200,12 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         module=place.module,
         qualname=place.qualname,
         is_class=place.is_class,
-        methods=place.methods,
+        methods=tuple(_with_concurrency(method, place.concurrency) for method in place.methods),
         image=image,
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
-        concurrency=place.concurrency,
+        concurrency=Concurrency() if any(method.web for method in place.methods) else place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -245,6 +245,13 @@ def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWi
             f"cannot change the options of {name}: affinity={affinity!r} is not known; use 'soft' or 'strict'"
         )
     return rest, SessionWish(session, None if affinity is None else affinity == "strict")
+
+
+def _with_concurrency(method: MethodSpec, concurrency: Concurrency) -> MethodSpec:
+    """What answers the web takes as many requests at once as `@relight.concurrent` says: they are no calls of a worker."""
+    if method.web is None or concurrency.max_inputs == 1:
+        return method
+    return replace(method, web=replace(method.web, max_inputs=concurrency.max_inputs))
 
 
 def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
@@ -291,6 +298,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         input_schema=takes,
         output_schema=gives,
         batching=batching_of(function),
+        web=getattr(function, WEB, None),
     )
 
 
