@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
     "nodes": ("nodes", "Show machines: what they have, what of it is free, and whether they are fit"),
+    "scale": ("scale", "Show or change how many workers a function has, and why"),
+    "queue": ("queue", "Show, hold and drop what waits of a function; rerun what failed"),
     "starts": ("starts", "Show how workers were started, how quickly, and why not quicker"),
     "logs": ("logs", "Show what workers wrote"),
     "apps": ("apps", "Show what is deployed"),

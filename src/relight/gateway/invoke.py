@@ -70,8 +70,20 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         binding=ask.query("binding", ""),
         payload=await _payload(platform, data),
         accept=(JSON,),
+        priority=_priority(ask.query("priority", "0")),
+        key=ask.query("key"),
     )
     return (await platform.calls.submit(ask.workspace, Submit(calls=(request,)))).calls[0]
+
+
+def _priority(text: str) -> int:
+    """Raises InvalidRequest when it is no whole number."""
+    try:
+        return int(text[:5])
+    except ValueError:
+        raise InvalidRequest(
+            f"cannot read priority={text[:40]!r}: it is no whole number; give one from -100 to 100"
+        ) from None
 
 
 def arguments(body: bytes, said: object) -> bytes:

@@ -92,6 +92,7 @@ class Holds:
             if lease.worker in self._world.workers:
                 self._world.workers[lease.worker].calls.discard(call.id)
             call.token, call.is_again = lease.token, True
+            function.queue.leave(call)
             function.queue.push(call, now)
         return rest[::-1]
 

@@ -37,11 +37,16 @@ _EXIT_CHUNK = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
-    """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`."""
+    """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`.
+
+    `key` and `priority` say how its calls wait (`calls.CallRequest`).
+    """
 
     function: str
     method: str = ""
     binding: str = ""
+    key: str = ""
+    priority: int = 0
 
     def __str__(self) -> str:
         return f"{self.function}.{self.method}" if self.method else self.function
@@ -94,6 +99,8 @@ class Session:
             parent=inside.call,
             is_awaited=bool(inside.call),
             binding=callee.binding,
+            key=callee.key,
+            priority=callee.priority,
         )
 
     # -- one call

@@ -14,6 +14,8 @@ from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerT
 from relight.store.seal import Seal
 from relight.store.sources import SourceTable
 from relight.store.starts import StartTable
+from relight.store.tunings import TuningTable
+from relight.store.waiting import WaitingTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class Store:
     """All that must outlive the server."""
 
     calls: CallTable
+    waiting: WaitingTable
+    tunings: TuningTable
     versions: VersionTable
     workers: WorkerTable
     starts: StartTable
@@ -46,6 +50,8 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     await logs.adopt()
     return Store(
         calls=CallTable(main, await main.read(last_sequence)),
+        waiting=WaitingTable(main),
+        tunings=TuningTable(main),
         versions=VersionTable(main),
         workers=WorkerTable(main),
         starts=StartTable(main),
