@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ START_SECONDS = 30.0
 class Server:
     """One `relight up`.  `start` may be called again after `kill`: the folder stays."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, python: Sequence[str] = (sys.executable,), **process: Any) -> None:
+        """`python` runs it; `process` are further words for Popen."""
         self.folder = folder
         self._options = options
+        self._python = python
+        self._words = process
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it; returns once it says that it is up."""
         command = [
-            sys.executable,
+            *self._python,
             "-m",
             "relight",
             "up",
@@ -46,7 +49,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "server.out").open("a") as errors:
             self._process = subprocess.Popen(
-                [*command, *self._options], stdout=subprocess.PIPE, stderr=errors, text=True
+                [*command, *self._options], stdout=subprocess.PIPE, stderr=errors, text=True, **self._words
             )
         assert self._process.stdout is not None
         assert select.select([self._process.stdout], [], [], START_SECONDS)[0], "the server said nothing"
@@ -112,13 +115,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *apps: relight.App) -> Iterator[Server]:
+def serving(
+    folder: Path, *apps: relight.App, around: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[Server]:
     """A server and its agent on `folder`, which this process's SDK finds, with the first of the apps deployed.
 
-    Whatever a test has deployed of the others, too, lets go of the server at the end.
+    Whatever a test has deployed of the others, too, lets go of the server at the end.  It is started within `around`.
     """
     started = Server(folder)
-    started.start()
+    with around():
+        started.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RELIGHT_DATA_DIR", str(folder))

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
         FunctionTimeout,
         InvalidInput,
         InvalidRequest,
+        KeyReused,
         LimitExceeded,
         NotFound,
         ProtocolError,
         RelightError,
         RemoteError,
+        SessionLost,
         StartFailed,
         TooLarge,
         Unauthenticated,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
     from relight.sdk.classes import enter, exit, method, with_options  # noqa: A004 - it is `@relight.exit()`
+    from relight.sdk.concurrency import batched, concurrent
     from relight.sdk.elsewhere import Retries
     from relight.sdk.file import File
     from relight.sdk.function import Function
@@ -89,6 +92,7 @@ __all__ = [
     "Input",
     "InvalidInput",
     "InvalidRequest",
+    "KeyReused",
     "LimitExceeded",
     "NotFound",
     "ProtocolError",
@@ -96,6 +100,7 @@ __all__ = [
     "RemoteError",
     "Retries",
     "ScalingView",
+    "SessionLost",
     "StartFailed",
     "TooLarge",
     "Unauthenticated",
@@ -104,6 +109,8 @@ __all__ = [
     "ValueNotPortable",
     "WorkerLost",
     "__version__",
+    "batched",
+    "concurrent",
     "current_call",
     "current_function_call_id",
     "current_input_id",
@@ -134,6 +141,8 @@ _HOMES = {
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.sdk.elsewhere",
+    "batched": "relight.sdk.concurrency",
+    "concurrent": "relight.sdk.concurrency",
     "current_call": "relight.sdk.call",
     "enable_output": "relight.sdk.app",
     "enter": "relight.sdk.classes",

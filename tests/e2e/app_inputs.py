@@ -44,7 +44,7 @@ def draw(
     return Drawn(f"{prompt} in {style.value}, {steps} steps", size, at)
 
 
-@app.function()
+@app.function(network="none")
 def invert(image: relight.File, note: Path | None = None) -> relight.File:
     """The bytes of a file, backwards; with the text of a note after them."""
     assert image.path.read_bytes() == image.read()

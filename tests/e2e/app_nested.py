@@ -1,4 +1,4 @@
-"""Functions that call functions, for the end-to-end tests; none of them has a network."""
+"""Functions that call functions, for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def ask(method: str, path: str, body: bytes = b"", kind: str = "application/json
     return answer.status, answer.read().decode(errors="replace")
 
 
-@app.function()
+@app.function(network="none")
 def surroundings() -> dict[str, str]:
     """What a worker has that might let it be somebody."""
     kept = {name: value for name, value in os.environ.items() if "TOKEN" in name.upper()}

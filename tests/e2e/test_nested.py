@@ -1,4 +1,4 @@
-"""Calls made inside of calls, on a real server, by workers that have no network and no token."""
+"""Calls made inside of calls, on a real server, by workers that have no token, and some no network."""
 
 from __future__ import annotations
 

@@ -66,8 +66,13 @@ def test_a_server_that_comes_back_goes_on_holding_up_a_crash_loop(tmp_path: Path
 
         server.kill()
         server.start()
-        reason = shown(server, call)["call"]["pending_reason"]
+        told: list[str] = []
+
+        def is_told() -> bool:
+            told.append(shown(server, call)["call"]["pending_reason"])
+            return told[-1].startswith("crash_loop:out_of_memory: crash ")
+
+        wait_until(is_told, server)
         call.cancel()
 
-        assert reason.startswith("crash_loop:out_of_memory: crash ")
-        assert int(reason.split()[2]) >= 6
+        assert int(told[-1].split()[2]) >= 6

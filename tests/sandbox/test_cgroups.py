@@ -81,6 +81,7 @@ def test_v2_controllers_are_handed_down_and_limits_written(tmp_path, monkeypatch
         (f"{tmp_path}/cgroup.subtree_control", "+memory +cpu +pids"),
         (f"{parent}/cgroup.subtree_control", "+memory +cpu +pids"),
         (f"{parent}/one/memory.max", "67108864"),
+        (f"{parent}/one/cpu.weight", "150"),
         (f"{parent}/one/cpu.max", "150000 100000"),
         (f"{parent}/one/pids.max", "9"),
     ]
@@ -135,10 +136,39 @@ def test_v1_limits_are_written_in_each_tree_and_swap_only_where_there_is_some(tm
 
     assert [(file.removeprefix(f"{tmp_path}/"), text) for file, text in written] == [
         ("memory/relight-key/one/memory.limit_in_bytes", "1048576"),
+        ("cpu/relight-key/one/cpu.shares", "512"),
         ("cpu/relight-key/one/cpu.cfs_period_us", "100000"),
         ("cpu/relight-key/one/cpu.cfs_quota_us", "50000"),
         ("pids/relight-key/one/pids.max", "9"),
     ]
+
+
+def test_a_start_that_is_free_gets_its_quota_when_it_has_started(tmp_path, monkeypatch):
+    trees = (("cpu", str(tmp_path / "cpu")),)
+    groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key")
+    limits = Limits(cpu=0.5, is_start_free=True)
+    written = record_writes(monkeypatch)
+
+    groups.create("one", limits)
+    before = [os.path.basename(file) for file, _ in written]
+    groups.limit_cpu("one", limits)
+
+    assert before == ["cpu.shares"]
+    assert [(os.path.basename(file), text) for file, text in written[1:]] == [
+        ("cpu.cfs_period_us", "100000"),
+        ("cpu.cfs_quota_us", "50000"),
+    ]
+
+
+def test_a_group_of_the_same_name_that_is_about_to_go_is_waited_for(tmp_path):
+    groups = Groups(GroupLayout(flavour=GroupFlavour.V1, trees=(("pids", str(tmp_path)),)), "key")
+    first = tmp_path / "relight-key" / "one"
+    first.mkdir(parents=True)
+    before = first.stat().st_ino, (first / "..").stat().st_mtime_ns
+
+    groups.create("one", Limits())
+
+    assert ((first.stat().st_ino, (first / "..").stat().st_mtime_ns)) != before
 
 
 def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
@@ -147,7 +177,7 @@ def test_what_is_not_asked_is_not_limited(tmp_path, monkeypatch):
 
     Groups(GroupLayout(flavour=GroupFlavour.V1, trees=trees), "key").create("one", Limits())
 
-    assert written == []
+    assert [(os.path.basename(file), text) for file, text in written] == [("cpu.shares", "128")]
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ async def test_the_scratch_space_is_limited(bench):
         (("/usr/bin/no-such-program",), {}, "cannot run /usr/bin/no-such-program: No such file"),
         (("python",), {}, "begin it with the absolute path"),
         (("/bin/true",), {"working_folder": "/no/such/folder"}, "cannot change to /no/such/folder: No such file"),
-        (("/bin/true",), {"network": "egress"}, "network='egress' is not one of"),
+        (("/bin/true",), {"network": "moon"}, "network='moon': 'moon' is none of"),
         (("/bin/true",), {"id": "../../etc"}, "its id is not made of letters"),
         (("/bin/true",), {"env": (("BIG", "x" * 200_000),)}, "pass large values in files"),
     ],

@@ -63,7 +63,7 @@ def test_every_fact_that_does_not_hold_says_what_to_do():
 
     facts = explain(worst)
 
-    assert [fact.holds for fact in facts] == [False] * 5
+    assert [fact.holds for fact in facts] == [False] * 8
     assert all(fact.advice for fact in facts)
     assert "systempaths=unconfined" in facts[0].advice
     assert worst.isolation is Isolation.PROCESS

@@ -221,7 +221,7 @@ async def test_what_a_base_forks_cannot(base, tmp_path, what, is_template):
 
 
 async def test_a_base_can_make_no_user_namespace_and_cannot_end_its_nest(base):
-    assert await ask(base.running.channel, "do check(libc.unshare(0x10000000))") == "No space left on device"
+    assert await ask(base.running.channel, "do check(libc.unshare(0x10000000))") == "Operation not permitted"
 
     await ask(base.running.channel, "do os.kill(1, 9)")
 
@@ -236,7 +236,6 @@ async def test_a_forked_template_has_shells(base):
         "check(libc.setns(given[0], 0)); pid = os.fork()\n"
         "if not pid:\n"
         "    [check(libc.setns(one, 0)) for one in given[1:]]\n"
-        "    check(libc.mount(b'proc', b'/proc', b'proc', 14, None))\n"
         "    os._exit(len([name for name in os.listdir('/proc') if name.isdecimal()]))\n"
         "say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )

@@ -85,6 +85,26 @@ def test_mounts_are_placed_outermost_first_whatever_their_order():
     assert said.index("inside: place /app") < said.index("inside: place /app/out")
 
 
+def test_devices_are_shown_where_they_are_and_a_template_has_places_for_them_that_nobody_can_open():
+    worker = lines(made(dataclasses.replace(SPEC, devices=("/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap66"))))
+    template = made(dataclasses.replace(SPEC, is_template=True, device_places=("/dev/nvidia0",)))
+
+    assert "outside: take /dev/nvidia0 for /dev/nvidia0, read-write" in worker
+    assert worker.index("inside: place /dev/nvidia0") < worker.index("inside: make the root read-only")
+    assert "inside: place /dev/nvidia-caps/nvidia-cap66" in worker
+    assert "inside: make a place for /dev/nvidia0" in lines(template)
+    assert not any("take /dev/nvidia" in line for line in lines(template))
+
+
+@pytest.mark.parametrize(
+    "path", ["/dev/sda", "/dev/mem", "/dev/nvidia0/../sda", "dev/nvidia0", "/dev/nvidia-caps/../sda"]
+)
+@pytest.mark.parametrize("name", ["devices", "device_places"])
+def test_no_device_is_shown_but_those_of_gpus(name: str, path: str):
+    with pytest.raises(StartFailed, match="it is not the path of a device for sandboxes"):
+        made(dataclasses.replace(SPEC, **{name: (path,)}))
+
+
 def test_what_the_worker_cannot_read_is_shown_as_its_own():
     assert "outside: take /data/code for /app, read-only, owner 7 shown as 1900000001" in lines(made(is_readable=False))
 

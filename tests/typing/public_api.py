@@ -48,6 +48,24 @@ def drawn(prompt: Annotated[str, relight.Input("What to draw", max_length=9)], s
     return relight.File.from_bytes(start.read(), name=prompt)
 
 
+@app.function()
+@relight.concurrent(max_inputs=8, target_inputs=4)
+async def together(x: int) -> bytes:
+    return bytes(x)
+
+
+@app.function()
+@relight.batched(max_batch_size=8, wait_ms=5)
+def gathered(xs: list[int]) -> list[str]:
+    return [str(x) for x in xs]
+
+
+@app.function()
+@relight.batched(max_batch_size=8, wait_ms=5)
+async def gathered_later(xs: list[int]) -> list[str]:
+    return [str(x) for x in xs]
+
+
 @app.cls(cpu=0.5, max_workers=3)
 class Reader:
     @relight.enter()
@@ -136,6 +154,15 @@ def uses_of_kept_calls() -> None:
     assert_type(calls.results(), Iterator[str])
     assert_type([one.get() for one in calls], list[str])
     assert_type(plain.stats().backlog, int)
+
+
+def uses_of_calls_that_share_a_worker() -> None:
+    """What is called is one call's."""
+    assert_type(together.remote(1), bytes)
+    assert_type(gathered.remote(1), str)
+    assert_type(gathered_later.remote(1), str)
+    assert_type(list(gathered.map([1, 2])), list[str])
+    assert_type(plain.with_options(session="mine", affinity="strict").remote(1), str)
 
 
 def uses_of_generators() -> None:

@@ -1,4 +1,4 @@
-"""All bases of a node: one for each workspace, image and network, made once nobody waits, and kept.
+"""All bases of a node: one for each workspace and image (and one more for workers on the machine's network), made once nobody waits, and kept.
 
 A base is anew where the image's packages have changed, or its process has ended.  Without one, whatever was to be forked
 from it is started afresh, which is always right.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.base import Base, Grown, MakesSandboxes
+from relight.agent.layout import base_network
 from relight.agent.resources import memory_of
 from relight.agent.sandboxes import Sandbox
 from relight.agent.template import Ends
@@ -60,7 +61,9 @@ class _Entry:
 
 
 class Bases:
-    """`is_possible` is asked for each: it is known once the machine has been looked at."""
+    """`is_possible` is asked for each: it is known once the machine has been looked at; and so is `needs_fresh`, which says
+    what must begin as a process of its own.
+    """
 
     def __init__(
         self,
@@ -69,12 +72,14 @@ class Bases:
         clock: Clock,
         tasks: asyncio.TaskGroup,
         is_possible: Callable[[], bool],
+        needs_fresh: Callable[[WorkerSpec], bool] = lambda spec: False,
     ) -> None:
         self._sandboxes = sandboxes
         self._provider = provider
         self._clock = clock
         self._tasks = tasks
         self._is_possible = is_possible
+        self._needs_fresh = needs_fresh
         self._entries: dict[Key, _Entry] = {}
         self._broken: dict[Key, tuple[int, ...]] = {}
         self._wanted: set[Key] = set()
@@ -122,7 +127,7 @@ class Bases:
             self._drop(key)
 
     def _can_use(self, spec: WorkerSpec) -> bool:
-        return self._is_possible() and not spec.gpus and not _needs_fresh(spec)
+        return self._is_possible() and not self._needs_fresh(spec) and not _needs_fresh(spec)
 
     async def _build_later(self, key: Key, spec: WorkerSpec) -> None:
         await self._clock.sleep(REST_SECONDS)
@@ -188,7 +193,7 @@ class Below:
 
 
 def _key_of(spec: WorkerSpec) -> Key:
-    return (spec.workspace, spec.function.image, spec.function.network)
+    return (spec.workspace, spec.function.image, base_network(spec.function.network))
 
 
 def _needs_fresh(spec: WorkerSpec) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from relight.protocol.link import WorkerSpec
+from relight.protocol.network import HOST, NONE
+from relight.sandbox.egress.setup import PROXY_VARIABLES
 from relight.sandbox.spec import Isolation, Limits, Mount, SandboxSpec, path_inside
 
 LIBRARY = "/run/relight/lib"
@@ -31,6 +33,7 @@ cores the first product of matrices in a fork of torch took 3 to 8 ms rather tha
 """
 
 _OWN_TO_SANDBOXES = frozenset({"/", "/tmp", "/var/tmp", "/home", "/etc", "/dev", "/proc", "/sys", "/run", "/usr"})
+_NOT_PROXIED = "localhost,127.0.0.1,::1"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -38,13 +41,15 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 class Provision:
     """What a node has made ready for a worker: folders on this machine, its way out, and the mounts of its image.
 
-    A template has no way out: each of its workers has one of its own.
+    A template has no way out: each of its workers has one of its own.  `proxy` is what programs are told of, where only
+    that leads outward.
     """
 
     code: Path
     library: Path
     platform: Path | None
     image: tuple[Mount, ...]
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,7 @@ def lay_out(worker: str, spec: WorkerSpec, provision: Provision, isolation: Isol
         sandbox=SandboxSpec(
             id=worker,
             argv=(function.image.python, "-c", _boot(library, "template" if is_template else "worker")),
-            env=_environment("" if is_template else worker, spec),
+            env=_environment("" if is_template else worker, spec, provision.proxy),
             working_folder=code,
             mounts=mounts,
             network=function.network,
@@ -94,16 +99,23 @@ def lay_out_base(name: str, spec: WorkerSpec, library: Path, image: tuple[Mount,
         argv=(function.image.python, "-c", _boot(LIBRARY, "base")),
         env=_environment("", replace(spec, function=replace(function, env=()))),
         mounts=(Mount(source=str(library), target=LIBRARY), *image),
-        network=function.network,
+        network=base_network(function.network),
         isolation=Isolation.NAMESPACES,
         is_base=True,
     )
 
 
+def base_network(network: str) -> str:
+    """A base runs nobody's code, and needs no network but where those below it are on the machine's."""
+    return HOST if network == HOST else NONE
+
+
 def limits_of(spec: WorkerSpec) -> Limits:
     """What a worker may use."""
     resources = spec.function.resources
-    return Limits(cpu=resources.cpu, memory_mib=resources.memory_mib)
+    limits = Limits(cpu=resources.cpu, memory_mib=resources.memory_mib, is_start_free=True)
+    disk = resources.ephemeral_disk_mib
+    return limits if disk is None else replace(limits, ephemeral_disk_mib=disk)
 
 
 def _template_limits(spec: WorkerSpec) -> Limits:
@@ -132,13 +144,15 @@ def _boot(library: str, what: str) -> str:
     return f"import sys; sys.path[0] = {library!r}; from relight.runtime.{what} import main; main()"
 
 
-def _environment(worker: str, spec: WorkerSpec) -> tuple[tuple[str, str], ...]:
+def _environment(worker: str, spec: WorkerSpec, proxy: str = "") -> tuple[tuple[str, str], ...]:
     ours = {
         "PATH": f"{spec.function.image.prefix}/bin:{_PATH}",
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",  # the folders are read-only, and a failing write costs a start time too
         "RELIGHT_WORKER": worker,
     }
+    if proxy and spec.function.network not in (NONE, HOST):
+        ours |= {**dict.fromkeys(PROXY_VARIABLES, proxy), "NO_PROXY": _NOT_PROXIED, "no_proxy": _NOT_PROXIED}
     theirs = dict(spec.function.env)
     if "OMP_WAIT_POLICY" not in theirs:
         ours["GOMP_SPINCOUNT"] = str(SPINS)

@@ -16,7 +16,7 @@ from relight.agent.outbox import Outbox
 from relight.clock import Clock
 from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError
-from relight.protocol.link import HEARTBEAT_SECONDS, TO_AGENT, Hello, Orders, Reports, Welcome
+from relight.protocol.link import HEARTBEAT_SECONDS, TO_AGENT, GpuUse, Hello, Orders, Reports, Welcome
 from relight.transport import Connection, connect_unix
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
@@ -45,6 +45,9 @@ class Serves(Protocol):
 
     def held_calls(self) -> tuple[str, ...]:
         """The calls that must not be given to another."""
+
+    def gpu_use(self) -> tuple[GpuUse, ...]:
+        """How its GPUs are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,7 @@ class Link:
         while not connection.closed.done():
             assert self._node is not None, "run sets it"
             self._outbox.look(self._clock.monotonic())
-            connection.send(pack(Reports(held=self._node.held_calls())))
+            connection.send(pack(Reports(held=self._node.held_calls(), gpus=self._node.gpu_use())))
             await asyncio.wait((connection.closed,), timeout=self._options.heartbeat_seconds)
 
     def _hear(self, connection: Connection, data: bytes, welcomed: asyncio.Future[None]) -> None:

@@ -24,10 +24,13 @@ import relight
 from relight.agent.bases import Bases
 from relight.agent.code import Bound, CodeCache
 from relight.agent.fitness import Ground, look
+from relight.agent.gpu import Gpus, find_libraries
+from relight.agent.gpuwatch import GpuWatch
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.memory import MemoryWatch
 from relight.agent.node import Identity, Node
+from relight.agent.nvml import open_nvml
 from relight.agent.outbox import Outbox
 from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
@@ -35,9 +38,9 @@ from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
 from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Starter
+from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
-from relight.agent.worker import Surroundings
 from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms
@@ -45,9 +48,10 @@ from relight.log import LogOptions, start_logging
 from relight.protocol.errors import Conflict, RelightError, StartFailed
 from relight.protocol.fitness import Check
 from relight.protocol.ids import new_id
-from relight.protocol.link import HEARTBEAT_SECONDS
+from relight.protocol.link import HEARTBEAT_SECONDS, GpuFact
 from relight.protocol.manifest import HostImage
 from relight.sandbox import reaper
+from relight.sandbox.egress.setup import PROXY
 from relight.sandbox.spec import Isolation
 
 TEMPLATE_SHARE = 4
@@ -145,10 +149,12 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
+            proxy=lambda: PROXY if sandboxes.facts.is_proxied else "",
             doors=doors,
         )
     )
-    bases = Bases(sandboxes, provider, clock, tasks, lambda: _can_have_bases(sandboxes))
+    gpus = Gpus(open_nvml(), clock, simulated=declared_gpus(options.declare_gpu), libraries=find_libraries())
+    bases = Bases(sandboxes, provider, clock, tasks, lambda: _can_have_bases(sandboxes), gpus.needs_fresh)
     forge = Forge(
         sandboxes=sandboxes,
         provider=provider,
@@ -157,12 +163,14 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         tasks=tasks,
         isolation=lambda: sandboxes.isolation,
         bases=bases,
+        gpus=gpus,
+        has_root=lambda: sandboxes.facts.is_privileged,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
     templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
     templates.restore()
     surroundings = Surroundings(
-        starter=Starter(templates, provider, bases),
+        starter=Starter(templates, provider, bases, gpus),
         provider=provider,
         values=values,
         outbox=outbox,
@@ -175,8 +183,11 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     users += [workers.codes, templates.codes]
     if not sandboxes.facts.groups.enforces("memory"):
         tasks.create_task(MemoryWatch(workers, clock).run(), name="agent.memory")
-    identity = _identity(options, sandboxes, look(Ground(facts=sandboxes.facts, folder=options.data_dir, clock=clock)))
-    return Node(identity, workers, templates, outbox), link
+    watch = GpuWatch(gpus, workers, clock)
+    if gpus.has_real:
+        tasks.create_task(watch.run(), name="agent.gpus")
+    checks = look(Ground(facts=sandboxes.facts, folder=options.data_dir, clock=clock))
+    return Node(_identity(options, sandboxes, gpus.facts, checks), workers, templates, outbox, watch.latest), link
 
 
 def _can_have_bases(sandboxes: Sandboxes) -> bool:
@@ -192,13 +203,13 @@ def _bound(options: Options, users: list[Callable[[], set[str]]]) -> Bound | Non
     return Bound(most_bytes=options.code_cache_bytes, in_use=lambda: set().union(*(codes() for codes in users)))
 
 
-def _identity(options: Options, sandboxes: Sandboxes, checks: tuple[Check, ...]) -> Identity:
+def _identity(options: Options, sandboxes: Sandboxes, gpus: tuple[GpuFact, ...], checks: tuple[Check, ...]) -> Identity:
     return Identity(
         node=options.node,
         incarnation=new_id("agent", now_ms()),
         cpu=cores(),
         memory_mib=memory_mib(),
-        gpus=declared_gpus(options.declare_gpu),
+        gpus=gpus,
         isolation=sandboxes.isolation.value,
         pid=os.getpid(),
         checks=checks,

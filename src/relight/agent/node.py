@@ -13,7 +13,7 @@ from relight.agent.outbox import Outbox
 from relight.agent.workers import Workers
 from relight.protocol import PROTOCOL
 from relight.protocol.fitness import Check
-from relight.protocol.link import GpuFact, Hello, Orders, StopWorker, Welcome, WorkerSpec
+from relight.protocol.link import GpuFact, GpuUse, Hello, Orders, StopWorker, Welcome, WorkerSpec
 from relight.protocol.templates import TemplateOutcome
 
 DRAIN_SECONDS = 10.0
@@ -58,11 +58,19 @@ class Identity:
 class Node:
     """Serves its link until told to leave."""
 
-    def __init__(self, identity: Identity, workers: Workers, templates: HasTemplates, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        workers: Workers,
+        templates: HasTemplates,
+        outbox: Outbox,
+        gpu_use: Callable[[], tuple[GpuUse, ...]] = tuple,
+    ) -> None:
         self._identity = identity
         self._workers = workers
         self._templates = templates
         self._outbox = outbox
+        self._gpu_use = gpu_use
 
     # -- what the link asks
 
@@ -113,6 +121,10 @@ class Node:
     def held_calls(self) -> tuple[str, ...]:
         """The calls that must not be given to another."""
         return self._workers.held_calls()
+
+    def gpu_use(self) -> tuple[GpuUse, ...]:
+        """How its GPUs are used."""
+        return self._gpu_use()
 
     # -- life
 

@@ -21,12 +21,13 @@ ImageMounts = Callable[[HostImage], tuple[Mount, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the parts come from.  `isolation` is asked for each worker: it is known once the machine has been looked at."""
+    """Where the parts come from.  `isolation` and `proxy` are asked for each worker: they are known once the machine has been looked at."""
 
     code: CodeCache
     library: Library
     image_mounts: ImageMounts
     isolation: Callable[[], Isolation]
+    proxy: Callable[[], str]
     doors: Doors
 
 
@@ -51,7 +52,7 @@ class Provider:
         code = await self._from.code.get(spec.code)
         _make_places(code, spec, image)
         platform = None if is_template else await self._from.doors.open(worker)
-        provision = Provision(code=code, library=library, platform=platform, image=image)
+        provision = Provision(code=code, library=library, platform=platform, image=image, proxy=self._from.proxy())
         return lay_out(worker, spec, provision, self._from.isolation())
 
     async def layout_base(self, name: str, spec: WorkerSpec) -> SandboxSpec:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import relight
 from relight.protocol.codec import pack
@@ -33,9 +34,12 @@ from relight.sandbox.messages import (
     TO_AGENT,
     Emptied,
     Ended,
+    Equip,
+    Equipped,
     Kill,
     LauncherReady,
     Refused,
+    Settle,
     Start,
     Started,
     StartNested,
@@ -56,6 +60,12 @@ _PROGRAM = (
 )
 
 
+class Send(Protocol):
+    """Tells the launcher something; descriptors are copied."""
+
+    def __call__(self, message: object, descriptors: tuple[int, ...] = ()) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """Descriptors: the namespaces of a shell, that of processes first, and the doors of its groups."""
@@ -70,7 +80,7 @@ class Sandbox:
     Of a shell that is its init; `entrance` is what a template needs to put a process into it.
     """
 
-    def __init__(self, started: Started, descriptors: Sequence[int], send: Callable[[object], None]) -> None:
+    def __init__(self, started: Started, descriptors: Sequence[int], send: Send) -> None:
         self.id = started.id
         self.pid = started.pid
         self.isolation = started.isolation
@@ -79,6 +89,7 @@ class Sandbox:
         self._listening = others.pop(0) if others and started.has_door else -1
         self._entrance = Entrance(tuple(others[: started.namespaces]), tuple(others[started.namespaces :]))
         self._send = send
+        self._equipped: asyncio.Future[str] | None = None
         self._ended: asyncio.Future[SandboxExit] = asyncio.get_running_loop().create_future()
         self._emptied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -101,6 +112,11 @@ class Sandbox:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        if not self.has_ended:
+            self._send(Settle(id=self.id))
+
     async def kill(self) -> SandboxExit:
         """End every process of it; returns when none is left."""
         if not self.has_ended:
@@ -116,6 +132,21 @@ class Sandbox:
     def entrance(self) -> Entrance:
         """The way into a shell; closed when it has ended, or by `close_entrance`."""
         return self._entrance
+
+    async def equip(self, devices: tuple[str, ...]) -> None:
+        """Show devices in a shell that nobody is in yet.  Raises StartFailed when they cannot be, or it has ended."""
+        if not devices or self.has_ended:
+            return
+        self._equipped = asyncio.get_running_loop().create_future()
+        self._send(Equip(id=self.id, devices=devices), (self._entrance.namespaces[1],))
+        reason = await self._equipped
+        if reason:
+            raise StartFailed(reason)
+
+    def equipped(self, reason: str) -> None:
+        """Say what became of that; only `Sandboxes` calls this."""
+        if self._equipped is not None and not self._equipped.done():
+            self._equipped.set_result(reason)
 
     def take_listening(self) -> socket.socket:
         """The socket that listens inside a shell; the caller's from now on."""
@@ -140,6 +171,7 @@ class Sandbox:
 
     def end(self, how: SandboxExit) -> None:
         """Say how it ended; only `Sandboxes` calls this."""
+        self.equipped(f"cannot show devices in {self.id}: it has ended; start it again")
         if not self._ended.done():
             self._ended.set_result(how)
             os.close(self._pidfd)
@@ -260,9 +292,9 @@ class Sandboxes:
             raise Unavailable(f"cannot start sandboxes: {self._failure}")
         return self._launcher
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: object, descriptors: tuple[int, ...] = ()) -> None:
         if self._launcher is not None:
-            self._launcher.send(pack(message), ())
+            self._launcher.send(pack(message), descriptors)
 
     def _hear(self, data: bytes, descriptors: list[int]) -> None:
         message = TO_AGENT.unpack(data)
@@ -276,6 +308,8 @@ class Sandboxes:
             self._begin(message, descriptors)
         elif isinstance(message, Refused):
             self._refuse(message.id, StartFailed(message.reason))
+        elif isinstance(message, Equipped):
+            self._sandboxes[message.id].equipped(message.reason)
         elif isinstance(message, Ended):
             self._finish(message.id, message.exit, is_empty=message.is_empty)
         elif isinstance(message, Emptied):

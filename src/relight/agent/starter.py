@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.bases import Bases
+from relight.agent.gpu import Gpus
 from relight.agent.layout import Layout
 from relight.agent.starts import BeginPhase
 from relight.agent.template import Ends, TellLines
@@ -34,6 +35,9 @@ class Sandbox(Protocol):
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
+
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
 
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""
@@ -70,13 +74,15 @@ class Begun:
 class Starter:
     """Starts the processes of a node's workers."""
 
-    def __init__(self, templates: Forks, provider: LaysOut, bases: Bases) -> None:
+    def __init__(self, templates: Forks, provider: LaysOut, bases: Bases, gpus: Gpus) -> None:
         self._templates = templates
         self._provider = provider
         self._bases = bases
+        self._gpus = gpus
 
     async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
+        await self._gpus.wait_free(spec, begin)
         forked = await self._templates.fork(worker, spec, ends, tell, begin)
         if isinstance(forked, Forked):
             return Begun(
@@ -91,7 +97,8 @@ class Starter:
         layout = await self._provider.layout(worker, spec)
         begin("sandbox")
         below = self._bases.below(spec, begin)
-        sandbox = await below.start(layout.sandbox, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr)
+        equipped = self._gpus.equip(layout.sandbox, spec)
+        sandbox = await below.start(equipped, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr)
         return Begun(
             sandbox=sandbox,
             module_paths=layout.module_paths,

@@ -18,11 +18,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from relight.agent.control import Control
+from relight.agent.gpu import NO_GPU, Grant
 from relight.agent.layout import Layout
 from relight.agent.logs import Line, Output, Owners
 from relight.agent.platform import Door
@@ -156,6 +157,10 @@ class ForkedWorker:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
+    def settle(self) -> None:
+        """It has started: hold it to its share of the CPU."""
+        self._shell.settle()
+
     async def kill(self) -> object:
         """End every process of it; returns when none is left."""
         return await self._shell.kill()
@@ -241,7 +246,9 @@ class Template:
             self._control.hand_over()
             self._output.close_writers()
         self._control.listen()
-        self._control.try_send(load_of(self.spec, layout.module_paths, mark=mark))
+        self._control.try_send(
+            replace(load_of(self.spec, layout.module_paths, mark=mark), gpus=_gpus_to_come(self.spec, layout))
+        )
         try:
             async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
                 self.frozen = await self._told
@@ -267,11 +274,20 @@ class Template:
 
     # -- workers
 
-    async def fork(self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends) -> ForkedWorker:
+    async def fork(
+        self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends, grant: Grant = NO_GPU
+    ) -> ForkedWorker:
         """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
         shell = await self._take_shell(limits)
+        is_equipped = False
+        try:
+            await shell.sandbox.equip(grant.devices)
+            is_equipped = True
+        finally:
+            if not is_equipped:
+                await shell.give_up()
         entrance = shell.sandbox.entrance
-        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu)
+        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu, env=grant.env)
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
         if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
             await shell.give_up()
@@ -439,6 +455,15 @@ def failure_in(error: RelightError) -> Failure:
     return error.failure if isinstance(error, LoadingFailed) else failure_of(error)
 
 
+def _gpus_to_come(spec: WorkerSpec, layout: Layout) -> int:
+    """How many real GPUs each worker will have; 1 also where that is known once one is placed."""
+    return (
+        max((request.count for request in spec.function.resources.gpu), default=0)
+        if layout.sandbox.device_places
+        else 0
+    )
+
+
 def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platform: str = "") -> Load:
     """What a worker, or a template, is to become."""
     function = spec.function
@@ -454,4 +479,10 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
         environment=spec.environment,
         platform=platform,
         cpu=function.resources.cpu,
+        max_inputs=function.concurrency.max_inputs,
+        batches=tuple(
+            (one.name, one.batching.max_batch_size, one.batching.wait_seconds)
+            for one in function.methods
+            if one.batching is not None
+        ),
     )

@@ -11,17 +11,26 @@ import logging
 import platform
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from relight.agent.bases import Bases, Below
+from relight.agent.gpu import Gpus
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
 from relight.agent.logs import Line
 from relight.agent.resources import memory_of
 from relight.agent.starts import BeginPhase
-from relight.agent.template import AdoptsDoors, Ends, ForkedWorker, MakesSandboxes, Template, TemplateLost
+from relight.agent.template import (
+    AdoptsDoors,
+    Ends,
+    ForkedWorker,
+    LoadingFailed,
+    MakesSandboxes,
+    Template,
+    TemplateLost,
+)
 from relight.clock import Clock
 from relight.protocol.codec import Kinds, pack
 from relight.protocol.errors import ProtocolError, RelightError, StartFailed
@@ -64,7 +73,10 @@ class LaysOut(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forge:
-    """What templates are made with.  `isolation` is asked for each: it is known once the machine has been looked at."""
+    """What templates are made with.
+
+    `isolation` is asked for each: it is known once the machine has been looked at.  `has_root`: it may hand out devices.
+    """
 
     sandboxes: MakesSandboxes
     provider: LaysOut
@@ -73,6 +85,8 @@ class Forge:
     tasks: asyncio.TaskGroup
     isolation: Callable[[], Isolation]
     bases: Bases
+    gpus: Gpus
+    has_root: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +171,7 @@ class Templates:
             limits = limits_of(spec)
             had_shell = entry.template.waiting_shells(limits) > 0
             self._keeping.use(key)
-            forked = await entry.template.fork(worker, spec, limits, ends)
+            forked = await entry.template.fork(worker, spec, limits, ends, self._forge.gpus.grant(spec))
         except TemplateLost:
             return NoTemplate(_LOST)
         self._want_shells(entry, limits, had_shell=had_shell)
@@ -234,6 +248,8 @@ class Templates:
             return "no_namespaces: sandboxes are plain processes here; `relight doctor` says why"
         if not reaper.program():
             return f"machine: no template can be forked on {platform.machine()}"
+        if spec.function.resources.gpu and self._forge.gpus.has_real and not self._forge.has_root():
+            return "gpu: only root can hand a GPU to a worker that is there already, and this node is not root's"
         return never_forked(spec.function)
 
     def _entry(self, key: str, spec: WorkerSpec, *, is_wanted: bool = True) -> _Entry:
@@ -274,6 +290,12 @@ class Templates:
                     if entry.is_restored:  # one base, and forks of it, rather than a Python for each
                         await self._forge.bases.wait(entry.template.spec)
                     await self._make(key, entry)
+        except LoadingFailed as error:
+            if self._may_need_gpu(entry.template.spec):
+                self._unsafe[key] = _needs_gpu(error)
+                self._note_none(key, self._unsafe[key])
+            else:
+                entry.error = error
         except RelightError as error:
             entry.error = error
         except OSError as error:
@@ -291,9 +313,14 @@ class Templates:
                 self._drop(key)
                 self._remember()
 
+    def _may_need_gpu(self, spec: WorkerSpec) -> bool:
+        """Whether what cannot be loaded in a template might be where there is a GPU, as in a worker started by itself."""
+        return bool(spec.function.resources.gpu) and self._forge.gpus.has_real
+
     async def _make(self, key: str, entry: _Entry) -> None:
         template = entry.template
         layout = await self._forge.provider.layout(template.id, template.spec, is_template=True)
+        layout = replace(layout, sandbox=self._forge.gpus.equip(layout.sandbox, template.spec))
         began = self._forge.clock.monotonic()
         frozen = await template.build(layout)
         if frozen.unsafe:
@@ -366,6 +393,11 @@ class Templates:
             making.replace(self._memory)
         except OSError as error:
             _log.warning("templates not written down", extra={"why": str(error)})
+
+
+def _needs_gpu(error: RelightError) -> str:
+    said = str(error).partition(_LINE)[0][:MOST_WORDS]
+    return f"gpu: its modules cannot be imported without a GPU, which a template has not; use it in @enter() or in the function ({said})"
 
 
 _FILE = Kinds(Remembered)

@@ -5,6 +5,8 @@
          └──── given back ──────┘   (the one before takes long: they go to another worker)
 
 One runs; a few wait in the worker's channel, so that it never idles between two short calls.  Only the head can end.
+A *wide* worker runs several at once: all that it was given, up to its width, so that nothing waits in its channel.
+
 A worker that is told to give calls back may end the one that runs in the same moment: then the next of them is the head
 here, and has not begun there.  A worker that is deep in C cannot give anything back.  What waits in its channel is taken
 from it: it looks for such words before it begins another call, and what it says of those calls means nothing any more.
@@ -25,7 +27,9 @@ AHEAD = 16
 class Turns:
     """Whose turn it is with one worker, and who comes next."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
+        self._width = width
+        self._room = AHEAD if width == 1 else width
         self._waiting: deque[Attempt] = deque()
         self._sent: dict[str, Attempt] = {}
         self._taken: list[str] = []  # one that comes back before the worker has looked may be taken twice
@@ -37,19 +41,23 @@ class Turns:
             return attempt
         return None
 
+    def runs(self, attempt: Attempt) -> bool:
+        """Whether it is, or is among, what runs."""
+        return attempt is self.head or (self._width > 1 and attempt.order.call in self._sent)
+
     def running_call(self) -> str:
-        """The call that runs; "" for none."""
-        return next(iter(self._sent), "")
+        """The call that runs; "" for none, or several."""
+        return "" if self._width > 1 and len(self._sent) > 1 else next(iter(self._sent), "")
 
     @property
     def behind(self) -> tuple[str, ...]:
         """The calls that wait in the worker's channel."""
-        return tuple(islice(self._sent, 1, None))
+        return tuple(islice(self._sent, self._width, None))
 
     @property
     def has_others(self) -> bool:
-        """Whether anything waits behind the head."""
-        return len(self._sent) > 1 or bool(self._waiting)
+        """Whether anything waits behind what runs."""
+        return len(self._sent) > self._width or bool(self._waiting)
 
     @property
     def has_waiting(self) -> bool:
@@ -62,18 +70,18 @@ class Turns:
 
     def next(self) -> Attempt | None:
         """The one that the worker is to be given now; None when none waits, or it has enough."""
-        if not self._waiting or len(self._sent) >= AHEAD:
+        if not self._waiting or len(self._sent) >= self._room:
             return None
         attempt = self._waiting.popleft()
         self._sent[attempt.order.call] = attempt
         return attempt
 
     def running(self, call: str) -> Attempt:
-        """The attempt of which the worker says that it is over.  Raises ProtocolError when it cannot have run it."""
-        head = self.head
-        if head is None or head.order.call != call:
-            raise ProtocolError(f"cannot believe an end: {call[:40]!r} is not the call that this worker runs")
-        return head
+        """The attempt of which the worker speaks.  Raises ProtocolError when it cannot run it."""
+        attempt = self._sent.get(call)
+        if attempt is None or not self.runs(attempt):
+            raise ProtocolError(f"cannot believe a word of {call[:40]!r}: it is not a call that this worker runs")
+        return attempt
 
     def end(self, attempt: Attempt) -> None:
         """What ran is over."""
@@ -81,7 +89,7 @@ class Turns:
 
     def take(self, attempt: Attempt) -> bool:
         """Take back one that waits in the channel, without being given it; False when it does not."""
-        if attempt is self.head or self._sent.get(attempt.order.call) is not attempt:
+        if self.runs(attempt) or self._sent.get(attempt.order.call) is not attempt:
             return False
         del self._sent[attempt.order.call]
         self._taken.append(attempt.order.call)

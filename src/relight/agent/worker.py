@@ -21,10 +21,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Protocol
 
 from relight.agent.attempts import (
     Attempt,
@@ -38,21 +36,33 @@ from relight.agent.attempts import (
     start_reason,
 )
 from relight.agent.channel import Channel, payloads_of
-from relight.agent.deliveries import Deliveries, KeepsValues
+from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Line, Output, Owners
-from relight.agent.outbox import Held, Outbox
-from relight.agent.slots import Slots
+from relight.agent.outbox import Held
 from relight.agent.starter import Begun, Sandbox
-from relight.agent.starts import BeginPhase, Start
-from relight.agent.template import Ends, TellLines, failure_in, load_of
+from relight.agent.starts import Start
+from relight.agent.surroundings import Surroundings
+from relight.agent.template import Ends, failure_in, load_of
 from relight.agent.turns import Turns
 from relight.agent.values import check_value
-from relight.clock import Clock
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Ended, Grant, Interrupt, Item, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import (
+    Began,
+    Ended,
+    Grant,
+    Interrupt,
+    Item,
+    LoadFailed,
+    Ready,
+    Recall,
+    Recalled,
+    Run,
+    Stop,
+)
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
+from relight.protocol.manifest import Batching
 from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerState
 from relight.sandbox.spec import SandboxExit
@@ -80,51 +90,6 @@ _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
 _BEFORE_READY = (*_BEFORE_SANDBOX, WorkerState.STARTING)
 
 
-class StartsProcesses(Protocol):
-    """Where workers' processes come from."""
-
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
-        """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
-
-
-class Provides(Protocol):
-    """Makes ready what a worker needs on this machine."""
-
-    def has(self, spec: WorkerSpec) -> bool:
-        """Whether nothing of it has to be fetched."""
-
-    async def fetch(self, spec: WorkerSpec) -> None:
-        """Bring what is not here.  Raises RelightError."""
-
-    def release(self, worker: str) -> None:
-        """Take away what was for that worker alone."""
-
-
-class MovesValues(KeepsValues, Protocol):
-    """Brings large values to workers, and from them."""
-
-    async def fetch(self, digest: str) -> int:
-        """A read-only descriptor of the bytes with this digest.  Raises RelightError."""
-
-
-Later = Callable[[float, Callable[[], None]], Cancels]
-"""Call something after so many seconds, unless it is cancelled before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the workers of a node share."""
-
-    starter: StartsProcesses
-    provider: Provides
-    values: MovesValues
-    outbox: Outbox
-    slots: Slots
-    clock: Clock
-    later: Later
-    tasks: asyncio.TaskGroup
-
-
 class Worker:
     """One worker.  `live` is its life; the rest are orders, which return at once."""
 
@@ -138,7 +103,9 @@ class Worker:
         self._around = around
         self._deliveries = Deliveries(around.outbox, around.values, around.tasks, self._stop_undeliverable)
         self._attempts: dict[str, Attempt] = {}
-        self._turns = Turns()
+        self._turns = Turns(spec.function.width)
+        self._batched = {one.name: one.batching for one in spec.function.methods if one.batching is not None}
+        self.credit = max(CREDIT, spec.function.width)
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
@@ -165,8 +132,8 @@ class Worker:
             return  # the order was repeated
         is_up = STATES[self.state].takes_calls
         is_ending = bool(self._verdict) or self._has_ended
-        if is_ending or not (is_up or self.state in _BEFORE_READY) or len(self._attempts) >= CREDIT:
-            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {CREDIT} calls"
+        if is_ending or not (is_up or self.state in _BEFORE_READY) or len(self._attempts) >= self.credit:
+            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {self.credit} calls"
             self._around.outbox.end(attempt.held, end_refused(attempt, why))
             return
         self._attempts[order.call] = attempt
@@ -190,14 +157,17 @@ class Worker:
                 payload=order.payload,
                 method=order.method,
                 accept=order.accept,
-                is_behind=self._turns.head is not attempt,
+                is_behind=not self._turns.runs(attempt),
             )
             self._channel.queue(run, attempt.descriptors)
             attempt.descriptors = ()
             granted = self._deliveries.granted(attempt)
             if granted > 1:
                 self._channel.queue(Grant(call=order.call, items=granted))
-            if self._turns.head is attempt:
+            rule = self._batched.get(order.method)
+            if rule is not None:
+                self._gather(attempt, rule)
+            elif self._turns.runs(attempt):
                 self._begin(attempt)
         self._channel.flush()
         self._watch()
@@ -374,7 +344,7 @@ class Worker:
     def _end_attempts(self, ending: WorkerExit) -> None:
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=attempt is self._turns.head)
+            end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
             self._deliveries.end(attempt, end)
         self._attempts.clear()
 
@@ -410,7 +380,14 @@ class Worker:
         if attempt.interrupted is not None:
             self._limit_grace(attempt)
             return
-        seconds = self.spec.function.timeout_seconds
+        self._limit(attempt, self.spec.function.timeout_seconds)
+
+    def _gather(self, attempt: Attempt, rule: Batching) -> None:
+        """The worker has it, and says when its batch begins; a worker that never does is not waited for without end."""
+        attempt.disarm()
+        self._limit(attempt, 2 * self.spec.function.timeout_seconds + rule.wait_seconds)
+
+    def _limit(self, attempt: Attempt, seconds: float) -> None:
         attempt.timers = (self._around.later(seconds, partial(self._interrupt, attempt, CallEvent.TIMED_OUT)),)
 
     def _watch(self) -> None:
@@ -463,7 +440,7 @@ class Worker:
             self._finish(attempt, end_before_start(attempt, reason))
             return
         self._send(Interrupt(call=attempt.order.call, reason=reason))
-        if attempt is not self._turns.head:
+        if not self._turns.runs(attempt):
             self._recall((attempt,))
             return
         self._limit_grace(attempt)
@@ -499,6 +476,10 @@ class Worker:
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
         if isinstance(message, Ended):
             self._hear_end(message, descriptors)
+        elif isinstance(message, Began):
+            for attempt in map(self._turns.running, message.calls):
+                if attempt.began is None:
+                    self._begin(attempt)
         elif isinstance(message, Item):
             self._hear_item(message, descriptors)
         elif isinstance(message, Recalled):
@@ -527,7 +508,7 @@ class Worker:
     def _go_on(self) -> None:
         """The worker is done with the one that ran, or never began it: whose turn is it now?"""
         following = self._turns.head
-        if following is not None:
+        if following is not None and following.began is None and following.order.method not in self._batched:
             self._begin(following)
         if self._turns.has_waiting:
             self.feed()
@@ -536,10 +517,8 @@ class Worker:
         if self._turns.was_taken(item.call):
             _close_all(descriptors)
             return
-        attempt = self._turns.head
         try:
-            if attempt is None or attempt.order.call != item.call:
-                raise ProtocolError(f"cannot believe an item: {item.call[:40]!r} is not the call that this worker runs")
+            attempt = self._turns.running(item.call)
             self._deliveries.check_item(attempt, item)
             _check_values(item, descriptors)
         except ProtocolError:
@@ -571,11 +550,10 @@ class Worker:
             timer.cancel()
         self._timers.clear()
         self.start = self._start_seen.ready(ready.import_seconds, ready.enter_seconds)
-        self._enter(
-            WorkerState.READY,
-            start=self.start,
-            detail=f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s",
-        )
+        if self._sandbox is not None and self.spec.function.resources.cpu is not None:
+            self._sandbox.settle()
+        detail = f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s"
+        self._enter(WorkerState.READY, start=self.start, detail=detail)
         if self._attempts:
             if self._output is not None:
                 self._output.end_call()  # what loading wrote is no call's
@@ -619,7 +597,7 @@ class Worker:
             worker=self.id,
             state=state,
             at=self.since,
-            credit=CREDIT,
+            credit=self.credit,
             isolation=self.isolation,
             sandbox=self.sandbox,
             detail=detail,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from relight.agent.attempts import Attempt, end_refused
 from relight.agent.outbox import Held
-from relight.agent.worker import CREDIT, Surroundings, Worker
+from relight.agent.surroundings import Surroundings
+from relight.agent.worker import Worker
 from relight.protocol.errors import Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import (
@@ -19,6 +20,7 @@ from relight.protocol.link import (
     StartWorker,
     StopWorker,
     WorkerChange,
+    WorkerSpec,
 )
 from relight.protocol.workers import WorkerState
 
@@ -72,6 +74,20 @@ class Workers:
         """The digests of the code that workers use."""
         return {worker.spec.code.digest for worker in self._workers.values()}
 
+    def sandboxes(self) -> Mapping[str, str]:
+        """The workers there are, by the names of their sandboxes."""
+        return {worker.sandbox: worker.id for worker in self._workers.values() if worker.sandbox}
+
+    def spec_of(self, worker: str) -> WorkerSpec | None:
+        """What one of them is; None when it is not here any more."""
+        known = self._workers.get(worker)
+        return known.spec if known is not None else None
+
+    def evict(self, worker: str, why: str, words: str) -> None:
+        """End one that takes what is others'; without effect when it is gone."""
+        if worker in self._workers:
+            self._workers[worker].evict(why, words)
+
     def grant(self, order: GrantItems) -> None:
         """Let a generator go on; without effect when it has ended."""
         any(worker.grant(order) for worker in self._workers.values())
@@ -104,7 +120,7 @@ class Workers:
                 spec=worker.spec,
                 state=WorkerState.DRAINING if worker.state is WorkerState.GONE else worker.state,
                 since=worker.since,
-                credit=CREDIT,
+                credit=worker.credit,
                 isolation=worker.isolation,
                 sandbox=worker.sandbox,
                 start=worker.start,

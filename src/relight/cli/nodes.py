@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from relight.cli.options import json_option
@@ -26,12 +28,27 @@ def nodes(*, as_json: bool) -> None:
     found = objects(answer, "nodes")
     columns = ("NODE", "STATE", "WORKERS", "CPU FREE", "MEMORY FREE", "GPUS FREE", "ISOLATION", "FITNESS")
     show_table(columns, [_row(row) for row in found], "no nodes")
+    gpus = [gpu for row in found for gpu in _gpus(row)]
+    if gpus:
+        click.echo()
+        show_table(("NODE", "GPU", "BUSY", "GPU MEMORY"), gpus, "no GPUs")
     for row in found:
         for check in objects(row, "checks"):
             if check["verdict"] != Verdict.OK.value:
                 click.echo(f"\n{row['id']}  {check['verdict']}  {check['name']}: {check['sentence']}")
                 if check["advice"]:
                     click.echo(f"  → {check['advice']}")
+
+
+def _gpus(node: dict[str, Json]) -> Iterator[tuple[str, ...]]:
+    """Each GPU of a node: how busy it is, and how full, as of a few seconds ago."""
+    uses = {use["id"]: use for use in objects(node, "gpu_use")}
+    for gpu in objects(node, "gpus"):
+        kind = f"{gpu['kind']} (simulated)" if gpu.get("is_simulated") else str(gpu["kind"])
+        use = uses.get(gpu["id"])
+        busy = use["utilization_percent"] if use else None
+        full = f"{use['memory_used_mib']} of {gpu['memory_mib']} MiB" if use else ""
+        yield str(node["id"]), kind, "" if busy is None else f"{busy} %", full
 
 
 def _row(row: dict[str, Json]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def ps(*, with_gone: bool, as_json: bool) -> None:
     if as_json:
         return show_json(answer)
     now = SystemClock().now()
-    columns = ("WORKER", "FUNCTION", "STATE", "FOR", "NODE", "ISOLATION", "CALLS", "EXIT")
+    columns = ("WORKER", "FUNCTION", "STATE", "FOR", "NODE", "ISOLATION", "GPU", "CALLS", "EXIT")
     show_table(columns, [_row(row, now) for row in objects(answer, "workers")], "no workers")
 
 
@@ -42,6 +42,14 @@ def _set_apart(binding: str) -> str:
     return (f"({values})" if values else "") + options
 
 
+def _gpu(row: dict[str, Json]) -> str:
+    """How many it has, or its share of one, and the memory that it holds: `0.5 (728 MiB)`."""
+    gpus, share, held = row.get("gpus"), number(row.get("gpu_share", 1)), row.get("gpu_memory_mib")
+    if not isinstance(gpus, list) or not gpus:
+        return ""
+    return f"{share if share < 1 else len(gpus):g}" + (f" ({held} MiB)" if held else "")
+
+
 def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
     calls = row["calls"]
     return (
@@ -51,6 +59,7 @@ def _row(row: dict[str, Json], now: float) -> tuple[str, ...]:
         show_age(now - number(row["since"])),
         str(row["node"]),
         str(row["isolation"]),
+        _gpu(row),
         " ".join(map(str, calls)) if isinstance(calls, list) else "",
         show_ending(row["exit"]),
     )

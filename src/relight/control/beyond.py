@@ -3,7 +3,8 @@
     submit ─ room? ─▶ in memory and in the store ─▶ dispatched
                └ no ▶ in the store, counted by priority ─ what is in memory will not last ─▶ brought
 
-A call whose parent waits for it stays in memory: it may have to end with that at any time.
+A call whose parent waits for it stays in memory: it may have to end with that at any time.  So does one of a session, which
+may have to wait for one worker.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Beyond:
     def takes(self, key: FunctionKey, request: CallRequest, coming: int) -> bool:
         """Whether a call of this request is to wait in the store alone, where `coming` more are on their way to memory."""
         function = self._scheduler.function(key)
-        if function is None or (request.is_awaited and request.parent):
+        if function is None or (request.is_awaited and request.parent) or request.session:
             return False
         return function.queue.goes_beyond(request.priority, coming)
 

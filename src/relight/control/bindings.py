@@ -19,6 +19,7 @@ from relight.protocol.manifest import Binding, ClassParameter, FunctionSpec, Jso
 OPTIONS: Mapping[str, str] = {
     "cpu": "resources",
     "memory_mib": "resources",
+    "ephemeral_disk_mib": "resources",
     "gpu": "resources",
     "min_workers": "scaling",
     "max_workers": "scaling",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 
@@ -21,12 +22,13 @@ from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
+from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
-from relight.protocol.calls import AttemptView, CallEvent, CallRequest, CallState, CallView, Token
+from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
 from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import is_id
@@ -46,6 +48,9 @@ _log = logging.getLogger("relight.control")
 KEEP_AGAIN_SECONDS = 1.0
 """After how long an end that could not be kept is tried again."""
 
+LOOK_SECONDS = 1.0
+"""How often who follows a call hears of what is told to nobody: the reason for which it waits, say."""
+
 GROUP_PAGE = 1000
 """How many ends of a group one answer holds at most."""
 
@@ -56,12 +61,24 @@ Claims = list[Claim]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
 
+SESSION_LETTERS = 255
+"""No name of a session is longer."""
+
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
 """How much of a tree is shown; what reads JSON seldom goes much deeper."""
 
 PAYLOADS_IN_MEMORY = 2000
 """How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A call that is taken in: as it is kept, and as it waits; None where that is in the store alone."""
+
+    key: FunctionKey
+    row: NewCall
+    call: WaitingCall | None = None
 
 
 class Calls:
@@ -74,6 +91,7 @@ class Calls:
         self._streams = streams
         self._waiters = Waiters()
         self._families = Families()
+        self._keys = Keys(store, clock)
         self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
@@ -113,6 +131,46 @@ class Calls:
             views = await self._views(workspace, ids)
             asking.is_over = all(view.state.is_final for view in views)
         return CallViews(calls=views)
+
+    async def submit_once(
+        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+    ) -> CallView:
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        if key is None:
+            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+        (asked,) = self._families.adopt(self._scheduler, worker, (request,))
+        taken = await self._admit(workspace, asked, Counter(), returns=False)
+        self._check_space([taken.key])
+        named = await self._keys.keep(workspace, key, taken.row)
+        if named.is_new and taken.call is None:
+            self._note_beyond([taken], 1)
+        elif named.is_new and taken.call is not None:
+            self._newness.take(workspace, taken.call.id)
+            self._schedule([taken.call])
+        return await self._find(workspace, named.call)
+
+    async def named(self, workspace: str, key: CallKey) -> CallView | None:
+        """The call that a key stands for; None when that is none, or it is not kept any more.  Raises KeyReused."""
+        call_id = await self._keys.named(workspace, key)
+        view = None if call_id is None else await self._store.calls.get(workspace, call_id)
+        return None if view is None else self._explained(view)
+
+    async def follow(self, workspace: str, call_id: str) -> AsyncIterator[CallView]:
+        """A call as it stands now, and each time that it stands otherwise; its end is the last.  Raises NotFound."""
+        told: tuple[object, ...] = ()
+        with self._waiters.watching(call_id) as changed:
+            while True:
+                changed.clear()
+                view = await self._find(workspace, call_id)
+                stands = (view.state, view.worker, view.attempts, view.pending_reason.partition(": ")[0])
+                if stands != told:
+                    told = stands
+                    yield view
+                if view.state.is_final:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await changed.wait()
 
     async def wait(self, workspace: str, query: Await, *, worker: str = "") -> CallViews:
         """Wait for one of `ids`, or for more of `group` than its end number `after`; then say where they stand."""
@@ -237,25 +295,16 @@ class Calls:
         """Keep and start calls; the ids that were used before, which stay as they were."""
         if not requests:
             return frozenset()
-        now = self._clock.now()
         is_awaited = submit.wait_seconds > 0
-        rows, waiting = [], []
         coming: Counter[FunctionKey] = Counter()
-        beyond: dict[str, tuple[FunctionKey, int]] = {}
-        for request in requests:
-            version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
-            bound = self._check(version, request, returns=is_awaited or submit.needs_results)
-            kept = request if request.binding == bound.text else replace(request, binding=bound.text)
-            key = key_of(version, bound)
-            is_beyond = self.beyond.takes(key, request, coming[key])
-            rows.append(self._row(kept, version.id, now, bound, is_beyond=is_beyond))
-            if is_beyond:
-                beyond[request.id] = key, request.priority
-            else:
-                coming[key] += 1
-                waiting.append(self._waiting(version, bound, request))
-        self._check_space(coming, Counter(key for key, _ in beyond.values()))
-        committed = self._store.calls.submit(workspace, rows, is_awaited=is_awaited)
+        taken = [
+            await self._admit(workspace, request, coming, returns=is_awaited or submit.needs_results)
+            for request in requests
+        ]
+        self._check_space(one.key for one in taken)
+        beyond = {one.row.request.id: one for one in taken if one.call is None}
+        waiting = [one.call for one in taken if one.call is not None]
+        committed = self._store.calls.submit(workspace, [one.row for one in taken], is_awaited=is_awaited)
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
@@ -266,26 +315,40 @@ class Calls:
             self._schedule(later)
         return already
 
-    def _row(self, request: CallRequest, version: str, now: float, bound: Bound, *, is_beyond: bool) -> NewCall:
-        limit = _patience(request, bound)
-        return NewCall(
-            request=request,
-            version=version,
+    async def _admit(
+        self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
+    ) -> Taken:
+        """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
+        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        bound = self._check(version, request, returns=returns)
+        kept = request if request.binding == bound.text else replace(request, binding=bound.text)
+        key, now, limit = key_of(version, bound), self._clock.now(), _patience(request, bound)
+        is_beyond = self.beyond.takes(key, request, coming[key])
+        row = NewCall(
+            request=kept,
+            version=version.id,
             at=now,
             expires_at=None if limit is None else now + limit,
             is_beyond=is_beyond,
         )
+        if is_beyond:
+            return Taken(key=key, row=row)
+        coming[key] += 1
+        call = self._waiting(version, bound, request)
+        if call.is_strict and not self._scheduler.knows_session(call.key, call.session):
+            call.last_worker = await self._store.calls.session_worker(workspace, kept)
+        return Taken(key=key, row=row, call=call)
 
-    def _note_beyond(self, calls: Iterable[tuple[FunctionKey, int]], more: int) -> None:
+    def _note_beyond(self, calls: Iterable[Taken], more: int) -> None:
         counts: defaultdict[FunctionKey, Counter[int]] = defaultdict(Counter)
-        for key, priority in calls:
-            counts[key][priority] += more
+        for one in calls:
+            counts[one.key][one.row.request.priority] += more
         for key, count in counts.items():
             self._scheduler.note_beyond(key, count)
 
-    def _check_space(self, coming: Counter[FunctionKey], beyond: Counter[FunctionKey]) -> None:
+    def _check_space(self, keys: Iterable[FunctionKey]) -> None:
         """Raise LimitExceeded, before anything is kept, where more would wait than may."""
-        for key, count in (coming + beyond).items():
+        for key, count in Counter(keys).items():
             self._scheduler.check_space(key, count)
 
     def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
@@ -297,6 +360,11 @@ class Calls:
             raise InvalidRequest(
                 f"cannot submit call {request.id}: its priority is {request.priority} and its key has {len(request.key)} "
                 "characters; a priority is from -100 to 100, and a key has 200 at most"
+            )
+        if len(request.session) > SESSION_LETTERS or not request.session.isprintable():
+            raise InvalidRequest(
+                f"cannot call in session {request.session[:40]!r}: its name has {len(request.session)} characters; "
+                f"use up to {SESSION_LETTERS} printable ones"
             )
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
@@ -335,6 +403,8 @@ class Calls:
             is_awaited=request.is_awaited,
             priority=request.priority,
             order_key=request.key,
+            session=request.session,
+            is_strict=request.is_strict and bool(request.session),
         )
 
     async def _recall_row(self, row: Unfinished) -> WaitingCall:
@@ -421,6 +491,9 @@ class Calls:
             is_awaited=row.is_awaited,
             priority=row.priority,
             order_key=row.order_key,
+            session=row.session,
+            is_strict=row.is_strict,
+            last_worker=row.worker,
         )
 
     # -- ends, as nodes report them
@@ -550,6 +623,7 @@ class Calls:
             claims[lease.call.workspace].append(self._claim(lease))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)
+        self._waiters.stir(lease.call.id for lease in leases)
 
     def _claim(self, lease: Lease) -> Claim:
         held_seconds = self._clock.monotonic() - lease.granted_at

@@ -6,9 +6,11 @@ import math
 
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import FunctionSpec
+from relight.protocol.network import canonical
 from relight.scheduler.floors import check_floor
 
-_NETWORKS = ("none", "host")
+MAX_WIDTH = 1000
+"""So many calls one worker has at once at most."""
 
 
 def check_limits(function: FunctionSpec, doing: str) -> None:
@@ -17,6 +19,7 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
     ranges = (
         ("cpu", resources.cpu, 0.01, 1024),
         ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
+        ("ephemeral_disk", resources.ephemeral_disk_mib, 1, 16 * 1024 * 1024),
         ("timeout", function.timeout_seconds, 0.001, 30 * 86400),
         ("startup_timeout", function.startup_timeout_seconds, 0.1, 86400),
         ("queue_timeout", function.queue_timeout_seconds, 0, math.inf),
@@ -33,6 +36,14 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         ("key_concurrency", queue.key_concurrency, 1, 10_000),
         ("retries", function.retries.count, 0, 100),
         *((f"target_metrics[{one.name!r}]", one.per_worker, 1e-9, 1e18) for one in scaling.metrics),
+        ("max_inputs", function.concurrency.max_inputs, 1, MAX_WIDTH),
+        ("target_inputs", function.concurrency.target_inputs, 1, function.concurrency.max_inputs),
+        ("max_inputs × max_batch_size", function.width, 1, MAX_WIDTH),
+        *(
+            ("wait_ms", 1000 * one.batching.wait_seconds, 0, 60_000)
+            for one in function.methods
+            if one.batching is not None
+        ),
     )
     for name, value, least, most in ranges:
         if value is not None and not least <= value <= most:
@@ -54,7 +65,9 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         raise InvalidRequest(
             f"{doing}: a rate of {rate.calls} calls in {rate.seconds:g} s is none; give 1 call or more in 1 ms to 30 days"
         )
-    if function.network not in _NETWORKS:
-        raise InvalidRequest(
-            f"{doing}: network={function.network!r} is not known; use one of {', '.join(map(repr, _NETWORKS))}"
-        )
+    try:
+        network = canonical(function.network)
+    except ValueError as error:
+        raise InvalidRequest(f"{doing}: network={function.network[:200]!r}: {error}; choose another") from None
+    if network != function.network:
+        raise InvalidRequest(f"{doing}: network={function.network[:200]!r} is written as {network!r}; write it so")

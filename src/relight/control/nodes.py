@@ -105,6 +105,10 @@ class Nodes:
             self._templates.told(node, reports.templates)
         if reports.held is not None:
             self._scheduler.heard(node, reports.held)
+        if reports.gpus:
+            for known in self._scheduler.nodes():
+                if known.id == node:
+                    known.note_gpus(reports.gpus)
         if reports.items:
             self._streams.told(node, reports.items)
         if ends:
@@ -285,6 +289,7 @@ def _view(node: Node, clock_ahead_seconds: float) -> NodeView:
         gpus=room.gpus,
         free_gpus=tuple(gpu.id for gpu in room.free_gpus),
         workers=len(node.workers),
+        gpu_use=node.gpu_use,
         is_fit=is_fit(node.hello.checks),
         checks=node.hello.checks,
         clock_ahead_seconds=clock_ahead_seconds,

@@ -13,6 +13,7 @@ from itertools import islice
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
+from relight.control.keys import KEY_SECONDS
 from relight.store.store import Store
 
 DAY_SECONDS = 86_400.0
@@ -67,6 +68,8 @@ class Retention:
         before, dropped = self._days_ago(self._keeping.result_days), 0
         while gone := await self._store.calls.forget(before, _CALLS_AT_ONCE):
             dropped += gone
+        while await self._store.keys.forget(self._clock.now() - KEY_SECONDS):
+            pass
         return dropped
 
     async def _drop_starts(self) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from relight.protocol.calls import CallView
 
@@ -74,6 +75,7 @@ class Waiters:
     def __init__(self) -> None:
         self._futures: dict[str, list[asyncio.Future[CallView | None]]] = {}
         self._groups: OrderedDict[str, GroupFeed] = OrderedDict()
+        self._watches: dict[str, set[asyncio.Event]] = {}
         self._recent: OrderedDict[str, CallView] = OrderedDict()
         self._recent_bytes = 0
         self._last_sequence: int | None = None
@@ -104,6 +106,25 @@ class Waiters:
         for future in self._futures.pop(view.id, ()):
             if not future.done():
                 future.set_result(view)
+        self.stir((view.id,))
+
+    @contextmanager
+    def watching(self, call_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set each time that something happens to a call."""
+        changed = asyncio.Event()
+        self._watches.setdefault(call_id, set()).add(changed)
+        try:
+            yield changed
+        finally:
+            self._watches[call_id].discard(changed)
+            if not self._watches[call_id]:
+                del self._watches[call_id]
+
+    def stir(self, ids: Iterable[str]) -> None:
+        """Something has happened to these calls."""
+        for call_id in ids if self._watches else ():
+            for changed in self._watches.get(call_id, ()):
+                changed.set()
 
     def group(self, name: str) -> GroupFeed:
         """The feed of a group, from now on.  The one that nobody asked for longest gives way; the store has its ends."""

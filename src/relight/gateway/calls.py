@@ -102,7 +102,7 @@ async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     if not view.state.is_final:
         return pending_answer(view)
     check_success(view)
-    return await _value(platform, view, view.result or Payload(format=JSON, data=b"null"))
+    return await value_answer(platform, view, view.result or Payload(format=JSON, data=b"null"))
 
 
 async def _check_call(platform: Platform, ask: Ask) -> None:
@@ -158,7 +158,8 @@ async def inlined(platform: Platform, payload: Payload, limit: int) -> Payload:
     return Payload(format=JSON, data=data, size=len(data), preview=payload.preview)
 
 
-async def _value(platform: Platform, view: CallView, payload: Payload) -> Answer | StreamAnswer:
+async def value_answer(platform: Platform, view: CallView, payload: Payload) -> Answer | StreamAnswer:
+    """A result as the value itself: JSON, or bytes where the function returned such.  406 where only Python can read it."""
     if payload.format not in (JSON, RAW):
         return python_only(view, payload)
     media = JSON_TYPE if payload.format == JSON else BYTES_TYPE

@@ -25,6 +25,7 @@ _NOBODY = Principal(workspace="")
 
 JSON_TYPE = "application/json"
 NDJSON_TYPE = "application/x-ndjson"
+EVENTS_TYPE = "text/event-stream"
 BYTES_TYPE = "application/octet-stream"
 
 MAX_MOMENT = 1e11

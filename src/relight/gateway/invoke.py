@@ -6,17 +6,21 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from relight.clock import now_ms
-from relight.gateway import items
-from relight.gateway.calls import check_success, inlined, pending_answer, python_only
-from relight.gateway.exchange import Answer, Ask, StreamAnswer, json_answer
+from relight.gateway import events, items
+from relight.gateway.calls import check_success, inlined, pending_answer, python_only, value_answer
+from relight.gateway.exchange import BYTES_TYPE, Answer, Ask, StreamAnswer, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import json_value, plain
 from relight.gateway.schemas import check_body, environment_of
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, Submit
-from relight.protocol.calls import CallRequest, CallView
+from relight.protocol.api import MAX_WAIT_SECONDS, Await
+from relight.protocol.calls import CallKey, CallRequest, CallView
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.ids import new_id
-from relight.protocol.payload import INLINE_BYTES, JSON, Payload
+from relight.protocol.payload import INLINE_BYTES, JSON, RAW, Payload
+
+SOFT, STRICT = "soft", "strict"
+KEY_LETTERS = 255
+"""No Idempotency-Key is longer."""
 
 
 async def call(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
@@ -29,7 +33,10 @@ async def call(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     if not view.state.is_final:
         return pending_answer(view)
     check_success(view)
-    payload = await inlined(platform, view.result or Payload(format=JSON, data=b"null"), ask.limits.json_bytes)
+    payload = view.result or Payload(format=JSON, data=b"null")
+    if _wants_bytes(ask):
+        return await value_answer(platform, view, payload)
+    payload = await inlined(platform, payload, ask.limits.json_bytes)
     is_value, value = json_value(payload)
     if not is_value:
         return python_only(view, payload)
@@ -39,6 +46,12 @@ async def call(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
 async def submit(platform: Platform, ask: Ask) -> Answer:
     """POST /v1/apps/{app}/functions/{function}/submit"""
     return pending_answer(await _submit(platform, ask))
+
+
+async def stream(platform: Platform, ask: Ask) -> StreamAnswer:
+    """POST /v1/apps/{app}/functions/{function}/stream"""
+    view = await _submit(platform, ask)
+    return events.stream(platform, ask, view, makes_items=await _makes_items(platform, ask))
 
 
 async def show(platform: Platform, ask: Ask) -> Answer:
@@ -58,6 +71,10 @@ async def stats(platform: Platform, ask: Ask) -> Answer:
 
 async def _submit(platform: Platform, ask: Ask) -> CallView:
     body, said = await ask.json()
+    key = _key(ask, body)
+    known = await platform.calls.named(ask.workspace, key) if key is not None else None
+    if known is not None:
+        return known
     data = arguments(body, said)
     await check_body(platform, ask, body, said)
     function, _, method = ask.params["function"].partition(".")
@@ -69,11 +86,43 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         environment=environment_of(ask),
         binding=ask.query("binding", ""),
         payload=await _payload(platform, data),
-        accept=(JSON,),
+        accept=(RAW, JSON) if _wants_bytes(ask) else (JSON,),
+        session=ask.header(b"relight-session"),
+        is_strict=_is_strict(ask),
         priority=_priority(ask.query("priority", "0")),
         key=ask.query("key"),
     )
-    return (await platform.calls.submit(ask.workspace, Submit(calls=(request,)))).calls[0]
+    return await platform.calls.submit_once(ask.workspace, request, key, worker=ask.worker)
+
+
+def _key(ask: Ask, body: bytes) -> CallKey | None:
+    """What the caller named the call; None where nothing.  Raises InvalidRequest for what is no name."""
+    key = ask.header(b"idempotency-key")
+    if not key:
+        return None
+    if len(key) > KEY_LETTERS or not key.isascii() or not key.isprintable():
+        raise InvalidRequest(
+            f"cannot read Idempotency-Key {key[:40]!r}: it has {len(key)} characters; "
+            f"send 1 to {KEY_LETTERS} printable ones of ASCII, a UUID say"
+        )
+    place = f"{environment_of(ask)}/{ask.params['app']}/{ask.params['function']}"
+    asked = hashlib.sha256(b"\0".join((ask.query("binding").encode(), body))).hexdigest()
+    owner = "worker" if ask.worker else ask.principal.token_id
+    return CallKey(owner=owner, function=place, key=key, digest=asked)
+
+
+def _is_strict(ask: Ask) -> bool:
+    affinity = ask.header(b"relight-affinity").lower() or SOFT
+    if affinity not in (SOFT, STRICT):
+        raise InvalidRequest(
+            f"cannot read Relight-Affinity {affinity[:40]!r}: it is {SOFT!r} or {STRICT!r}; send one of them"
+        )
+    return affinity == STRICT
+
+
+def _wants_bytes(ask: Ask) -> bool:
+    """Whether the caller asks for the result as the bytes that it is."""
+    return ask.header(b"accept").partition(",")[0].partition(";")[0].strip().lower() == BYTES_TYPE
 
 
 def _priority(text: str) -> int:

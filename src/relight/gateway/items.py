@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from relight.gateway.calls import CallProblem, inlined
-from relight.gateway.exchange import NDJSON_TYPE, Answer, Ask, ClientGone, StreamAnswer, frame_answer
+from relight.gateway.exchange import EVENTS_TYPE, NDJSON_TYPE, Answer, Ask, ClientGone, StreamAnswer, frame_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import json_value
 from relight.protocol.api import Items, ReadItems
@@ -23,12 +23,13 @@ from relight.protocol.calls import CallState, CallView
 from relight.protocol.manifest import Json
 from relight.protocol.payload import Payload
 
-EVENTS_TYPE = "text/event-stream"
 FIRST_SECONDS = 10.0
 """How long the answer waits for a first item, or a failure that can still be its status, before it begins."""
 
 BEAT_SECONDS = 15.0
 """A stream of events in which nothing happens says so this often, for the sake of what is between."""
+
+BEAT = "beat"
 
 Form = Callable[[str, Json], bytes]
 """Writes down one thing (`item`, `preview`, `end`, `error`)."""
@@ -46,7 +47,7 @@ async def read(platform: Platform, ask: Ask) -> Answer:
 async def stream(platform: Platform, ask: Ask, view: CallView) -> StreamAnswer:
     """The items of a call that was just taken.  Raises CallProblem when it fails before it has made any."""
     is_events = EVENTS_TYPE in ask.header(b"accept")
-    reading = _Reading(platform, ask, view.id)
+    reading = Reading(platform, ask, view.id)
     try:
         first = await ask.unless_gone(reading.next(FIRST_SECONDS))
     except ClientGone:
@@ -60,7 +61,7 @@ async def stream(platform: Platform, ask: Ask, view: CallView) -> StreamAnswer:
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """One caller's way through the items of one call."""
 
     platform: Platform
@@ -80,19 +81,27 @@ class _Reading:
     async def parts(self, answer: Items, form: Form, beat: bytes = b"") -> AsyncIterator[bytes]:
         """All that is said, from `answer` on."""
         try:
-            while True:
-                for payload in answer.items:
-                    yield form(*await self._shown(payload))
-                self.taken += len(answer.items)
-                if answer.call.state.is_final:
-                    break
-                if beat and not answer.items:
+            async for kind, value in self.said(answer):
+                if kind != BEAT:
+                    yield form(kind, value)
+                elif beat:
                     yield beat
-                answer = await self.next(BEAT_SECONDS)
-            yield form(*self._end(answer.call))
         finally:
             if self.ask.is_gone:
                 await self.cancel()
+
+    async def said(self, answer: Items) -> AsyncIterator[tuple[str, Json]]:
+        """Each `item` (or `preview`) from `answer` on, then `end` or `error`; BEAT where nothing has come for a while."""
+        while True:
+            for payload in answer.items:
+                yield await self._shown(payload)
+            self.taken += len(answer.items)
+            if answer.call.state.is_final:
+                break
+            if not answer.items:
+                yield BEAT, None
+            answer = await self.next(BEAT_SECONDS)
+        yield self._end(answer.call)
 
     async def _shown(self, payload: Payload) -> tuple[str, Json]:
         is_value, value = json_value(await inlined(self.platform, payload, self.ask.limits.json_bytes))

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from enum import Enum
 
-from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, NDJSON_TYPE
+from relight.gateway.exchange import BYTES_TYPE, EVENTS_TYPE, JSON_TYPE, NDJSON_TYPE
 from relight.gateway.problems import PROBLEM_TYPE, problem_schema
 from relight.gateway.routes import Route
 from relight.protocol.api import MEDIA_TYPE, CallDetail
@@ -70,7 +70,9 @@ def _operation(route: Route) -> dict[str, Json]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
     ]
     parameters += [
-        {"name": name, "in": "query", "description": says, "schema": {"type": "string"}} for name, says in route.query
+        {"name": name, "in": place, "description": says, "schema": {"type": "string"}}
+        for place, said in (("query", route.query), ("header", route.headers))
+        for name, says in said
     ]
     operation: dict[str, Json] = {
         "operationId": route.name,
@@ -100,6 +102,8 @@ def _answer(route: Route) -> dict[str, Json]:
 def _content(what: str) -> dict[str, Json]:
     if what == "bytes":
         return {BYTES_TYPE: {}}
+    if what == "events":
+        return {EVENTS_TYPE: {}}
     if what == "lines":
         return {NDJSON_TYPE: {}}
     if what.isidentifier() and what[0].isupper():

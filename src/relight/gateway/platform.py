@@ -7,7 +7,7 @@ from typing import Protocol
 
 from relight.control.sources import Delivery
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
-from relight.protocol.calls import CallView
+from relight.protocol.calls import CallKey, CallRequest, CallView
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.scaleviews import DeadView, QueueView, ScalingView
 from relight.protocol.sources import PushView, SourceRequest, SourceView
@@ -35,6 +35,17 @@ class Calls(Protocol):
 
     async def submit(self, workspace: str, submit: Submit, /, *, worker: str = "") -> CallViews:
         """Keep calls; wait up to `wait_seconds` for all of them.  `worker` is the one that asks, if one does."""
+
+    async def submit_once(
+        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+    ) -> CallView:
+        """Keep a call, unless its key stands for another: then that one.  Raises KeyReused."""
+
+    async def named(self, workspace: str, key: CallKey, /) -> CallView | None:
+        """The call that a key stands for; None when that is none.  Raises KeyReused."""
+
+    def follow(self, workspace: str, call_id: str, /) -> AsyncIterator[CallView]:
+        """A call as it stands now, and each time that it stands otherwise; its end is the last.  Raises NotFound."""
 
     async def wait(self, workspace: str, query: Await, /, *, worker: str = "") -> CallViews:
         """Wait for one of the calls named."""

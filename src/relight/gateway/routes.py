@@ -19,8 +19,8 @@ Handler = Callable[[Platform, Ask], Awaitable[Answer | StreamAnswer]]
 class Route:
     """What a method on a path means.
 
-    `body` is what is sent and `answer` what comes back: a kind of message, or words for people; `query` are the
-    parameters with what they say.  `scope` is what a token must be good for, `is_open`: needs none.  A token for one
+    `body` is what is sent and `answer` what comes back: a kind of message, or words for people; `query` and
+    `headers` are what else may be said, with what it means.  `scope` is what a token must be good for, `is_open`: needs none.  A token for one
     app comes through where the path names that app, or where `knows_apps`: the handler looks at `Ask.app` itself.
     `for_workers`: open to a worker too, within its environment: the handler looks at `Ask.check_place`.
     `waits`: may take long, so a server that stops does not wait for it.
@@ -35,6 +35,7 @@ class Route:
     answer: str = ""
     status: int = 200
     query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
     scope: Scope = Scope.ADMIN
     knows_apps: bool = False
     for_workers: bool = False

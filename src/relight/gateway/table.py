@@ -29,6 +29,15 @@ _INVOKED = (
     ("key", "calls of one key begin in the order they came, as many at once as the function's key_concurrency"),
     ("binding", 'values of the class\'s parameters, and options, as JSON: {"parameters": {"size": "7b"}}'),
 )
+_KEYED = (
+    ("Idempotency-Key", "the caller's name for this call: asked again under it within a day, it is the same call"),
+    ("Relight-Session", "the caller's name for a session: the worker that served it serves this call, if it has room"),
+    ("Relight-Affinity", "strict: only that worker; soft when left out"),
+)
+_WAITING = (
+    *_KEYED,
+    ("Prefer", "wait=5 waits so many seconds at most, respond-async not at all: then 202, and where to ask again"),
+)
 _CALL_QUERY = (
     ("app", "only calls of this app"),
     ("environment", "only those of this environment, or run"),
@@ -525,6 +534,7 @@ ROUTES: tuple[Route, ...] = (
         body="arguments",
         answer='{"id", "state", "result"}',
         query=_INVOKED,
+        headers=_WAITING,
         waits=True,
     ),
     Route(
@@ -539,6 +549,21 @@ ROUTES: tuple[Route, ...] = (
         answer='{"id", "state"}',
         status=202,
         query=_INVOKED,
+        headers=_KEYED,
+    ),
+    Route(
+        method="POST",
+        path=_FUNCTION + "/stream",
+        name="stream_function",
+        scope=Scope.CALL,
+        for_workers=True,
+        handler=invoke.stream,
+        summary="Call a function, and hear all that happens to the call, as server-sent events",
+        body="arguments",
+        answer="events",
+        query=_INVOKED,
+        headers=_KEYED,
+        waits=True,
     ),
     Route(
         method="GET",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Union, get_args, get_origin
+
+from relight.protocol.inside import BATCHED
 
 ANYTHING: object = typing.Any
 """What an annotation means that says nothing, or that cannot be read here."""
@@ -37,13 +39,24 @@ class Meaning:
 
 
 def hints_of(function: Callable[..., object]) -> dict[str, object]:
-    """What each annotated parameter, and "return", is annotated with, as far as it can be read."""
+    """What each annotated parameter, and "return", is annotated with, as far as it can be read.
+
+    Of a batched function it is what one call has to do with: `int` where it says `list[int]`.
+    """
     raw = inspect.unwrap(function)
     raw = getattr(raw, "__func__", raw)
     try:
-        return typing.get_type_hints(raw, include_extras=True)
+        hints: dict[str, object] = typing.get_type_hints(raw, include_extras=True)
     except Exception:  # noqa: BLE001 - an annotation is the user's code: to read it may raise anything
-        return _one_by_one(raw)
+        hints = _one_by_one(raw)
+    return {name: _of_one(hint) for name, hint in hints.items()} if hasattr(raw, BATCHED) else hints
+
+
+def _of_one(hint: object) -> object:
+    """What one call gives, or gets, of what a batched function takes and returns lists of."""
+    kind = meaning_of(hint).kind
+    of = get_args(kind)
+    return of[0] if of and get_origin(kind) in _LISTS else ANYTHING
 
 
 def meaning_of(annotation: object) -> Meaning:
@@ -94,6 +107,7 @@ def is_named_tuple(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
+_LISTS = (list, Sequence, Iterable)
 _WRAPPERS = ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar", "Unpack")
 
 

@@ -96,9 +96,10 @@ class CallRequest:
 
     `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together,
     `parent` is the call that made it; where `is_awaited`, that waits for this one, which ends with it unless it succeeds.
-    `binding` says which workers of the function may take it (`manifest.Binding`).  Of those that wait, the highest
-    `priority` (-100 to 100) begins first; calls of one `key` begin in the order they came.  It may wait for
-    `queue_timeout_seconds` (None: as long as its function says).
+    `binding` says which workers of the function may take it (`manifest.Binding`); `session` that the worker which served
+    it is to do so again, and where it `is_strict` no other.  Of those that wait, the highest `priority` (-100 to 100)
+    begins first; calls of one `key` begin in the order they came.  It may wait for `queue_timeout_seconds` (None: as
+    long as its function says).
     """
 
     id: str
@@ -115,6 +116,22 @@ class CallRequest:
     priority: int = 0
     key: str = ""
     queue_timeout_seconds: float | None = None
+    session: str = ""
+    is_strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallKey:
+    """A name that a caller gives a call, so that asking again is no second call (`Idempotency-Key`).
+
+    It is `owner`'s own (a token's id), and means something for one `function` (with app and environment).  `digest` is of
+    all that is asked: the same key with another is refused.
+    """
+
+    owner: str
+    function: str
+    key: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

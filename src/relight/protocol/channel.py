@@ -31,7 +31,9 @@ class Load:
     `serialized` is the file below the paths that holds it by value.  `parameters` are the values of the class's
     parameters.  `platform` is the path, inside the sandbox, of the socket that
     leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.  `cpu` is how many
-    cores it may use, None for all.
+    cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
+    with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
+    each of its forks will be given, that it has not.
     """
 
     module: str
@@ -45,6 +47,14 @@ class Load:
     environment: str = ""
     platform: str = ""
     cpu: float | None = None
+    gpus: int = 0
+    max_inputs: int = 1
+    batches: tuple[tuple[str, int, float], ...] = ()
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether the worker has several calls at once."""
+        return self.max_inputs > 1 or bool(self.batches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +126,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """These calls were gathered, and begin now, together."""
+
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
     """These calls were given back: they have not begun, and will not."""
 
@@ -140,12 +157,13 @@ class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
     With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
-    of the shell's groups.
+    of the shell's groups.  `env` is the worker's alone.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
+    env: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,4 +228,4 @@ FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
 TO_BASE = Kinds(Grow)
 FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Item, Recalled, Ended)
+TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Recalled, Ended)

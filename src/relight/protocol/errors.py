@@ -91,6 +91,18 @@ class Conflict(RelightError):
     code, status = "conflict", 409
 
 
+class KeyReused(InvalidRequest):
+    """An Idempotency-Key that stands for a call with other arguments."""
+
+    code, status = "key_reused", 422
+
+
+class SessionLost(RelightError):
+    """The worker that had a strict session is gone; the next call of it begins anew."""
+
+    code, status, retryable = "session_lost", 410, True
+
+
 class TooLarge(RelightError):
     """More bytes than the limit that the message names."""
 

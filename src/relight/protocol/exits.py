@@ -39,6 +39,10 @@ EXITS: dict[str, ExitRule] = {
     "killed:timed_out": ExitRule(
         says="was killed, as a call whose time was over did not end (timed_out)", is_own_fault=False, is_crash=False
     ),
+    "killed:gpu_memory": ExitRule(
+        says="held more of its GPU's memory than its share (killed:gpu_memory)",
+        advice="ask for a larger share, or use less",
+    ),
     "node_lost": ExitRule(
         says="was lost with its node (node_lost)", advice="look at the node", is_own_fault=False, is_crash=False
     ),

@@ -17,6 +17,12 @@ HOOK = "__relight_hook__"
 PARAMETERS = "__relight_parameters__"
 """The attribute under which a decorated class keeps its parameters: a tuple of `manifest.ClassParameter`."""
 
+CONCURRENT = "__relight_concurrent__"
+"""The attribute under which a function or a class keeps how many of its calls run at once: a `manifest.Concurrency`."""
+
+BATCHED = "__relight_batched__"
+"""The attribute under which a function or a method keeps how its calls are gathered: a `manifest.Batching`."""
+
 LOADED = "__relight_loaded__"
 """The attribute that marks a module as one that the runtime has executed, in this process or before it was forked."""
 
@@ -30,22 +36,27 @@ class Inside:
     """Where this process is: nowhere special, or inside a worker.
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
-    `folder` is where the files of the running call lie, "" while it has none; it goes when the call has ended.
+    `cpus` is how many CPUs Python is told of, 0 for all.
 
-    Where an app runs in this very process (`App.local`), calls run here too, several at once on an event loop: which of
-    them it is depends on the context.
+    Where several calls run in one process at once (a concurrent function's, or those of `App.local`), which of them it is
+    depends on the context.
     """
 
-    __slots__ = ("_call", "_call_here", "app", "environment", "folder", "is_loading", "is_worker", "platform")
+    __slots__ = (
+        *("_call", "_call_here", "_folders", "_writer_here"),
+        *("app", "cpus", "environment", "is_loading", "is_worker", "platform"),
+    )
 
     def __init__(self) -> None:
         self.is_worker = False
         self.is_loading = False
         self._call = ""
         self._call_here: ContextVar[str] = ContextVar("relight_call", default="")
+        self._writer_here: ContextVar[str] = ContextVar("relight_writer", default="")
+        self._folders: dict[str, str] = {}
         self.app = ""
+        self.cpus = 0
         self.environment = ""
-        self.folder = ""
         self.platform = ""
 
     @property
@@ -57,13 +68,34 @@ class Inside:
     def call(self, call: str) -> None:
         self._call = call
 
+    @property
+    def writer(self) -> str:
+        """The call whose the lines are that are written here, "" for none."""
+        return self._writer_here.get() or self.call
+
+    @property
+    def folder(self) -> str:
+        """Where the files of the call that runs here lie, "" while it has none; it goes when the call has ended."""
+        return self._folders.get(self.call, "") if self._folders else ""
+
+    @folder.setter
+    def folder(self, folder: str) -> None:
+        if folder:
+            self._folders[self.call] = folder
+        else:
+            self._folders.pop(self.call, None)
+
     def begin_here(self, call: str) -> Token[str]:
-        """A call that runs in this process without being a worker's begins, in this context."""
+        """A call that runs in this context, among others in this process, begins."""
         return self._call_here.set(call)
 
     def end_here(self, begun: Token[str]) -> None:
         """It has ended, or pauses."""
         self._call_here.reset(begun)
+
+    def write_here_for(self, call: str) -> None:
+        """What is written in this context, which is no one call's, is told as that call's."""
+        self._writer_here.set(call)
 
 
 inside = Inside()

@@ -31,7 +31,10 @@ LEASE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """All a node needs to start a worker.  `function` has the options of `binding`, `parameters` are its values."""
+    """All a node needs to start a worker.  `function` has the options of `binding`, `parameters` are its values.
+
+    `gpus` are the ids of those it has been given, of each of which `gpu_share` is its own.
+    """
 
     workspace: str
     app: str
@@ -41,6 +44,7 @@ class WorkerSpec:
     code: CodeBundle
     kind: WorkerKind = WorkerKind.FLEX
     gpus: tuple[str, ...] = ()
+    gpu_share: float = 1.0
     parameters: tuple[tuple[str, Json], ...] = ()
     binding: str = ""
 
@@ -55,6 +59,7 @@ def template_key(spec: WorkerSpec) -> str:
     parts = (
         *(spec.workspace, spec.app, spec.environment, spec.version, spec.code.digest, function.image),
         *(function.env, function.network, function.module, own),
+        *(("gpu",) if function.resources.gpu else ()),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -179,11 +184,30 @@ class LogLines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFact:
-    """One GPU of a node.  A simulated one was declared by hand, and is always shown as simulated."""
+    """One GPU of a node, or one slice of it.  A simulated one was declared by hand, and is always shown as simulated.
+
+    `id` is the driver's (`GPU-…`, `MIG-…`), `name` what its maker calls it.  `parent` is of a slice the id of its GPU.
+    """
 
     id: str
     kind: str
     is_simulated: bool = False
+    name: str = ""
+    memory_mib: int = 0
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuUse:
+    """How a GPU was used a moment ago.  `utilization_percent` is None where the driver does not say.
+
+    `workers` are those that hold memory of it, with how many MiB.
+    """
+
+    id: str
+    memory_used_mib: int
+    utilization_percent: int | None = None
+    workers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +253,7 @@ class Hello:
 class Reports:
     """What happened on a node since its last word, in order within each list.  `held` are the calls it has now.
 
-    `logs` are told again, under the same `log_batch`, until that is acknowledged; it grows from 1 for each incarnation.
+    `gpus` come with a heartbeat.  `logs` are told again, under the same `log_batch`, until that is acknowledged; it grows from 1 for each incarnation.
     """
 
     ends: tuple[CallEnd, ...] = ()
@@ -239,6 +263,7 @@ class Reports:
     log_batch: int = 0
     held: tuple[str, ...] | None = None
     templates: tuple[TemplateOutcome, ...] = ()
+    gpus: tuple[GpuUse, ...] = ()
 
 
 # -- server → agent

@@ -5,6 +5,7 @@ Everything here can be printed, compared and stored; nothing here can be run.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -38,20 +39,41 @@ class CodeBundle:
     folder: str
 
 
+LEAST_SHARE = 0.01
+"""So little of a GPU can be asked for."""
+
+_SHARE = re.compile(r"0?\.[0-9]+")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRequest:
-    """So many GPUs of one kind; `kind` is upper case (`A100`), or `ANY`."""
+    """So many GPUs of one kind, or a share of one; `kind` is upper case (`A100`), or `ANY`.
+
+    `share` is how much of one GPU, above 0; below 1 only where `count` is 1.
+    """
 
     kind: str
     count: int = 1
+    share: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.share:g}" if self.share < 1 else f"{self.count} × {self.kind}"
 
 
 def parse_gpu(text: str) -> GpuRequest:
-    """`"A100"`, `"A100-80GB:2"`, `"any"`.  Raises InvalidRequest when the count is not a whole number above 0."""
-    kind, _, count = text.strip().partition(":")
-    if not kind or (count and not (count.isdecimal() and int(count) > 0)):
-        raise InvalidRequest(f"cannot read gpu={text!r}: it is not KIND or KIND:COUNT; write for example gpu='A100:2'")
-    return GpuRequest(kind=kind.upper(), count=int(count or 1))
+    """`"A100"`, `"A100-80GB:2"`, `"L4:0.25"`, `"MIG-1g.10gb"`, `"any"`.
+
+    Raises InvalidRequest when what follows the kind is neither a whole number above 0 nor a share between 0.01 and 1.
+    """
+    kind, _, amount = text.strip().partition(":")
+    if kind and (not amount or (amount.isdecimal() and int(amount) > 0)):
+        return GpuRequest(kind=kind.upper(), count=int(amount or 1))
+    if kind and _SHARE.fullmatch(amount) and float(amount) >= LEAST_SHARE:
+        return GpuRequest(kind=kind.upper(), share=float(amount))
+    raise InvalidRequest(
+        f"cannot read gpu={text!r}: it is not KIND, KIND:COUNT or KIND:SHARE, with a share from {LEAST_SHARE} to below 1; "
+        "write for example gpu='A100:2' or gpu='L4:0.5'"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +81,12 @@ class Resources:
     """What one worker asks for.  None means a small share, and no limit.
 
     `cpu` in cores, `memory_mib` in MiB (a limit when given); `gpu` in order of preference, empty for none.
+    `ephemeral_disk_mib` is what /tmp, /dev/shm and the home hold together, None for 1024; it counts as memory, too.
     """
 
     cpu: float | None = None
     memory_mib: int | None = None
+    ephemeral_disk_mib: int | None = None
     gpu: tuple[GpuRequest, ...] = ()
 
 
@@ -164,6 +188,22 @@ class Queueing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """How many calls one worker runs at once at most, and how many it is given before another is started."""
+
+    max_inputs: int = 1
+    target_inputs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """Calls are gathered into one invocation: until there are `max_batch_size`, or the first has waited `wait_seconds`."""
+
+    max_batch_size: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterSpec:
     """One parameter as the user wrote it.  `annotation` is its source text; `default` is there when JSON can say it."""
 
@@ -190,6 +230,7 @@ class MethodSpec:
     doc: str = ""
     input_schema: Json = None
     output_schema: Json = None
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +275,20 @@ class FunctionSpec:
     serialized: str = ""
     has_snap: bool = False
     uses_template: bool = True
+    concurrency: Concurrency = field(default_factory=Concurrency)
+
+    @property
+    def width(self) -> int:
+        """How many calls run in one worker at once at most; where they are gathered, each of its inputs is a batch."""
+        return self.concurrency.max_inputs * self._largest_batch()
+
+    @property
+    def target_width(self) -> int:
+        """How many calls a worker is given before another is started."""
+        return self.concurrency.target_inputs * self._largest_batch()
+
+    def _largest_batch(self) -> int:
+        return max((one.batching.max_batch_size for one in self.methods if one.batching is not None), default=1)
 
     def method(self, name: str) -> MethodSpec | None:
         """The method of that name, None when there is none."""
@@ -242,8 +297,6 @@ class FunctionSpec:
 
 def never_forked(function: FunctionSpec) -> str:
     """Why no worker of this function is a fork, on whatever node; "" when that depends."""
-    if function.resources.gpu:
-        return "gpu: a worker with a GPU is started by itself"
     if not function.uses_template:
         return "asked: the function has template=False"
     return ""

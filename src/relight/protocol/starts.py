@@ -37,6 +37,7 @@ NUMBERS = {
 PHASES = {
     "take": "a worker that was started ahead is given its first call",
     "place": "the node has the order, and comes to it",
+    "gpu": "its GPU is still to be given back by whoever had it before",
     "fetch": "the code, or the image, is brought to the node",
     "template": "a template is made, as there is none yet: its sandbox, Python, imports and `@enter(snap=True)`",
     "fork": "the template is forked, into a sandbox that was made for it",

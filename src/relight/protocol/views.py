@@ -7,7 +7,7 @@ from enum import Enum
 
 from relight.protocol.calls import CallState
 from relight.protocol.fitness import Check
-from relight.protocol.link import GpuFact
+from relight.protocol.link import GpuFact, GpuUse
 from relight.protocol.templates import TemplateView
 
 
@@ -124,7 +124,7 @@ class AppTemplates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """A machine: what it has, what of it is free, and what was found of its fitness.
+    """A machine: what it has, what of it is free, how its GPUs were used when it last said so, and what was found of its fitness.
 
     `clock_ahead_seconds` is how far its wall clock was ahead of the server's when it came.
     """
@@ -139,6 +139,7 @@ class NodeView:
     gpus: tuple[GpuFact, ...]
     free_gpus: tuple[str, ...]
     workers: int
+    gpu_use: tuple[GpuUse, ...] = ()
     is_fit: bool = True
     checks: tuple[Check, ...] = ()
     clock_ahead_seconds: float = 0.0

@@ -86,7 +86,8 @@ class WorkerView:
     """What is known of a worker.  `since` is when its state began, in seconds since 1970.
 
     `binding` says which calls of its function it takes (`manifest.Binding`).  `sandbox` names its control groups on the node.
-    `start` tells how it was started, once it was.
+    `start` tells how it was started, once it was.  `gpus` are the ids of those it has, of each of which `gpu_share` is its own;
+    `gpu_memory_mib` is what it held of them when its node last said so.
     """
 
     id: str
@@ -104,6 +105,9 @@ class WorkerView:
     sandbox: str = ""
     exit: WorkerExit | None = None
     start: StartReport | None = None
+    gpus: tuple[str, ...] = ()
+    gpu_share: float = 1.0
+    gpu_memory_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

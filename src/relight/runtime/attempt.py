@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Ended, Run
 from relight.protocol.errors import Failure, RelightError, failure_of
 from relight.protocol.inside import inside
-from relight.protocol.payload import INLINE_BYTES, JSON, Payload
+from relight.protocol.payload import INLINE_BYTES, JSON, RAW, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
 from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
@@ -46,15 +46,20 @@ class Loop:
             return value
         return self._run(value)
 
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        import asyncio  # 30 ms, and most functions are plain
+    def made(self) -> asyncio.AbstractEventLoop:
+        """The loop itself."""
+        import asyncio  # as below
 
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
-        loop = self._loop
-        task = loop.create_task(coroutine)
+        return self._loop
 
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # 30 ms, and most functions are plain
+
+        loop = self.made()
+        task = loop.create_task(coroutine)
         self._interrupts.cancel_by(_Cancelling(loop, task, partial(asyncio.current_task, loop)))
         try:
             return loop.run_until_complete(task)
@@ -97,24 +102,82 @@ class Result:
     descriptors: tuple[int, ...] = ()
 
 
-class Attempts:
-    """Runs attempts of one loaded function.  `aliases` says which module stands for the caller's `__main__`."""
+class Prepared(NamedTuple):
+    """A call that can be made: `say` is what becomes of what it gives."""
 
-    def __init__(self, loaded: Loaded, interrupts: Interrupts, loop: Loop, module: str) -> None:
-        self._loaded = loaded
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    say: Callable[[Any], Any]
+
+
+class Callees:
+    """What calls of one loaded function ask for.  `module` stands for the caller's `__main__`."""
+
+    def __init__(self, loaded: Loaded, module: str) -> None:
+        self.find = loaded.find
+        self._aliases = {"__main__": module} if module else {}
+        self._inputs = loaded.inputs
+
+    def prepare(self, order: Run, descriptor: int | None) -> Prepared:
+        """Find what is called, and rebuild what it is given.  Raises what that raises."""
+        args, kwargs = _arguments(order.payload, descriptor, self._aliases)
+        function: Callable[..., Any] = self.find(order.method)
+        say: Callable[[Any], Any] = _as_it_is
+        if order.payload.format == JSON:
+            args, kwargs = self._speak_json().arguments(function, args, kwargs)
+        if order.accept[:1] == (JSON,):
+            say = partial(self._speak_json().result, function)
+        elif order.accept == (RAW, JSON):
+            say = partial(self._say_bytes, function)
+        return Prepared(function, args, kwargs, say)
+
+    def failed(self, order: Run, error: BaseException) -> Result:
+        """The end of a call that raised."""
+        return Result(
+            Ended(call=order.call, outcome=CallEvent.FAILED, failure=failure_from(self._explained(order, error)))
+        )
+
+    def forget_files(self) -> None:
+        """The call that runs here is over: the files that came with it go."""
+        if inside.folder:
+            self._speak_json().forget_files()
+
+    def _explained(self, order: Run, error: BaseException) -> BaseException:
+        """The error; of arguments that do not fit, which is seen before the user's first line, in our words."""
+        if type(error) is not TypeError or "\n  File " in describe(error):
+            return error
+        function = self.find(order.method)
+        why = str(error).partition("() ")[2] or str(error)
+        takes = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
+        return TypeError(f"cannot call {function.__qualname__}: {why}; it takes {takes}")
+
+    def _say_bytes(self, function: Callable[..., Any], value: Any) -> Any:
+        return value if isinstance(value, bytes) else self._speak_json().result(function, value)
+
+    def _speak_json(self) -> Inputs:
+        if self._inputs is None:
+            from relight.runtime.inputs import Inputs  # 10 ms that no call from Python needs
+
+            self._inputs = Inputs()
+        return self._inputs
+
+
+class Attempts:
+    """Runs attempts, one after the other."""
+
+    def __init__(self, callees: Callees, interrupts: Interrupts, loop: Loop) -> None:
+        self._callees = callees
         self._interrupts = interrupts
         self._loop = loop
         self._items = Items(interrupts, loop)
-        self._aliases = {"__main__": module} if module else {}
-        self._inputs = loaded.inputs
 
     def run(self, order: Run, descriptor: int | None) -> Result:
         """Run it to its end; the files that came with it go then."""
         try:
             return self._run(order, descriptor)
         finally:
-            if inside.folder:
-                self._speak_json().forget_files()
+            self._callees.forget_files()
 
     def _run(self, order: Run, descriptor: int | None) -> Result:
         try:
@@ -126,56 +189,41 @@ class Attempts:
                 self._interrupts.disarm()
         except CallInterrupted as error:
             self._interrupts.disarm()
-            return Result(self._interrupted(order.call, error))
+            return interrupted(order.call, self._interrupts.reason, error)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: whatever it raises is the call's end
             if self._interrupts.reason is not None:
-                return Result(self._interrupted(order.call, error))
-            failure = failure_from(self._explained(order, error))
-            return Result(Ended(call=order.call, outcome=CallEvent.FAILED, failure=failure))
+                return interrupted(order.call, self._interrupts.reason, error)
+            return self._callees.failed(order, error)
         if self._interrupts.reason is not None:
-            return Result(self._interrupted(order.call, None))
-        return _succeeded(order.call, payload)
+            return interrupted(order.call, self._interrupts.reason)
+        return succeeded(order.call, payload)
 
     def _call(self, order: Run, descriptor: int | None) -> Payload:
-        args, kwargs = _arguments(order.payload, descriptor, self._aliases)
-        function: Callable[..., Any] = self._loaded.find(order.method)
-        say: Callable[[Any], Any] = _as_it_is
-        if order.payload.format == JSON:
-            args, kwargs = self._speak_json().arguments(function, args, kwargs)
-        if order.accept[:1] == (JSON,):
-            say = partial(self._speak_json().result, function)
+        function, args, kwargs, say = self._callees.prepare(order, descriptor)
         if makes_items(function):
             self._items.send_all(order, function(*args, **kwargs), say)
             return dump_result(None, order.accept)
         return dump_result(say(self._loop.run(function(*args, **kwargs))), order.accept)
 
-    def _explained(self, order: Run, error: BaseException) -> BaseException:
-        """The error; of arguments that do not fit, which is seen before the user's first line, in our words."""
-        if type(error) is not TypeError or "\n  File " in describe(error):
-            return error
-        function = self._loaded.find(order.method)
-        why = str(error).partition("() ")[2] or str(error)
-        takes = inspect.signature(function).replace(return_annotation=inspect.Signature.empty)
-        return TypeError(f"cannot call {function.__qualname__}: {why}; it takes {takes}")
 
-    def _speak_json(self) -> Inputs:
-        if self._inputs is None:
-            from relight.runtime.inputs import Inputs  # 10 ms that no call from Python needs
+def interrupted(call: str, reason: CallEvent | None, error: BaseException | None = None) -> Result:
+    """The end of a call that was told to stop."""
+    outcome = reason or CallEvent.CANCELLED
+    why = "it was cancelled; call again to have a result"
+    if outcome is CallEvent.TIMED_OUT:
+        why = "it ran longer than its timeout; raise timeout=, or do less in one call"
+    failure = Failure(
+        code=outcome.value,
+        message=f"cannot finish call {call}: {why}",
+        traceback=describe(error) if error is not None else "",
+    )
+    return Result(Ended(call=call, outcome=outcome, failure=failure))
 
-            self._inputs = Inputs()
-        return self._inputs
 
-    def _interrupted(self, call: str, error: BaseException | None) -> Ended:
-        outcome = self._interrupts.reason or CallEvent.CANCELLED
-        why = "it was cancelled; call again to have a result"
-        if outcome is CallEvent.TIMED_OUT:
-            why = "it ran longer than its timeout; raise timeout=, or do less in one call"
-        failure = Failure(
-            code=outcome.value,
-            message=f"cannot finish call {call}: {why}",
-            traceback=describe(error) if error is not None else "",
-        )
-        return Ended(call=call, outcome=outcome, failure=failure)
+def succeeded(call: str, payload: Payload) -> Result:
+    """The end of a call that gave something."""
+    result, descriptors = sealed(payload)
+    return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=result), descriptors)
 
 
 def failure_from(error: BaseException) -> Failure:
@@ -213,8 +261,3 @@ def _arguments(
         os.close(descriptor)
     with closing(mapped):
         return load_input(payload, mapped, aliases)
-
-
-def _succeeded(call: str, payload: Payload) -> Result:
-    result, descriptors = sealed(payload)
-    return Result(Ended(call=call, outcome=CallEvent.SUCCEEDED, result=result), descriptors)

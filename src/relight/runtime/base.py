@@ -22,6 +22,7 @@ from relight.protocol.errors import ProtocolError
 from relight.runtime.channel import Channel
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import Frozen, freeze
+from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges, dense_ranges, read_maps
 from relight.runtime.rehearsal import play
 from relight.runtime.template import MOST_DESCRIPTORS, OWN, Template, leave
@@ -82,7 +83,7 @@ class Base:
         if order.is_template:
             syscalls.drop_capabilities((syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT))
         else:
-            syscalls.clear_capabilities()
+            Lock().close()
         syscalls.set_dumpable(True)  # as any program is that was executed; entering another user namespace undid it
         with open("/proc/self/comm", "w", encoding="utf-8") as name:
             name.write("template" if order.is_template else "worker")

@@ -13,6 +13,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from relight.protocol.channel import MESSAGE_BYTES, TO_WORKER, Grant, Recall, Run
@@ -75,6 +76,18 @@ class Channel:
                 self._read(_LOOK)
         except (BlockingIOError, ChannelClosed):
             return
+
+    def take(self) -> Sequence[Received]:
+        """All that has come, received.  Raises ChannelClosed when nothing more can."""
+        with suppress(BlockingIOError):
+            while True:
+                self._read(_LOOK)
+        taken, self._received = self._received, deque()
+        return taken
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when something has come."""
+        return self._socket.fileno()
 
     @property
     def waiting(self) -> Sequence[Received]:

@@ -20,15 +20,19 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 from relight.runtime import native, threads
+from relight.runtime.cpus import count_cpus
 from relight.runtime.maps import Ranges, dense_ranges, libraries, read_maps, without
 
 _COLLAPSE_SECONDS = 0.3  # torch's 140 MB take half of it; what is left when it is over stays in small pages
 _END_SECONDS = 0.25  # for threads that were told to end
 _ESTABLISHED = "01"  # of /proc/net/tcp
+_LOOKED_FOR_GPU = (
+    "a GPU was looked for while modules were imported (torch.cuda.is_available(), say), before there is any, and what was found "
+    "would hold in every fork; look in @enter() or in the function instead"
+)
 
 
 class BitGenerator(Protocol):
@@ -57,13 +61,6 @@ class Frozen:
     """Of the libraries whose count the user left open."""
     generators: tuple[BitGenerator, ...] = ()
     """numpy's that the user's modules made without a seed."""
-
-
-def count_cpus(cpu: float | None) -> int:
-    """The threads that fit a request for `cpu`: all that this process may use where there is none."""
-    if cpu is not None:
-        return max(1, ceil(cpu))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(cpu: float | None = None) -> dict[str, str]:
@@ -157,6 +154,8 @@ def _open_counts(preset: Mapping[str, str], pools: list[native.ThreadPool]) -> I
 
 def _why_unsafe(others: list[threads.Thread]) -> str:
     harmful = [thread for thread in others if not thread.is_harmless]
+    if any(thread.libraries and "/libcuda.so" in thread.libraries[0] for thread in harmful):
+        return _LOOKED_FOR_GPU
     if harmful:
         return threads.describe(harmful)
     return _numba() or _held_outside()

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from types import FunctionType
 from typing import Any, Protocol
 
+from relight.protocol.calls import CallEvent
 from relight.protocol.channel import Item, Run
 from relight.protocol.values import dump_result
-from relight.runtime.interrupts import CallInterrupted, Interrupts
+from relight.runtime.interrupts import CallInterrupted
 from relight.runtime.sealed import sealed
 
 NO_MORE: Any = object()
 """What stands for the item after the last."""
 
 _MAKES = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class Gate(Protocol):
+    """What lets a generator go on, or stops it."""
+
+    @property
+    def reason(self) -> CallEvent | None:
+        """Why the call is to stop; None while it is not."""
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Send a message whole."""
+
+    def wait_grant(self, call: str, items: int) -> None:
+        """Return when the call may make so many items.  Raises CallInterrupted when it is to stop."""
 
 
 class Awaits(Protocol):
@@ -51,8 +66,8 @@ def makes_items(function: Callable[..., Any]) -> bool:
 class Items:
     """Sends what generators make."""
 
-    def __init__(self, interrupts: Interrupts, loop: Awaits) -> None:
-        self._interrupts = interrupts
+    def __init__(self, gate: Gate, loop: Awaits) -> None:
+        self._gate = gate
         self._loop = loop
 
     def send_all(self, order: Run, made: Any, say: Callable[[Any], Any]) -> None:
@@ -61,18 +76,18 @@ class Items:
         number = 1
         try:
             while (value := maker.next()) is not NO_MORE:
-                if self._interrupts.reason is not None:
+                if self._gate.reason is not None:
                     raise CallInterrupted(order.call)  # it was told to stop, and made another item all the same
                 self._send(order, number, say(value))
                 number += 1
-                self._interrupts.wait_grant(order.call, number)
+                self._gate.wait_grant(order.call, number)
         finally:
             maker.close()
 
     def _send(self, order: Run, number: int, value: Any) -> None:
         payload, descriptors = sealed(dump_result(value, order.accept))
         try:
-            self._interrupts.send(Item(call=order.call, number=number, payload=payload), descriptors)
+            self._gate.send(Item(call=order.call, number=number, payload=payload), descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

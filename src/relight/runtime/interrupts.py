@@ -54,6 +54,8 @@ class Interrupts:
         self._is_waiting = False
         self._is_leaving = False
         self._masks: dict[int, set[int]] = {}
+        self._ring: Callable[[], object] | None = None
+        self._leave: Callable[[], object] | None = None
         self.reason: CallEvent | None = None
 
     def install(self) -> None:
@@ -61,6 +63,12 @@ class Interrupts:
         _signal.signal(_RING, self._on_interrupt)
         _signal.signal(_LEAVE, self._on_leave)
         os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._give_back)
+
+    def hand_over(self, *, ring: Callable[[], object], leave: Callable[[], object]) -> None:
+        """From here on the signals are somebody else's, who reads the channel: they call these."""
+        self._ring, self._leave = ring, leave
+        if self._is_leaving:
+            leave()
 
     def receive(self) -> Received:
         """The next message.  Raises Leave when the worker is to leave instead."""
@@ -127,6 +135,9 @@ class Interrupts:
         self._release()
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._ring is not None:
+            self._ring()
+            return
         self._was_rung = True
         if not self._call or self._is_looking:
             return
@@ -137,6 +148,8 @@ class Interrupts:
 
     def _on_leave(self, _signal: int, _frame: FrameType | None) -> None:
         self._is_leaving = True
+        if self._leave is not None:
+            self._leave()
         if self._is_waiting:
             raise Leave
 

@@ -98,6 +98,13 @@ def collapse(start: int, end: int) -> bool:
     return not ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
+def raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have this raised in a thread of Python, once it runs Python's own code again; None takes that back."""
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind) if kind else None)
+
+
 def find_flush(looked_at: int = 0) -> Callable[[], object] | None:
     """`fflush(NULL)`, None when nothing but Python's own C code is loaded, which holds nothing back.
 

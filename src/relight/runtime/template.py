@@ -32,9 +32,12 @@ from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
 from relight.runtime import freezing
 from relight.runtime.channel import Channel
+from relight.runtime.cpus import show_cpus
+from relight.runtime.expectations import ExpectedGpus
 from relight.runtime.forks import Forks
 from relight.runtime.freezing import freeze, prepare
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
+from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges
 from relight.runtime.output import Output
 from relight.runtime.rehearsal import Rehearsal
@@ -42,7 +45,6 @@ from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
 
-_PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 OWN = 3
 """So many of the descriptors of what is forked are its own: channel, stdout, stderr; the way into its sandbox follows."""
 
@@ -61,6 +63,8 @@ class Template:
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
         self._frozen = freezing.Frozen()
+        self._lock: Lock | None = None
+        self._expected: ExpectedGpus | None = None
         self._folder = os.getcwd()
 
     def run(self) -> int:
@@ -72,7 +76,11 @@ class Template:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         output = Output(order.mark)
+        show_cpus(order.cpu)
         preset = prepare(order.cpu)
+        if order.gpus:
+            self._expected = ExpectedGpus(order.gpus)
+            self._expected.install()
         try:
             self._loaded = preload(order, _run_awaitable)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
@@ -84,6 +92,7 @@ class Template:
         rehearsal = Rehearsal(self._loaded, was_played=self._has_base)
         self._loaded.inputs = rehearsal.inputs
         self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
+        self._lock = Lock()
         self._frozen = frozen = freeze(preset, self._settled)
         self._send(
             Frozen(
@@ -115,7 +124,9 @@ class Template:
         entrance = descriptors[OWN:]
         self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
-        os.environ["RELIGHT_WORKER"] = order.worker
+        os.environ.update(order.env, RELIGHT_WORKER=order.worker)
+        if self._expected is not None:
+            self._expected.arrive()
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()
@@ -128,8 +139,8 @@ class Template:
         for namespace in namespaces:
             syscalls.setns(namespace)
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # what is seen of groups begins with its own
-        syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
-        syscalls.clear_capabilities()
+        assert self._lock is not None, "it has loaded"
+        self._lock.close()
         os.setsid()
         os.chdir(self._folder)
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 import sys
 
-from relight.runtime.freezing import Frozen, count_cpus
+from relight.runtime.cpus import count_cpus, show_cpus
+from relight.runtime.freezing import Frozen
 
 _MT19937_BYTES = 624 * 4
 
 
 def thaw(frozen: Frozen, cpu: float | None) -> None:
     """In the child, before user code."""
+    show_cpus(cpu)
     if frozen.counts:
         cpus = count_cpus(cpu)
         for count in frozen.counts:

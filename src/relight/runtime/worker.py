@@ -1,4 +1,4 @@
-"""A worker: one process, one function, calls one after the other, all in the main thread.
+"""A worker: one process, one function, calls one after the other, all in the main thread; or several at once (`concurrency`).
 
     Load ▶ Ready ▶ ( Run ▶ Ended )* ▶ Stop
        └ fails ▶ LoadFailed ▶ leave
@@ -18,8 +18,10 @@ from contextlib import suppress
 from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Recall, Run, Stop
 from relight.protocol.errors import ProtocolError
 from relight.protocol.inside import inside
-from relight.runtime.attempt import Attempts, Loop
+from relight.runtime.attempt import Attempts, Callees, Loop
+from relight.runtime.calloutput import CallOutput
 from relight.runtime.channel import Channel, ChannelClosed
+from relight.runtime.cpus import show_cpus
 from relight.runtime.interrupts import Interrupts, Leave
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure
 from relight.runtime.native import find_flush
@@ -69,7 +71,7 @@ class Worker:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
-        output = Output(order.mark)
+        output = CallOutput(order.mark) if order.is_concurrent else Output(order.mark)
         try:
             loaded = self._load(order, self._loop.run)
         except BaseException as error:  # noqa: BLE001 - the boundary of user code: an import may raise anything, exits too
@@ -84,8 +86,12 @@ class Worker:
         )
         output.flush()
         self._channel.send(ready)
+        callees = Callees(loaded, order.module)
         with suppress(Leave):
-            self._serve(Attempts(loaded, self._interrupts, self._loop, order.module), output)
+            if isinstance(output, CallOutput):
+                self._serve_many(order, callees, output)
+            else:
+                self._serve(Attempts(callees, self._interrupts, self._loop), output)
         return self._leave(loaded, output)
 
     def _serve(self, attempts: Attempts, output: Output) -> None:
@@ -108,7 +114,14 @@ class Worker:
             for descriptor in result.descriptors:
                 os.close(descriptor)
 
-    def _leave(self, loaded: Loaded, output: Output) -> int:
+    def _serve_many(self, order: Load, callees: Callees, output: CallOutput) -> None:
+        """The same, several at once."""
+        from relight.runtime.concurrency import Crowd, Desk  # 30 ms of asyncio that most workers need not spend
+
+        desk = Desk(self._channel, self._interrupts, output)
+        Crowd(order, callees, desk, self._loop).serve()
+
+    def _leave(self, loaded: Loaded, output: Output | CallOutput) -> int:
         """Run what the user wants done at the end."""
         try:
             loaded.exit()
@@ -125,6 +138,7 @@ def load_afresh(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     if order.cpu is not None:
         from relight.runtime.freezing import prepare  # some milliseconds that most workers need not spend
 
+        show_cpus(order.cpu)
         prepare(order.cpu)
     return load(order, run_awaitable)
 

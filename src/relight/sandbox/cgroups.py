@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -19,7 +20,9 @@ from relight.sandbox.spec import Limits
 
 _CONTROLLERS = ("memory", "cpu", "pids")
 _CPU_PERIOD_US = 100_000
+_SMALL_SHARE = 0.125  # of a core, for what did not say
 _READ_BYTES = 4096
+_REMOVAL_ROUNDS, _REMOVAL_SECONDS = 50, 0.001
 _KILL_ROUNDS = 1000  # v1 has no atomic kill: again until a look finds nobody; a fork bomb meets pids.max long before
 
 
@@ -149,13 +152,20 @@ class Groups:
         unified = f"{self.layout.unified}/{self._name}"
         return tuple(f"{parent}/{name}" for parent in self.parents if needs_unified or parent != unified)
 
+    def limit_cpu(self, name: str, limits: Limits) -> None:
+        """Hold one whose start was free to its `cpu`.  Raises OSError."""
+        self._set(name, {"cpu": _quota_v1(limits)}, {"cpu": _quota_v2(limits)})
+
     def _limit(self, name: str, limits: Limits) -> None:
+        self._set(name, _settings_v1(limits), _settings_v2(limits))
+
+    def _set(self, name: str, of_v1: _Settings, of_v2: _Settings) -> None:
         v1 = {controller: f"{folder}/{self._name}/{name}" for controller, folder in self.layout.trees}
-        for controller, files in _settings_v1(limits).items():
+        for controller, files in of_v1.items():
             for file, value in files if controller in v1 else ():
                 _set(v1[controller], file, value)
         v2 = f"{self.layout.unified}/{self._name}/{name}"
-        for controller, files in _settings_v2(limits).items():
+        for controller, files in of_v2.items():
             for file, value in files if controller in self.layout.v2_controllers else ():
                 _set(v2, file, value)
 
@@ -239,23 +249,41 @@ _CHARGE_BYTES = 4 << 20  # what is refused at once: so close to its limit a grou
 _PEAKS = ("memory.peak", "memory.max_usage_in_bytes")
 
 
-def _settings_v1(limits: Limits) -> dict[str, list[tuple[str, str]]]:
-    memory = limits.memory_mib and str(limits.memory_mib << 20)
+_Settings = dict[str, list[tuple[str, str]]]
+"""By controller, what is written to which file."""
+
+
+def _quota_v1(limits: Limits) -> list[tuple[str, str]]:
     quota = limits.cpu and str(int(limits.cpu * _CPU_PERIOD_US))
+    return [("cpu.cfs_period_us", str(_CPU_PERIOD_US)), ("cpu.cfs_quota_us", quota)] if quota else []
+
+
+def _quota_v2(limits: Limits) -> list[tuple[str, str]]:
+    return [("cpu.max", f"{int(limits.cpu * _CPU_PERIOD_US)} {_CPU_PERIOD_US}")] if limits.cpu else []
+
+
+def _share(limits: Limits, one: int, least: int, most: int) -> str:
+    """What it gets of the processor where others want it, too: `one` for each core, as the agent and the server have."""
+    return str(min(most, max(least, int((limits.cpu or _SMALL_SHARE) * one))))
+
+
+def _settings_v1(limits: Limits) -> _Settings:
+    memory = limits.memory_mib and str(limits.memory_mib << 20)
+    share = [("cpu.shares", _share(limits, 1024, 2, 262_144))]
     return {
         # memsw is memory and swap together: the same number means no swap; kernels without swap lack the file
         "memory": [("memory.limit_in_bytes", memory), ("?memory.memsw.limit_in_bytes", memory)] if memory else [],
-        "cpu": [("cpu.cfs_period_us", str(_CPU_PERIOD_US)), ("cpu.cfs_quota_us", quota)] if quota else [],
+        "cpu": share if limits.is_start_free else share + _quota_v1(limits),
         "pids": [("pids.max", str(limits.pids))],
     }
 
 
-def _settings_v2(limits: Limits) -> dict[str, list[tuple[str, str]]]:
+def _settings_v2(limits: Limits) -> _Settings:
     memory = limits.memory_mib and str(limits.memory_mib << 20)
-    quota = limits.cpu and f"{int(limits.cpu * _CPU_PERIOD_US)} {_CPU_PERIOD_US}"
+    share = [("cpu.weight", _share(limits, 100, 1, 10_000))]
     return {
         "memory": [("memory.max", memory), ("?memory.swap.max", "0"), ("?memory.oom.group", "1")] if memory else [],
-        "cpu": [("cpu.max", quota)] if quota else [],
+        "cpu": share if limits.is_start_free else share + _quota_v2(limits),
         "pids": [("pids.max", str(limits.pids))],
     }
 
@@ -272,6 +300,20 @@ def _make(folder: str) -> None:
         os.mkdir(folder)
     except FileNotFoundError:  # the agent's own level is gone: the first, or somebody else has tidied up
         os.makedirs(folder)
+    except FileExistsError:
+        _make_anew(folder)
+
+
+def _make_anew(folder: str) -> None:
+    """What was tried under this name failed a moment ago, and the kernel is yet to let go of its dead.
+
+    A used one would tell of another's memory.
+    """
+    for _ in range(_REMOVAL_ROUNDS):
+        if _try_remove(folder):
+            break
+        time.sleep(_REMOVAL_SECONDS)
+    os.mkdir(folder)
 
 
 def _try_remove(folder: str) -> bool:

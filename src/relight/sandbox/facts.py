@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relight.sandbox import syscalls
+from relight.sandbox import filters, syscalls
 from relight.sandbox.cgroups import GroupFlavour, GroupLayout, find_groups
+from relight.sandbox.egress.setup import PrepareEgress
 from relight.sandbox.spec import Isolation, SandboxSpec
 
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -25,6 +26,7 @@ _FIRST_UID = 1_900_000_000
 """Outer uids from here to 2^31 are given out: distributions, subordinate ranges and containers use none of them."""
 _UIDS_PER_AGENT = 2_000
 _AGENT_BLOCKS = 100_000
+_WHOLE_LANDLOCK = 6  # the version that keeps workers from abstract sockets: Linux 6.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,9 @@ class Facts:
     """What the machine permits this process.
 
     `is_privileged`: it may map other uids than its own.  `uid_extents` are the (first, count) ranges of uids that
-    exist here.  `denial` is why there are no namespaces, empty where there are.
+    exist here.  `denial` is why there are no namespaces, empty where there are; `egress_denial` why a sandbox's own
+    network has no way out but by a proxy.  `unfiltered` is why system calls cannot be filtered; `landlock` the version of
+    its interface, 0 where there is none.
     """
 
     kernel: str
@@ -59,15 +63,29 @@ class Facts:
     is_privileged: bool
     uid_extents: tuple[tuple[int, int], ...]
     denial: str = ""
+    egress_denial: str = ""
+    machine: str = ""
+    unfiltered: str = ""
+    landlock: int = 0
     groups: GroupLayout
     system: tuple[SystemPath, ...] = ()
     etc: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
 
     @property
+    def is_proxied(self) -> bool:
+        """Whether the way out of a sandbox is by a proxy."""
+        return bool(self.egress_denial)
+
+    @property
     def isolation(self) -> Isolation:
         """The best isolation that is to be had."""
         return Isolation.PROCESS if self.denial else Isolation.NAMESPACES
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether system calls can be filtered."""
+        return not self.unfiltered and self.machine in filters.SANDBOX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +114,11 @@ def gather() -> Facts:
         gid=os.getegid(),
         is_privileged=is_privileged,
         uid_extents=extents,
-        denial=_try_namespaces(),
+        denial=_report_of(_try_namespaces),
+        egress_denial=_report_of(_egress_trial),
+        machine=os.uname().machine,
+        unfiltered=_why_unfiltered(),
+        landlock=syscalls.landlock_version(),
         groups=find_groups(
             Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), is_root=is_privileged
         ),
@@ -142,8 +164,49 @@ def explain(facts: Facts) -> tuple[Fact, ...]:
             else f"sandboxes run as uid {facts.uid}, the agent's own",
             advice="" if facts.is_privileged else "run the agent as root to give each sandbox its own user",
         ),
+        Fact(
+            name="system calls",
+            holds=facts.has_filters,
+            sentence="system calls that no function needs are refused by the kernel (seccomp)"
+            if facts.has_filters
+            else f"sandboxes may use every system call: {facts.unfiltered}",
+            advice="" if facts.has_filters else "use Linux with CONFIG_SECCOMP_FILTER on x86_64 or aarch64",
+        ),
+        Fact(
+            name="landlock",
+            holds=facts.landlock >= _WHOLE_LANDLOCK,
+            sentence=f"a second wall stands behind the first (landlock {facts.landlock})"
+            if facts.landlock
+            else "there is no second wall behind the first: this kernel has no landlock",
+            advice=""
+            if facts.landlock >= _WHOLE_LANDLOCK
+            else "use Linux 6.12 or newer, with landlock among the names in lsm= of the kernel's command line",
+        ),
+        Fact(
+            name="network",
+            holds=has_namespaces and not facts.egress_denial,
+            sentence=_network_sentence(facts, has_namespaces=has_namespaces),
+            advice=_network_advice(facts),
+        ),
         *(_limit_fact(facts.groups, name) for name in ("memory", "cpu", "pids")),
     )
+
+
+_NETWORK_ADVICE = "load the kernel's modules nf_tables, nft_log, nft_tproxy and nfnetlink_log, and restart the agent"
+
+
+def _network_advice(facts: Facts) -> str:
+    if facts.denial:
+        return _advice(facts.denial)
+    return _NETWORK_ADVICE if facts.egress_denial else ""
+
+
+def _network_sentence(facts: Facts, *, has_namespaces: bool) -> str:
+    if not has_namespaces:
+        return "SANDBOXES SHARE THIS MACHINE'S NETWORK, whatever network= says"
+    if facts.egress_denial:
+        return f"from their own networks sandboxes reach what they may by a proxy only: {facts.egress_denial}"
+    return "sandboxes have networks of their own, from which they reach what they may, and nothing reaches them"
 
 
 def _limit_fact(groups: GroupLayout, name: str) -> Fact:
@@ -174,12 +237,22 @@ def _advice(denial: str) -> str:
     )
 
 
-def _try_namespaces() -> str:
-    """Make what every sandbox needs, in a child that ends with it; returns what failed, or nothing."""
-    return _report_of(_trial)
+def _why_unfiltered() -> str:
+    machine = os.uname().machine
+    if machine not in filters.SANDBOX:
+        return f"there is no filter for {machine}"
+    return _report_of(lambda tell: _try_filters(tell, machine))
 
 
-def _trial(tell: Callable[[str], None]) -> None:
+def _try_filters(tell: Callable[[str], None], machine: str) -> None:
+    tell("filter system calls (seccomp)")
+    syscalls.set_no_new_privileges()
+    syscalls.filter_calls(filters.SANDBOX[machine])
+    tell("")
+
+
+def _try_namespaces(tell: Callable[[str], None]) -> None:
+    """Make what every sandbox needs, in a child that ends with it."""
     tell("unshare user, mount, process and network namespaces")
     syscalls.unshare(
         syscalls.CLONE_NEWUSER
@@ -201,6 +274,14 @@ def _trial(tell: Callable[[str], None]) -> None:
     syscalls.mount("tmpfs", "/tmp", 0, "mode=755")
     tell("mount /proc")
     syscalls.mount("proc", "/tmp", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    tell("")
+
+
+def _egress_trial(tell: Callable[[str], None]) -> None:
+    tell("unshare user and network namespaces")
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET)
+    tell("have packets copied (nft_log) and handed over (nft_tproxy)")
+    PrepareEgress().execute({})
     tell("")
 
 

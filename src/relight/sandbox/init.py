@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from relight.sandbox import syscalls
+from relight.sandbox.egress.setup import take_sockets
 from relight.sandbox.keeper import keep
 from relight.sandbox.messages import GO, InitEnded, InitFailed, InitStarted
 from relight.sandbox.nest import tend
@@ -63,6 +64,7 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     if not wait_go(handles.status):
         return  # the launcher is gone
     execute(plan.inside, trees)
+    egress = take_sockets(trees)
     if not _is_open(handles.status):
         return  # it went before the death signal was set
     # Before the worker is forked: an end that comes at once must find somebody who listens.
@@ -71,8 +73,9 @@ def _live(plan: Plan, handles: Handles, trees: Trees) -> None:
     for descriptor in (handles.channel, handles.stdout, handles.stderr):
         os.close(descriptor)
     pidfd = os.pidfd_open(worker)
-    tell(handles.status, InitStarted(), pidfd)
-    os.close(pidfd)
+    tell(handles.status, InitStarted(), pidfd, *egress)
+    for descriptor in (pidfd, *egress):
+        os.close(descriptor)
     # A worker that has been reaped has no number any more, and the launcher is still to look it up.
     handles.status.recv(len(GO))
     if plan.nest is not None:

@@ -19,7 +19,9 @@ from functools import lru_cache, partial
 from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
+from relight.protocol.network import HOST
 from relight.sandbox import reaper, syscalls
+from relight.sandbox.egress.setup import take_sockets
 from relight.sandbox.messages import PACKET_BYTES, TO_KEEPER, NewShell, ShellFailed, ShellMade
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import Bell, StepFailed, collect, execute, tell
@@ -28,6 +30,8 @@ from relight.sandbox.spec import Mount
 
 _SPACES = ("mnt", "ipc", "net")
 """The namespaces of a shell but that of processes, by their names in /proc."""
+
+_PROC = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 
 def keep(template: int | None, status: socket.socket, bell: Bell, covered: tuple[Mount, ...]) -> None:
@@ -66,6 +70,7 @@ class ShellMaker:
     def __init__(self, covered: tuple[Mount, ...]) -> None:
         self._plan = lru_cache(partial(shell, covered=covered))
         self._home = {name: open_space(name) for name in _SPACES}
+        self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)  # a shell's own does not show this process
 
     def make(self, order: NewShell, status: socket.socket) -> set[int]:
         """Make one and tell the launcher; its pid 1, if it could be made.
@@ -76,7 +81,9 @@ class ShellMaker:
         made: list[int] = []
         try:
             pid = self._make(order, trees, made)
-            tell(status, ShellMade(id=order.id), *made)
+            egress = take_sockets(trees)
+            made += egress
+            tell(status, ShellMade(id=order.id, egress=len(egress)), *made)
             return {pid}
         except (StepFailed, OSError) as failure:  # no more processes, or namespaces, are permitted, say
             tell(status, ShellFailed(id=order.id, reason=str(failure)))
@@ -87,9 +94,9 @@ class ShellMaker:
 
     def _make(self, order: NewShell, trees: Trees, made: list[int]) -> int:
         """Returns its pid 1; adds to `made` what is to be told with it."""
-        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib)
+        namespaces, operations = self._plan(order.network, order.ephemeral_disk_mib, is_proxied=order.is_proxied)
         names = (
-            _SPACES if order.network == "none" else _SPACES[:-1]
+            _SPACES[:-1] if order.network == HOST else _SPACES
         )  # the machine's network is not this process's to join
         try:
             syscalls.unshare(namespaces)
@@ -99,8 +106,8 @@ class ShellMaker:
             if pid == 0:
                 _become_reaper()
             # By descriptor, and not by the pidfd: to join by that one must be allowed to look into the process.
-            made += (pidfd, trees.pop(DOOR), open_space("pid", pid))
-            made += (open_space(name) for name in names)
+            made += (pidfd, trees.pop(DOOR), open_space("pid", pid, self._proc))
+            made += (open_space(name, below=self._proc) for name in names)
         finally:
             for name in names:
                 syscalls.setns(self._home[name])
@@ -109,6 +116,7 @@ class ShellMaker:
 
 def _become_reaper() -> NoReturn:
     try:
+        syscalls.mount("proc", "/proc", _PROC)  # which shows the processes of whoever mounts it
         os.execve(reaper.PATH, [reaper.PATH], {})
     finally:
         os._exit(127)
@@ -124,6 +132,7 @@ def _receive(status: socket.socket) -> NewShell | None:
     return order if isinstance(order, NewShell) else None
 
 
-def open_space(name: str, pid: int | str = "self") -> int:
-    """A namespace of a process, by its name in /proc."""
-    return os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+def open_space(name: str, pid: int | str = "self", below: int | None = None) -> int:
+    """A namespace of a process, by its name in /proc, or in another such folder."""
+    path = f"{pid}/ns/{name}"
+    return os.open(f"/proc/{path}" if below is None else path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=below)

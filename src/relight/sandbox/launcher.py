@@ -26,6 +26,7 @@ from relight.protocol.codec import pack
 from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox import init, syscalls
 from relight.sandbox.cgroups import Group, Groups
+from relight.sandbox.egress.gate import Gate
 from relight.sandbox.facts import Facts, gather, survey, uid_block
 from relight.sandbox.messages import (
     FROM_INIT,
@@ -34,6 +35,8 @@ from relight.sandbox.messages import (
     TO_LAUNCHER,
     Emptied,
     Ended,
+    Equip,
+    Equipped,
     InitEnded,
     InitFailed,
     InitStarted,
@@ -43,6 +46,7 @@ from relight.sandbox.messages import (
     NewNested,
     NewShell,
     Refused,
+    Settle,
     ShellFailed,
     ShellMade,
     Start,
@@ -53,14 +57,14 @@ from relight.sandbox.messages import (
 from relight.sandbox.oom import LOOK_MS, Bell, OomWatch
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
-from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan, take_devices
+from relight.sandbox.spec import Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
 from relight.sandbox.users import write_maps
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
 _RETRY_MS = 50
 _STRAGGLER_ROUND = 4  # what is in a group by then did not end with its sandbox's first process
-_DESCRIPTORS = 8  # the most that come with one packet: what listens in a shell, and its namespaces
+_DESCRIPTORS = 16  # the most that come with one packet: what listens in a shell, its namespaces, its way out
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +83,7 @@ class _Sandbox:
     network: str
     status: socket.socket
     group: Group
+    limits: Limits
     scratch: str
     is_started: bool = False
     failure: str = ""
@@ -92,6 +97,7 @@ class _Shell:
     id: str
     template: str
     group: Group
+    limits: Limits
     pidfd: int = -1
     is_unwanted: bool = False
 
@@ -112,6 +118,8 @@ class Launcher:
         self._rounds = 0  # since something was added to that
         self._selector = selectors.PollSelector()
         self._oom = OomWatch(self._selector)
+        self._gate = Gate(self._connector_uid(), is_proxy=facts.is_proxied)
+        self._watched: socket.socket | None = None
 
     def run(self) -> None:
         """Serve until the agent is gone, then end every sandbox."""
@@ -127,6 +135,7 @@ class Launcher:
             if not (self._sandboxes or self._shells or self._emptying):
                 break
             self._turn(_RETRY_MS)
+        self._gate.leave()
         self._groups.remove()
 
     def _turn(self, timeout_ms: int | None) -> bool:
@@ -144,6 +153,9 @@ class Launcher:
                 self._hear_init(key.data, has_ended=key.fd == key.data.pidfd)
             elif isinstance(key.data, _Shell):
                 self._finish_shell(key.data)
+            elif isinstance(key.data, Gate):
+                self._gate.renew()
+                self._watch_gate()
             elif isinstance(key.data, Bell):
                 self._oom.hear(key.data)
         for name in self._oom.find():
@@ -190,6 +202,10 @@ class Launcher:
                 self._start_nested(message)
             elif isinstance(message, StartShell):
                 self._start_shell(message.spec)
+            elif isinstance(message, Settle):
+                self._settle(message.id)
+            elif isinstance(message, Equip):
+                self._equip(message, descriptors)
             elif isinstance(message, Kill):
                 self._kill(message.id)
         except ProtocolError:
@@ -231,6 +247,28 @@ class Launcher:
                 return uid
         raise StartFailed(f"cannot start a sandbox: all {len(self._uids)} users of this agent are in use; stop some")
 
+    def _connector_uid(self) -> int:
+        """The last of this agent's users is the connector's."""
+        if not self._facts.is_privileged:
+            return -1
+        uid = self._uids[-1]
+        self._used_uids.add(uid)
+        return uid
+
+    def _open_egress(self, name: str, network: str, sockets: Sequence[int]) -> None:
+        if sockets:
+            self._gate.open(name, network, sockets)
+            self._watch_gate()
+
+    def _watch_gate(self) -> None:
+        if self._watched is self._gate.watched:
+            return
+        if self._watched is not None:
+            self._selector.unregister(self._watched)
+        self._watched = self._gate.watched
+        if self._watched is not None:
+            self._selector.register(self._watched, selectors.EVENT_READ, self._gate)
+
     def _launch(self, start: Start, made: Plan, scratch: str, descriptors: Sequence[int]) -> None:
         trees: Trees = {}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -252,6 +290,7 @@ class Launcher:
                 network=start.spec.network,
                 status=ours,
                 group=group,
+                limits=start.spec.limits,
                 scratch=scratch,
             )
             self._adopt(sandbox)
@@ -308,6 +347,7 @@ class Launcher:
             network=spec.network,
             status=ours,
             group=group,
+            limits=spec.limits,
             scratch="",
         )
 
@@ -340,12 +380,41 @@ class Launcher:
             group = self._groups.create(spec.id, spec.limits, is_to_kill=False)
             disk = spec.limits.ephemeral_disk_mib
             try:
-                template.status.send(pack(NewShell(id=spec.id, network=template.network, ephemeral_disk_mib=disk)))
+                order = NewShell(
+                    id=spec.id,
+                    network=template.network,
+                    ephemeral_disk_mib=disk,
+                    is_proxied=self._facts.is_proxied,
+                )
+                template.status.send(pack(order))
             except OSError:
                 self._discard(group)
                 raise
-            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group)
+            self._shells[spec.id] = _Shell(id=spec.id, template=template.id, group=group, limits=spec.limits)
             self._oom.add(spec.id, group)
+
+    def _equip(self, order: Equip, descriptors: Sequence[int]) -> None:
+        """Show devices in a shell, and say so.  Its mounts are entered by a child: this process stays where it is."""
+        trees: Trees = {}
+        reason = ""
+        try:
+            execute(take_devices(order.devices), trees)
+            child = os.fork()
+            if child == 0:
+                os._exit(_place_within(descriptors[0], trees))
+            _, status = os.waitpid(child, 0)
+            failed = os.waitstatus_to_exitcode(status)
+            reason = (
+                f"they cannot be mounted: {os.strerror(failed) if failed > 0 else 'it was killed'}" if failed else ""
+            )
+        except (OSError, StepFailed, StartFailed, IndexError) as error:
+            reason = str(error)
+        finally:
+            for tree in trees.values():
+                os.close(tree)
+        if reason:
+            reason = f"cannot show {', '.join(order.devices)} in {order.id}: {reason}"
+        _send(self._agent, Equipped(id=order.id, reason=reason))
 
     def _is_used(self, name: str) -> bool:
         return name in self._sandboxes or name in self._shells
@@ -374,6 +443,13 @@ class Launcher:
             where = f" ({error.filename})" if error.filename else ""
             sandbox.failure = f"cannot give it its users and groups: {error.strerror}{where}"
             self._kill(sandbox.id)
+
+    def _settle(self, name: str) -> None:
+        """Hold it to its share of the CPU; nothing, when it has ended."""
+        one = self._shells.get(name) or self._sandboxes.get(name)
+        if one is not None:
+            with suppress(OSError):  # its groups are gone: it is about to end
+                self._groups.limit_cpu(name, one.limits)
 
     def _kill(self, name: str) -> None:
         """End a sandbox or a shell; nothing, when it has ended."""
@@ -422,9 +498,13 @@ class Launcher:
             if isinstance(message, (ShellMade, ShellFailed)):
                 self._hear_shell(message, descriptors)
             elif isinstance(message, NestedMade):
-                self._tell_nested(sandbox, descriptors)
+                count = len(descriptors) - message.egress
+                self._open_egress(sandbox.id, sandbox.network, descriptors[count:])
+                self._tell_nested(sandbox, descriptors[:count])
             elif isinstance(message, InitStarted):
-                self._tell_started(sandbox, descriptors[0])
+                worker, *egress = descriptors
+                self._open_egress(sandbox.id, sandbox.network, egress)
+                self._tell_started(sandbox, worker)
             elif isinstance(message, InitFailed):
                 sandbox.failure = message.reason
             elif isinstance(message, InitEnded):
@@ -447,7 +527,9 @@ class Launcher:
         if isinstance(message, ShellFailed):
             self._drop_shell(shell, message.reason)
             return
-        shell.pidfd, *others = descriptors
+        count = len(descriptors) - message.egress
+        self._open_egress(shell.id, self._sandboxes[shell.template].network, descriptors[count:])
+        shell.pidfd, *others = descriptors[:count]
         self._selector.register(shell.pidfd, selectors.EVENT_READ, shell)
         doors: tuple[int, ...] = ()
         try:
@@ -467,6 +549,7 @@ class Launcher:
         self._selector.unregister(shell.pidfd)
         os.close(shell.pidfd)
         del self._shells[shell.id]
+        self._gate.close(shell.id)
         how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL))
         is_empty = self._discard(shell.group, shell.id)
         _send(self._agent, Ended(id=shell.id, exit=how, is_empty=is_empty))
@@ -484,7 +567,7 @@ class Launcher:
         if sandbox.plan.isolation is Isolation.PROCESS:
             sandbox.group.kill()
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
-            init.kill_descendants(spared={other.pid for other in self._sandboxes.values()})
+            init.kill_descendants(spared={self._gate.pid, *(other.pid for other in self._sandboxes.values())})
             shutil.rmtree(sandbox.scratch, ignore_errors=True)
         ended = _exit_of(sandbox.group, sandbox.ended or InitEnded(signal=signal.SIGKILL))
         with suppress(KeyError):
@@ -496,6 +579,7 @@ class Launcher:
         if not sandbox.base:
             self._used_uids.discard(sandbox.plan.outer_uid)
         del self._sandboxes[sandbox.id]
+        self._gate.close(sandbox.id)
         for shell in [one for one in self._shells.values() if one.template == sandbox.id and one.pidfd < 0]:
             self._drop_shell(shell, "its template ended before it was made")
         is_empty = self._discard(sandbox.group, sandbox.id)
@@ -552,6 +636,17 @@ def _pid_of(pidfd: int) -> int:
     """The number, here, of a process whose pidfd was made in another process namespace."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def _place_within(mounts: int, trees: Trees) -> int:
+    """In a child that ends with it: enter a namespace of mounts, and attach what was taken; the error's number, or 0."""
+    try:
+        syscalls.setns(mounts)
+        for target, tree in trees.items():
+            syscalls.move_mount(tree, target)
+    except OSError as error:
+        return error.errno or 1
+    return 0
 
 
 def _end_process(pidfd: int) -> None:

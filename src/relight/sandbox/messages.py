@@ -1,9 +1,10 @@
 """What the agent, the launcher and the first process of a sandbox say to each other, one packet each.
 
-agent ⇄ launcher      Start StartNested StartShell Kill  ─  LauncherReady Started Refused Ended Emptied
+agent ⇄ launcher      Start StartNested StartShell Equip Settle Kill  ─  LauncherReady Started Refused Equipped Ended Emptied
 launcher ⇄ init       (`GO`)                 ─  InitStarted InitFailed InitEnded
 launcher ⇄ keeper     NewShell               ─  ShellMade ShellFailed InitEnded
 launcher ⇄ nest       NewNested (`GO`)       ─  NestedMade InitFailed
+launcher ─ connector  OpenEgress CloseEgress
 """
 
 from __future__ import annotations
@@ -41,6 +42,21 @@ class StartShell:
     """Make this shell; the template's sandbox must have started."""
 
     spec: ShellSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """This sandbox has started what it was started for: from here on it has no more of the CPU than its limits say."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equip:
+    """Show these devices of the machine in a shell, each where it is; with it comes the shell's namespace of mounts."""
+
+    id: str
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +98,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Equipped:
+    """The devices are shown, or why they cannot be ("": they are)."""
+
+    id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """Every process of it is gone, as far as its first one could tell; unless it `is_empty` the kernel still has some."""
 
@@ -104,6 +128,7 @@ class NewShell:
     id: str
     network: str
     ephemeral_disk_mib: int
+    is_proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +144,20 @@ class NewNested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NestedMade:
-    """A nested sandbox is there; with it come the pidfd of its pid 1, and its namespaces, that of processes first."""
+    """A nested sandbox is there; with it come the pidfd of its pid 1, and its namespaces, that of processes first.
+
+    Last come `egress` sockets, for the connector.
+    """
+
+    egress: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellMade:
-    """A shell is there; with it come the pidfd of its pid 1, what listens inside, and its namespaces."""
+    """A shell is there; with it come the pidfd of its pid 1, what listens inside, its namespaces, and `egress` sockets."""
 
     id: str
+    egress: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +170,7 @@ class ShellFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitStarted:
-    """The worker process runs; with it comes its pidfd."""
+    """The worker process runs; with it come its pidfd, and sockets for the connector where it has a way out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +189,25 @@ class InitEnded:
     peak_memory_bytes: int = 0
 
 
-TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Kill)
-TO_AGENT = Kinds(LauncherReady, Started, Refused, Ended, Emptied)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenEgress:
+    """Connect for this sandbox to what `network` says; with it come the sockets that `PrepareEgress` or `PrepareProxy` made."""
+
+    id: str
+    network: str
+    is_proxy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseEgress:
+    """This sandbox is gone."""
+
+    id: str
+
+
+TO_LAUNCHER = Kinds(Start, StartNested, StartShell, Equip, Settle, Kill)
+TO_AGENT = Kinds(LauncherReady, Started, Refused, Equipped, Ended, Emptied)
 TO_KEEPER = Kinds(NewShell)
 TO_NEST = Kinds(NewNested)
+TO_CONNECTOR = Kinds(OpenEgress, CloseEgress)
 FROM_INIT = Kinds(InitStarted, InitFailed, InitEnded, ShellMade, ShellFailed, NestedMade)

@@ -20,7 +20,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 from relight.protocol.errors import ProtocolError
+from relight.protocol.network import HOST
 from relight.sandbox import syscalls
+from relight.sandbox.egress.setup import take_sockets
 from relight.sandbox.keeper import keep, open_space
 from relight.sandbox.messages import PACKET_BYTES, TO_NEST, InitFailed, NestedMade, NewNested
 from relight.sandbox.operations import Operation, Trees, users_key
@@ -92,9 +94,10 @@ def _live(spec: SandboxSpec, operations: tuple[Operation, ...], status: socket.s
             os._exit(0)  # the launcher is gone
         bell = Bell()
         execute(operations, trees)
-        names = ("pid", *(("user",) if spec.is_template else ()), "mnt", "ipc", *(("net",) * (spec.network == "none")))
-        told = [os.pidfd_open(os.getpid()), *(open_space(name) for name in names)]
-        tell(status, NestedMade(), *told)
+        names = ("pid", *(("user",) if spec.is_template else ()), "mnt", "ipc", *(("net",) * (spec.network != HOST)))
+        egress = take_sockets(trees)
+        told = [os.pidfd_open(os.getpid()), *(open_space(name) for name in names), *egress]
+        tell(status, NestedMade(egress=len(egress)), *told)
         for descriptor in told:
             os.close(descriptor)
         keep(None, status, bell, covered_mounts(spec))

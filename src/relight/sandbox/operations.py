@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
-from relight.sandbox import syscalls
+from relight.sandbox import filters, landlock, syscalls
 from relight.sandbox.users import Owner, limit_user_namespaces, make_users, open_user_namespace, write_text
 
 Trees = dict[str, int]
@@ -169,6 +169,20 @@ class MakeLink:
 
     def describe(self) -> str:
         return f"link {self.path} to {self.leads_to}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlace:
+    """An empty file that nobody may open, for a device to be mounted upon."""
+
+    path: str
+
+    def execute(self, trees: Trees) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o000))
+
+    def describe(self) -> str:
+        return f"make a place for {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +435,47 @@ class SetNoNewPrivileges:
 
 
 @dataclass(frozen=True, slots=True)
+class ForbidCalls:
+    """Have the kernel refuse the system calls of a filter (a name in `filters`), from here on and in whatever is executed."""
+
+    name: str
+    machine: str
+
+    def execute(self, trees: Trees) -> None:
+        syscalls.filter_calls(getattr(filters, self.name)[self.machine])
+
+    def describe(self) -> str:
+        return f"forbid system calls ({self.name}, {self.machine})"
+
+
+@dataclass(frozen=True, slots=True)
+class RestrictReach:
+    """Landlock's rules for a worker in namespaces; `version` is that of its interface."""
+
+    version: int
+
+    def execute(self, trees: Trees) -> None:
+        _restrict(landlock.rules_inside(self.version))
+
+    def describe(self) -> str:
+        return "make no device, reach nobody outside"
+
+
+@dataclass(frozen=True, slots=True)
+class RestrictWrites:
+    """Landlock's rules for a plain process, which may write below `writable`."""
+
+    version: int
+    writable: tuple[str, ...]
+
+    def execute(self, trees: Trees) -> None:
+        _restrict(landlock.rules_for_process(self.version, self.writable))
+
+    def describe(self) -> str:
+        return f"write below {', '.join(self.writable)} alone, reach nobody outside"
+
+
+@dataclass(frozen=True, slots=True)
 class NewSession:
     """A session and process group of its own, without a terminal."""
 
@@ -477,6 +532,13 @@ class ChangeFolder:
 def users_key(number: int) -> str:
     """The name, among the trees, of a user namespace that `PrepareUsers` made."""
     return f"users/{number}"
+
+
+def _restrict(rules: int) -> None:
+    try:
+        syscalls.restrict_self(rules)
+    finally:
+        os.close(rules)
 
 
 def _make_mount_point(path: str, *, is_folder: bool) -> None:

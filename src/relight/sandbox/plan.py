@@ -2,8 +2,8 @@
 
 A plan has three parts, by who executes them: the launcher (`outside`), the sandbox's first process (`inside`), and
 the process that becomes the user's (`worker`).  A template's has a user namespace more than others, because its process
-keeps capabilities in the inner one: it cannot undo there what the outer one made.  Later walls have their place at the end of `worker`: landlock, then
-seccomp, each forbidding what the step before it still needed.
+keeps capabilities in the inner one: it cannot undo there what the outer one made.  The last walls are at the end of `worker`: Landlock, then
+filters of system calls, each forbidding what the step before it still needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import re
 from dataclasses import dataclass
 
 from relight.protocol.errors import StartFailed
+from relight.protocol.network import HOST, NONE, canonical
 from relight.sandbox import reaper, syscalls
+from relight.sandbox.egress.setup import NAMESERVER, PrepareEgress, PrepareProxy
 from relight.sandbox.facts import Facts, SourceFact
 from relight.sandbox.operations import (
     AdoptOrphans,
@@ -23,6 +25,7 @@ from relight.sandbox.operations import (
     EnterInnerUsers,
     EnterRoot,
     EnterUsers,
+    ForbidCalls,
     ForbidUserNamespaces,
     KeepCapabilities,
     LeaveGroupView,
@@ -31,6 +34,7 @@ from relight.sandbox.operations import (
     LockPrivileges,
     MakeFolder,
     MakeLink,
+    MakePlace,
     MountNew,
     NewSession,
     OfferToOomKiller,
@@ -38,6 +42,8 @@ from relight.sandbox.operations import (
     PlaceTree,
     PrepareUsers,
     RaiseLoopback,
+    RestrictReach,
+    RestrictWrites,
     SealRoot,
     SetHostname,
     SetNoNewPrivileges,
@@ -61,7 +67,8 @@ _RESERVED = ("/", "/proc", "/dev", "/etc", "/tmp", "/sys", "/home", HOME, _SCRAT
 _OWN_FOLDERS = ("/tmp/", "/dev/shm/", f"{HOME}/")
 KEEPER_CAPABILITIES = (
     *(syscalls.CAP_SYS_ADMIN, syscalls.CAP_SYS_CHROOT),  # namespaces and mounts, and the way back
-    syscalls.CAP_NET_ADMIN,  # a loopback interface that is up
+    syscalls.CAP_NET_ADMIN,  # a network with addresses and rules
+    *(syscalls.CAP_NET_RAW, syscalls.CAP_NET_BIND_SERVICE),  # the connector's sockets in it
     syscalls.CAP_SYS_PTRACE,  # the namespace of a process that nobody else may look into
 )
 """What it takes to make a shell."""
@@ -71,6 +78,7 @@ NESTED = 64
 """So many templates can be in one base at a time: each has a user namespace of those that are made with the base."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_DEVICE = re.compile(r"/dev/nvidia[a-z0-9-]*(/nvidia-cap[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +150,15 @@ def _namespace_plan(spec: SandboxSpec, ground: Ground) -> Plan:
             *_root(spec, ground.facts, programs),
             SetHostname(spec.hostname),
             *(_template_end(spec) if _is_forking(spec) else ()),
-            *((RaiseLoopback(),) if spec.network == "none" else ()),
+            *_network(spec.network, ground.facts.is_proxied),
             PrepareUsers(INNER_ID, NESTED) if spec.is_base else ForbidUserNamespaces(),
             SetNoNewPrivileges() if _is_forking(spec) else LockPrivileges(),
         ),
-        worker=(*((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()), *_worker(spec)),
+        worker=(
+            *((KeepCapabilities(_FORKING),) if _is_forking(spec) else ()),
+            *_worker(spec),
+            *_last(spec, ground.facts),
+        ),
         argv=spec.argv,
         env=environment(spec),
         is_template=spec.is_template,
@@ -164,7 +176,20 @@ def own_takes(spec: SandboxSpec, ground: Ground, base: SandboxSpec) -> tuple[Ope
     """What the launcher takes for a nested sandbox: the mounts that its base does not show.  Raises StartFailed."""
     _check(spec, ground)
     pairs = zip(spec.mounts, ground.sources, strict=True)
-    return tuple(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts)
+    return (
+        *(_take(mount, source, ground) for mount, source in pairs if mount not in base.mounts),
+        *take_devices(spec.devices),
+    )
+
+
+def take_devices(paths: tuple[str, ...]) -> tuple[Operation, ...]:
+    """Take devices of the machine, to be placed where they are.  Raises StartFailed for what is none that may be shown."""
+    for path in paths:
+        if not _DEVICE.fullmatch(path):
+            raise StartFailed(
+                f"cannot show {path!r}: it is not the path of a device for sandboxes; name one of a GPU's"
+            )
+    return tuple(TakeTree(path, path, writable=True, has_devices=True) for path in paths)
 
 
 def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple[Operation, ...]]:
@@ -175,7 +200,7 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
     """
     spaces = _spaces_of_shells(spec.network)
     programs = (WriteProgram(reaper.PATH, reaper.program()),) if spec.is_template else ()
-    etc = (*nest.facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    etc = (*nest.facts.etc, *(("resolv.conf",) if spec.network == HOST else ()))
     return syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | (spaces if users is None else 0), (
         DieWithParent(),
         LeaveGroupView(),
@@ -185,7 +210,7 @@ def nested(spec: SandboxSpec, nest: Nest, users: int | None) -> tuple[int, tuple
         *(TakeTree(one.target, one.target, one.writable) for one in spec.mounts if one in nest.spec.mounts),
         *_root(spec, nest.facts, programs),
         *((EnterUsers(users, spaces),) if users is not None else ()),
-        *((RaiseLoopback(),) if spec.network == "none" else ()),
+        *_network(spec.network, nest.facts.is_proxied),
     )
 
 
@@ -194,10 +219,12 @@ def environment(spec: SandboxSpec) -> tuple[tuple[str, str], ...]:
     return _environment(spec, HOME, "/tmp")
 
 
-def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()) -> tuple[int, tuple[Operation, ...]]:
+def shell(
+    network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = (), *, is_proxied: bool = False
+) -> tuple[int, tuple[Operation, ...]]:
     """The namespaces of a shell but that of processes, and what is done in them: over a copy of the template's mounts.
 
-    Its /proc is for the worker to mount: the kernel shows the processes of whoever mounts it.
+    Its /proc is for its first process to mount: the kernel shows the processes of whoever mounts it.
     """
     return syscalls.CLONE_NEWNS | _spaces_of_shells(network), (
         *(TakeTree(mount.target, mount.target, mount.writable) for mount in covered),
@@ -205,7 +232,7 @@ def shell(network: str, ephemeral_disk_mib: int, covered: tuple[Mount, ...] = ()
         *(PlaceTree(mount.target) for mount in covered),
         MountNew("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
         Listen(DOOR),
-        *((RaiseLoopback(),) if network == "none" else ()),
+        *_network(network, is_proxied),
     )
 
 
@@ -224,7 +251,7 @@ def _process_plan(spec: SandboxSpec, ground: Ground) -> Plan:
         outer_uid=ground.facts.uid,
         outer_gid=ground.facts.gid,
         inside=(AdoptOrphans(), MakeFolder(ground.scratch, 0o700), SetNoNewPrivileges()),
-        worker=(DieWithParent(), *_worker(spec)),
+        worker=(DieWithParent(), *_worker(spec), *_last_of_process(spec, ground)),
         argv=spec.argv,
         env=_environment(spec, ground.scratch, ground.scratch),
     )
@@ -239,14 +266,15 @@ def _check(spec: SandboxSpec, ground: Ground) -> None:
         raise refuse("its id is not made of letters, digits, '_', '.' and '-'; choose another")
     if not spec.argv or not spec.argv[0].startswith("/"):
         raise refuse(f"argv is {spec.argv!r}; begin it with the absolute path of a program")
-    if spec.network not in ("none", "host"):
-        raise refuse(f"network={spec.network!r} is not one of 'none', 'host'; choose one of these")
+    if why := _network_refusal(spec):
+        raise refuse(why)
     if _is_forking(spec) and (spec.isolation or facts.isolation) is Isolation.PROCESS:
         raise refuse("a template needs namespaces, and it asks for a plain process; start each worker by itself")
     if spec.is_template and not reaper.program():
         raise refuse(f"a template is not possible on {platform.machine()}; start each worker by itself")
     if spec.isolation is Isolation.NAMESPACES and facts.denial:
         raise refuse(f"it asks for namespaces, but this machine denies them ({facts.denial}); see `relight doctor`")
+    take_devices((*spec.devices, *spec.device_places))
     for mount, source in zip(spec.mounts, ground.sources, strict=True):
         if not source.is_there:
             raise refuse(f"{mount.source}, to be mounted, is not there; check the path")
@@ -268,7 +296,27 @@ def _is_forking(spec: SandboxSpec) -> bool:
 
 def _spaces_of_shells(network: str) -> int:
     """The namespaces that a template has of the same kinds as its shells, besides mounts; its inner users own them."""
-    return syscalls.CLONE_NEWIPC | (syscalls.CLONE_NEWNET if network == "none" else 0)
+    return syscalls.CLONE_NEWIPC | (0 if network == HOST else syscalls.CLONE_NEWNET)
+
+
+def _network(network: str, is_proxied: bool) -> tuple[Operation, ...]:
+    """What is done in a network of its own."""
+    if network == HOST:
+        return ()
+    if network == NONE:
+        return (RaiseLoopback(),)
+    return (PrepareProxy() if is_proxied else PrepareEgress(),)
+
+
+def _network_refusal(spec: SandboxSpec) -> str:
+    """Why its network cannot be had; "" when it can."""
+    try:
+        is_canonical = canonical(spec.network) == spec.network
+    except ValueError as error:
+        return f"network={spec.network!r}: {error}; choose another"
+    if not is_canonical:
+        return f"network={spec.network!r} is not written as {canonical(spec.network)!r}; write it so"
+    return ""
 
 
 def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:
@@ -277,12 +325,13 @@ def _template_end(spec: SandboxSpec) -> tuple[Operation, ...]:
 
 def _takes(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
     facts = ground.facts
-    etc = (*facts.etc, *(("resolv.conf",) if spec.network == "host" else ()))
+    etc = (*facts.etc, *(("resolv.conf",) if spec.network == HOST else ()))
     return (
         *(TakeTree(path.path, path.path) for path in facts.system if not path.leads_to),
         *(TakeTree(f"/dev/{name}", f"/dev/{name}", has_devices=True) for name in facts.devices),
         *(TakeTree(f"/etc/{name}", f"/etc/{name}") for name in etc),
         *(_take(mount, source, ground) for mount, source in zip(spec.mounts, ground.sources, strict=True)),
+        *take_devices(spec.devices),
     )
 
 
@@ -300,6 +349,8 @@ def _root(spec: SandboxSpec, facts: Facts, programs: tuple[Operation, ...]) -> t
         *_new_root(spec.limits),
         *_system(facts),
         *_devices(facts),
+        *(PlaceTree(path) for path in spec.devices),
+        *(MakePlace(path) for path in spec.device_places),
         *_etc(spec, facts),
         *(PlaceTree(mount.target) for mount in _outermost_first(spec.mounts)),
         *((MakeLink(spec.door, DOOR),) if spec.door else ()),
@@ -353,10 +404,10 @@ def _devices(facts: Facts) -> tuple[Operation, ...]:
 
 def _etc(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
     """An /etc that names the worker and nobody of the host."""
-    uses_host = spec.network == "host"
+    resolver = "# no network\n" if spec.network == NONE else f"nameserver {NAMESERVER}\n"
     return (
         *(PlaceTree(f"/etc/{name}") for name in facts.etc),
-        PlaceTree("/etc/resolv.conf") if uses_host else WriteFile("/etc/resolv.conf", "# no network\n"),
+        PlaceTree("/etc/resolv.conf") if spec.network == HOST else WriteFile("/etc/resolv.conf", resolver),
         WriteFile(
             "/etc/passwd",
             f"worker:x:{INNER_ID}:{INNER_ID}:worker:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
@@ -376,6 +427,25 @@ def _worker(spec: SandboxSpec) -> tuple[Operation, ...]:
         OfferToOomKiller(),
         ChangeFolder(spec.working_folder),
     )
+
+
+def _last(spec: SandboxSpec, facts: Facts) -> tuple[Operation, ...]:
+    """What only forking needs is forbidden to those who do not fork; a fork sees to it itself (`runtime/locking.py`)."""
+    if _is_forking(spec):
+        return _forbidden(facts, "SANDBOX")
+    reach = (RestrictReach(facts.landlock),) if facts.landlock else ()
+    return (*reach, *_forbidden(facts, "SANDBOX", "WORKER"))
+
+
+def _last_of_process(spec: SandboxSpec, ground: Ground) -> tuple[Operation, ...]:
+    facts = ground.facts
+    writable = (ground.scratch, *(mount.source for mount in spec.mounts if mount.writable))
+    writes = (RestrictWrites(facts.landlock, writable),) if facts.landlock else ()
+    return (*writes, *_forbidden(facts, "SANDBOX", "WORKER"))
+
+
+def _forbidden(facts: Facts, *names: str) -> tuple[Operation, ...]:
+    return tuple(ForbidCalls(name, facts.machine) for name in names if facts.has_filters)
 
 
 def _environment(spec: SandboxSpec, home: str, temporary: str) -> tuple[tuple[str, str], ...]:

@@ -29,9 +29,12 @@ class Limits:
     """What a sandbox may use.  None: no limit of its own.
 
     `cpu` in cores; `ephemeral_disk_mib` bounds /tmp, the home and /dev/shm together (they count as memory too).
+    `is_start_free`: `cpu` bounds it from the moment it is said to have started; before, it is its share where others want
+    the processor, too.
     """
 
     cpu: float | None = None
+    is_start_free: bool = False
     memory_mib: int | None = None
     pids: int = 4096
     open_files: int = 65_536
@@ -43,7 +46,7 @@ class SandboxSpec:
     """One process to run, and all that it may see.
 
     `id` names the sandbox's control group (letters, digits, `-`).  `argv[0]` is a path inside.  `network` is `none`
-    (its own loopback only) or `host`.  `isolation` None takes the best that this machine permits; naming one that it
+    (its own loopback only), `egress` (outward as well), `host`, or a list of what may be reached, as in `protocol.network`.  `isolation` None takes the best that this machine permits; naming one that it
     does not is an error.
     """
 
@@ -62,6 +65,10 @@ class SandboxSpec:
     """Whether other sandboxes may be made below it, which show some of its mounts, and into which its process forks theirs."""
     door: str = ""
     """Of a template: the path, in each shell, of a socket that listens there; what connects comes to the agent."""
+    devices: tuple[str, ...] = ()
+    """Paths below /dev of this machine's devices that it may use, shown where they are."""
+    device_places: tuple[str, ...] = ()
+    """Of a template: where its shells can be given devices; there is nothing in these files, and nobody can open them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class Adoption:
         adopted = self.world.leases.adopt(call, known, now)
         if lease is None:
             function.queue.hold(call)
+        function.sessions.serve(call, worker.id)
         if worker.is_starting:
             self.holds.keep(function, adopted)
         else:

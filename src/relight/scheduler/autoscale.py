@@ -32,17 +32,20 @@ class Load:
     """A function at one moment.  `mean_seconds` of a call is None until one has ended.
 
     `stuck` are workers that have been at one call for longer than DRAIN_SECONDS; `moving` the calls with all others.
+    Where a worker runs several at once, it is to have `target` of them; `held` are those that run.
     """
 
     waiting: int
     moving: int = 0
     stuck: int = 0
     mean_seconds: float | None = None
+    held: int = 0
+    target: int = 1
 
     @property
     def is_nothing(self) -> bool:
         """Whether no call waits or runs."""
-        return not (self.waiting or self.moving or self.stuck)
+        return not (self.waiting or self.moving or self.stuck or self.held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +161,7 @@ class Autoscaler:
         floor, standing = self._floor_of(seen.unix)
         metric = max(scaling.metrics, key=lambda one: _per_target(one.name, one.per_worker, seen), default=None)
         says = REASONS[decision.why].format(
-            calls=load.waiting + load.moving + load.stuck,
+            calls=load.waiting + load.moving + load.stuck + load.held,
             mean="unknown length" if load.mean_seconds is None else f"{load.mean_seconds:.3g} s",
             utilization=scaling.target_utilization,
             metric="" if metric is None else f"{metric.name}={dict(seen.metrics).get(metric.name, 0):g}",
@@ -200,8 +203,9 @@ class Autoscaler:
         return wanted, why
 
     def _beside_load(self, seen: Observation) -> int:
-        """Workers for the calls at hand: those that are stuck, and what the rest takes."""
-        return seen.load.stuck + _for_moving(seen.load)
+        """Workers for the calls at hand: those that are stuck, and what the rest takes, `target` of it each."""
+        load = seen.load
+        return load.stuck + math.ceil((load.held + _for_moving(load)) / load.target)
 
     def _held_back(self, seen: Observation, wanted: int, why: str) -> tuple[int, str, float | None]:
         """More than there are is not wanted before it was for a while; from zero, and in a burst, at once."""

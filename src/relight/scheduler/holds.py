@@ -31,6 +31,10 @@ class Holds:
         call = function.queue.pop(now) if may_hold(function) else None
         if call is None:
             return None
+        if function.bound_to(call)[0]:  # it is for another worker, or for none any more
+            function.queue.put_back(call)
+            return None
+        function.sessions.serve(call, worker.id)
         worker.calls.add(call.id)
         lease = self._world.leases.grant(call, worker.id, worker.node, now)
         self.keep(function, lease)

@@ -7,7 +7,6 @@ One central queue for each function; a worker is given a call only when it has c
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from relight.scheduler.adoption import Adoption
 from relight.scheduler.alarms import Alarms
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.grants import Grants
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.listener import Listener
@@ -95,6 +95,7 @@ class Scheduler:
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
         self._holds = Holds(world, orders)
+        self._grants = Grants(self._leases, self._holds)
         self._sizing = Sizing(
             world=world,
             clock=clock,
@@ -130,7 +131,7 @@ class Scheduler:
 
     def _add_binding(self, deployed: Function, key: FunctionKey, spec: WorkerSpec) -> Function:
         """What the scheduler before this one knew of a binding, from a worker that it has."""
-        function = Function(key=key, spec=replace(spec, gpus=()), is_superseded=deployed.is_superseded)
+        function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
         self._functions[key] = function
         self._tune(function)
         return function
@@ -239,6 +240,11 @@ class Scheduler:
         """The nodes that could take such a worker, were they empty; and why, where there is none."""
         return self._sizing.fitting(resources)
 
+    def knows_session(self, key: FunctionKey, session: str) -> bool:
+        """Whether it is known here which worker has a session."""
+        function = self._functions.get(key)
+        return function is not None and function.sessions.knows(session)
+
     def waiting(self, key: FunctionKey) -> int:
         """How many calls of a function wait."""
         return len(self._functions[key].queue)
@@ -279,8 +285,9 @@ class Scheduler:
     def submit(self, calls: Sequence[WaitingCall]) -> None:
         """Take calls in, and give them to workers that are free now.  Their functions must be known."""
         now = self._clock.monotonic()
-        for call in calls:
-            self._functions[call.key].queue.push(call, now)
+        self._sizing.lose_sessions(
+            [call for call in calls if not self._grants.admit(self._functions[call.key], call, now)]
+        )
         for key in {call.key for call in calls}:
             self._pump(self._functions[key])
 
@@ -300,8 +307,7 @@ class Scheduler:
         """Calls that waited in the store alone; `is_all`: no other does."""
         function, now = self._functions[key], self._clock.monotonic()
         function.queue.came(Counter(call.priority for call in calls), is_all=is_all)
-        for call in calls:
-            function.queue.push(call, now)
+        self._sizing.lose_sessions([call for call in calls if not self._grants.admit(function, call, now)])
         self._pump(function)
 
     def cancel(self, call_id: str, key: FunctionKey) -> WaitingCall | Lease | None:
@@ -576,7 +582,13 @@ class Scheduler:
             return
         now = self._clock.monotonic()
         self._sizing.trim(function)
-        leases = self._grant(function, now)
+        granted = self._grants.give(function, now)
+        leases = granted.leases
+        self._sizing.lose_sessions(granted.lost)
+        for lease in leases:
+            worker = self._workers[lease.worker]
+            if worker.state is not WorkerState.BUSY:
+                self._enter(worker, WorkerState.BUSY)
         if leases:
             self._listener.granted(leases)
             self._listener.claimed(leases)
@@ -589,34 +601,6 @@ class Scheduler:
             later = function.queue.next_at(now)
             if later is not None:
                 self._alarms.set(function.key, later)
-
-    def _grant(self, function: Function, now: float) -> list[Lease]:
-        """Leases for calls that wait, always with the worker that has the fewest."""
-        depth = function.depth()
-        takers = [
-            (len(one.calls), one.is_parked, one.id, one) for one in function.workers.values() if one.takes(depth, now)
-        ]
-        heapq.heapify(takers)
-        for _ in range(self._holds.ask_back(function, len(takers), now) if function.held else 0):
-            heapq.heappop(takers)  # it is for one that comes back
-        leases: list[Lease] = []
-        while takers and (call := function.queue.pop(now)) is not None:
-            worker = takers[0][3]
-            if not worker.calls:
-                worker.moved_at = now
-            worker.calls.add(call.id)
-            lease = self._leases.grant(call, worker.id, worker.node, now)
-            leases.append(lease)
-            if worker.is_parked:
-                lease.parked_seconds = max(0.0, now - call.due_at)
-                worker.is_parked = False
-            if worker.state is not WorkerState.BUSY:
-                self._enter(worker, WorkerState.BUSY)
-            if worker.takes(depth, now):
-                heapq.heapreplace(takers, (len(worker.calls), False, worker.id, worker))
-            else:
-                heapq.heappop(takers)
-        return leases
 
     def _send_calls(self, leases: list[Lease]) -> None:
         missing = [lease for lease in leases if lease.call.payload is None]
@@ -685,6 +669,7 @@ class Scheduler:
         if not is_told:
             worker.exit = NODE_LOST
             self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
+        self._sizing.leave_sessions(worker)
         self._workers.pop(worker.id, None)
         if worker.node in self._nodes:
             self._nodes[worker.node].workers.pop(worker.id, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import GpuRequest, Resources
+from relight.scheduler.gpus import choose
 
 DEFAULT_CPU = 0.125
 """What a worker counts as when it asks for no CPU, in cores."""
@@ -19,6 +20,7 @@ DEFAULT_MEMORY_MIB = 128
 class Room:
     """What a node has, and has free.  `starting` workers are being started there, of at most `start_limit` at once.
 
+    `free_gpus` are those of which nothing is taken, `free_shares` how much is free of each of the others.
     `has_template`: the worker would be a fork there; `siblings` are workers of its function.
     """
 
@@ -33,14 +35,16 @@ class Room:
     start_limit: int = 4
     has_template: bool = False
     siblings: int = 0
+    free_shares: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A node with room, and the GPUs the worker gets there."""
+    """A node with room, and the GPUs the worker gets there, or its share of one."""
 
     node: str
     gpus: tuple[str, ...] = ()
+    gpu_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ def place(resources: Resources, rooms: Sequence[Room], *, spreads: bool = False)
         fitting = [room for room in rooms if _fits(resources, gpu, room)]
         if fitting:
             best = max(fitting, key=lambda room: (-room.siblings if spreads else 0, room.has_template, room.free_cpu))
-            return Place(node=best.node, gpus=_pick(gpu, best.free_gpus))
+            return Place(node=best.node, gpus=_choose(gpu, best) or (), gpu_share=gpu.share if gpu else 1.0)
     return _explain(resources, rooms)
 
 
@@ -110,28 +114,28 @@ def _fits(resources: Resources, gpu: GpuRequest | None, room: Room) -> bool:
     return (
         cpu_of(resources) <= room.free_cpu + 1e-9
         and memory_of(resources) <= room.free_memory_mib
-        and (gpu is None or len(_matching(gpu, room.free_gpus)) >= gpu.count)
+        and _choose(gpu, room) is not None
         and room.starting < room.start_limit
     )
 
 
-def _matching(gpu: GpuRequest, facts: Sequence[GpuFact]) -> list[GpuFact]:
-    """The GPUs that are what was asked for: `A100` also matches `A100-80GB`."""
-    return [
-        fact for fact in facts if gpu.kind in ("ANY", fact.kind.upper()) or fact.kind.upper().startswith(f"{gpu.kind}-")
-    ]
+def _choose(gpu: GpuRequest | None, room: Room) -> tuple[str, ...] | None:
+    """The GPUs it gets, none where none was asked for; None where they are not free."""
+    if gpu is None:
+        return ()
+    free = {**{one.id: 1.0 for one in room.free_gpus}, **dict(room.free_shares)}
+    return choose(gpu, room.gpus, free)
 
 
-def _pick(gpu: GpuRequest | None, free: Sequence[GpuFact]) -> tuple[str, ...]:
-    return () if gpu is None else tuple(fact.id for fact in _matching(gpu, free)[: gpu.count])
+def _could_have(gpu: GpuRequest, room: Room) -> bool:
+    """Whether a node has what is asked for, be it free or not."""
+    return choose(gpu, room.gpus, {one.id: 1.0 for one in room.gpus}) is not None
 
 
 def _explain(resources: Resources, rooms: Sequence[Room]) -> NoPlace:
     """What is missing, by the first thing that no node could give even when empty, then by what is taken now."""
     cpu, memory = cpu_of(resources), memory_of(resources)
-    if resources.gpu and not any(
-        len(_matching(gpu, room.gpus)) >= gpu.count for gpu in resources.gpu for room in rooms
-    ):
+    if resources.gpu and not any(_could_have(gpu, room) for gpu in resources.gpu for room in rooms):
         return NoPlace(reason=_explain_gpu(resources.gpu, rooms), is_for_now=False)
     if cpu > (most := max(room.cpu for room in rooms)):
         return NoPlace(
@@ -148,7 +152,7 @@ def _explain(resources: Resources, rooms: Sequence[Room]) -> NoPlace:
         return NoPlace(
             reason="starting:queued: as many workers as the nodes start at once are being started", is_for_now=True
         )
-    wanted = " or ".join(f"{gpu.count} × {gpu.kind}" for gpu in resources.gpu)
+    wanted = " or ".join(map(str, resources.gpu))
     what = "gpu" if resources.gpu and not any(_gpu_free(resources, room) for room in rooms) else "cpu"
     what = "memory" if what == "cpu" and all(memory > room.free_memory_mib for room in rooms) else what
     asks = {"gpu": wanted, "cpu": f"{cpu:g} cores", "memory": f"{memory} MiB"}[what]
@@ -158,11 +162,11 @@ def _explain(resources: Resources, rooms: Sequence[Room]) -> NoPlace:
 
 
 def _gpu_free(resources: Resources, room: Room) -> bool:
-    return any(len(_matching(gpu, room.free_gpus)) >= gpu.count for gpu in resources.gpu)
+    return any(_choose(gpu, room) is not None for gpu in resources.gpu)
 
 
 def _explain_gpu(wanted: Sequence[GpuRequest], rooms: Sequence[Room]) -> str:
-    asked = " or ".join(f"{gpu.count} × {gpu.kind}" for gpu in wanted)
+    asked = " or ".join(map(str, wanted))
     there = sorted({fact.kind for room in rooms for fact in room.gpus})
     have = ", ".join(there) if there else "no GPU"
     example = f"{wanted[0].kind}:{wanted[0].count}"

@@ -1,6 +1,7 @@
 """Calls that wait, a queue for each function of a version.
 
     push ─▶ delayed ─ when due ─▶ due ─ pop ─▶ with a worker      higher priorities first, then first come, first served
+       │                              └─ of a session whose worker has no room ─▶ pinned ─▶ with that worker
        └──▶ behind its key ─ when a call of the key has ended ─▶ due
 
 Calls of one key are *admitted* in the order they came, so many at a time as may run at once; one that is tried again is
@@ -42,6 +43,7 @@ class Standing(Enum):
     DUE = 1
     DELAYED = 2
     BEHIND = 3
+    PINNED = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class WaitingCall:
     """A call that is not running.  Times are on the scheduler's monotonic clock, in seconds.
 
     `due_at` is since when it waits for nothing but a worker.  `attempts` were charged so far; `payload` is None when it must be read from the store before dispatch; `is_again`:
-    it was with a worker before.  `token` is the newest claim on it that is over: no other up to it means anything.
+    it was with a worker before.  `last_worker` had its session before this scheduler began.  `token` is the newest claim on it that is over: no other up to it means anything.
     Calls of one `order_key` wait for each other.
     """
 
@@ -69,6 +71,9 @@ class WaitingCall:
     group: str = ""
     parent: str = ""
     is_awaited: bool = False
+    session: str = ""
+    is_strict: bool = False
+    last_worker: str = ""
     priority: int = 0
     order_key: str = ""
     standing: Standing = Standing.NOWHERE
@@ -90,6 +95,7 @@ class FunctionQueue:
         self._delayed: list[tuple[float, str, WaitingCall]] = []
         self._expiring: list[tuple[float, str, WaitingCall]] = []
         self._calls: dict[str, WaitingCall] = {}
+        self._pinned: dict[str, deque[WaitingCall]] = {}
         self._behind: dict[str, deque[WaitingCall]] = {}
         self._admitted: Counter[str] = Counter()
         self._freed: dict[str, None] = {}
@@ -184,6 +190,49 @@ class FunctionQueue:
                     return call
             del self._due[self._priorities.pop()]
 
+    def put_back(self, call: WaitingCall) -> None:
+        """A call that was popped begins later, before all others of its priority; it is admitted to its key still."""
+        self._calls[call.id] = call
+        self._make_due(call, is_first=True)
+        if self.rate is not None:
+            self.rate.give_back()
+
+    # -- calls that wait for one worker alone
+
+    @property
+    def has_pinned(self) -> bool:
+        """Whether any does."""
+        return bool(self._pinned)
+
+    def pin(self, call: WaitingCall, worker: str) -> None:
+        """A call waits for this worker alone, unless something else holds it still: then it does once that lets it go."""
+        if call.standing is Standing.NOWHERE:  # it was popped
+            self.put_back(call)
+        if call.standing is not Standing.DUE:
+            return
+        self._ready -= 1
+        call.standing = Standing.PINNED
+        self._pinned.setdefault(worker, deque()).append(call)
+
+    def pop_pinned(self, worker: str, now: float) -> WaitingCall | None:
+        """The next call that waits for a worker and may run now; None when none does.  As `pop` otherwise."""
+        waiting = self._pinned.get(worker)
+        while waiting and not self._is_here(waiting[0], Standing.PINNED):
+            waiting.popleft()
+        if not waiting:
+            self._pinned.pop(worker, None)
+            return None
+        if self.is_paused or (self.rate is not None and not self.rate.take(now)):
+            return None
+        call = waiting.popleft()
+        self._take(call)
+        return call
+
+    def unpin(self, worker: str) -> list[WaitingCall]:
+        """Take out all that wait for a worker: it is gone."""
+        waiting = [call for call in self._pinned.pop(worker, ()) if self._is_here(call, Standing.PINNED)]
+        return [call for call in waiting if self.remove(call.id)]
+
     def remove(self, call_id: str) -> WaitingCall | None:
         """Take a call out, wherever it stands; None when it is not here."""
         call = self._calls.get(call_id)
@@ -223,7 +272,7 @@ class FunctionQueue:
     # -- questions
 
     def ready(self, now: float) -> int:
-        """How many calls may run now, those in the store included."""
+        """How many calls may run now on any worker, those in the store included."""
         self._wake(now)
         if self.is_paused:
             return 0
@@ -231,18 +280,18 @@ class FunctionQueue:
         return ready if self.rate is None else min(ready, self.rate.left(now))
 
     def due(self, now: float) -> Collection[str]:
-        """The calls that may run now."""
+        """The calls that may run now, on whatever worker."""
         self._wake(now)
         if self.is_paused:
             return ()
         if self._ready == len(self._calls):
             return self._calls.keys()
-        return [call.id for call in self._calls.values() if call.standing is Standing.DUE]
+        return [call.id for call in self._calls.values() if call.standing in (Standing.DUE, Standing.PINNED)]
 
     def next_at(self, now: float) -> float | None:
         """When a call may run that may not now, though nothing ends until then; None when that is unknown."""
         times = [self._delayed[0][0]] if self._delayed else []
-        if self.rate is not None and self._ready and not self.is_paused and not self.rate.left(now):
+        if self.rate is not None and (self._ready or self._pinned) and not self.is_paused and not self.rate.left(now):
             times.append(self.rate.next_at(now))
         return min(times, default=None)
 

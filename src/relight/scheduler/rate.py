@@ -20,6 +20,10 @@ class Rate:
         self._tokens -= 1
         return True
 
+    def give_back(self) -> None:
+        """A call that took a token does not begin yet."""
+        self._tokens = min(self._limit.calls, self._tokens + 1)
+
     def left(self, now: float) -> int:
         """How many calls may begin now."""
         if self._at is not None and now > self._at:

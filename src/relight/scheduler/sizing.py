@@ -6,7 +6,7 @@ back with what it had), those that are free leave at once, and the others when t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from relight.clock import Clock
@@ -19,7 +19,8 @@ from relight.scheduler.leases import Lease
 from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import NoPlace, Place, Quota, over_quota, place
-from relight.scheduler.queue import FunctionKey
+from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.sessions import session_lost
 from relight.scheduler.state import Function, Worker
 from relight.scheduler.waits import World
 from relight.scheduler.yielding import give_way
@@ -83,7 +84,18 @@ class Sizing:
         """Have a worker leave when it has ended what it has, or `now`."""
         if not worker.is_leaving or now:
             worker.is_leaving = True
+            self.leave_sessions(worker)
             self.orders.stop(worker.node, worker.id, now=now)
+
+    def leave_sessions(self, worker: Worker) -> None:
+        """What waits for this worker alone waits in vain."""
+        function = self.world.functions.get(worker.key)
+        self.lose_sessions(function.lose_pinned(worker.id) if function is not None else ())
+
+    def lose_sessions(self, calls: Sequence[WaitingCall]) -> None:
+        """The workers that alone might have run these calls are gone."""
+        for call in calls:
+            self.listener.cannot_start([call], session_lost(call))
 
     def enter(self, worker: Worker, state: WorkerState, *, at: float | None = None, detail: str = "") -> None:
         """A worker entered a state, at seconds since 1970 where that is told."""
@@ -113,7 +125,7 @@ class Sizing:
         return place(asked, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads)
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
         worker = Worker(
             id=new_id("worker", int(self.clock.now() * 1000)),
             node=where.node,

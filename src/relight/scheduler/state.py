@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
 from relight.protocol.exits import WorkerExit
-from relight.protocol.link import Hello, WorkerChange, WorkerSpec, template_key
+from relight.protocol.link import GpuUse, Hello, WorkerChange, WorkerSpec, template_key
 from relight.protocol.manifest import Queueing, Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState, WorkerView
 from relight.scheduler.autoscale import DRAIN_SECONDS, Autoscaler, Load, Observation
 from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
+from relight.scheduler.gpus import free_shares, is_whole
 from relight.scheduler.leases import Lease
 from relight.scheduler.metrics import Metrics
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
-from relight.scheduler.queue import FunctionKey, FunctionQueue
+from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
+from relight.scheduler.sessions import Sessions
 
 _MEAN_WEIGHT = 0.2
 """How much the newest call counts in the running mean of a function's durations."""
@@ -57,6 +60,7 @@ class Worker:
     asked_at: float = 0.0
     was_ready: bool = False
     waiting: set[str] = field(default_factory=set)
+    gpu_memory_mib: int = 0
 
     @property
     def is_free(self) -> bool:
@@ -67,14 +71,30 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if self.width > 1:
+            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
         if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
     @property
+    def width(self) -> int:
+        """How many calls it runs at once at most."""
+        return self.spec.function.width
+
+    @property
     def is_lending(self) -> bool:
-        """Whether the call that it runs waits for others: its CPU is free for them, its memory and its GPUs are not."""
+        """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if self.width > 1:
+            return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)
+
+    def preference(self, target: int) -> tuple[int, int, bool, str]:
+        """Who is to have the next call, the least first: one below `target` that has most, so that others become idle;
+        past that whoever has fewest, which is the rule where calls run one by one."""
+        count = len(self.calls)
+        has_target = self.width == 1 or count >= target
+        return has_target, count if has_target else -count, self.is_parked, self.id
 
     @property
     def is_starting(self) -> bool:
@@ -99,6 +119,9 @@ class Worker:
             sandbox=self.sandbox,
             exit=self.exit,
             start=self.start,
+            gpus=self.spec.gpus,
+            gpu_share=self.spec.gpu_share,
+            gpu_memory_mib=self.gpu_memory_mib,
         )
 
 
@@ -147,6 +170,7 @@ class Function:
     template: str = ""
     clock_floor: int = 0
     expected: dict[str, tuple[str, float]] = field(default_factory=dict)
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
@@ -222,17 +246,34 @@ class Function:
         is_refused = self.no_place is not None and self.no_place.is_for_now
         return is_refused and (len(self.queue) > 0 or len(self.workers) < self.floor())
 
+    def bound_to(self, call: WaitingCall) -> tuple[str, bool]:
+        """The worker that alone may run a call ("" for any), and whether it is there to do so."""
+        worker = self.sessions.worker_of(call) if call.is_strict and call.session else ""
+        known = self.workers.get(worker)
+        return worker, known is not None and not known.is_leaving and known.state is not WorkerState.DRAINING
+
+    def lose_pinned(self, worker: str) -> list[WaitingCall]:
+        """Take out the calls that wait for a worker which is gone; their sessions begin anew."""
+        calls = self.queue.unpin(worker)
+        for call in calls:
+            self.sessions.lose(call.session)
+        return calls
+
     def staying(self) -> list[Worker]:
         """The workers that are not on their way out."""
         return [one for one in self.workers.values() if not one.is_leaving and one.state is not WorkerState.DRAINING]
 
     def depth(self) -> int:
-        """How many calls may be with one worker: more than one only where they are short."""
+        """How many calls may be with one worker: as many as it runs at once, or where that is one, more if they are short."""
+        if self.spec.function.width > 1:
+            return self.spec.function.width
         return 1 if self.mean_seconds is None else max(1, int(AHEAD_SECONDS / max(self.mean_seconds, 1e-6)))
 
     def load(self, now: float) -> Load:
         """What the autoscaler needs to know."""
         busy = [worker for worker in self.workers.values() if worker.calls and not worker.is_leaving]
+        if self.spec.function.width > 1:
+            return self._load_of_wide(busy, now)
         stuck = [one for one in busy if one.is_lending or (now - one.moved_at > DRAIN_SECONDS and not one.is_starting)]
         moving = sum(len(worker.calls) for worker in busy) - sum(len(worker.calls) for worker in stuck)
         return Load(waiting=self.queue.ready(now), moving=moving, stuck=len(stuck), mean_seconds=self.mean_seconds)
@@ -270,6 +311,15 @@ class Function:
         busy = sum(bool(worker.calls) for worker in self.workers.values())
         return min(60.0, max(1.0, more * (self.mean_seconds or 1.0) / max(1, busy)))
 
+    def _load_of_wide(self, busy: Sequence[Worker], now: float) -> Load:
+        """Of workers that run several calls: each call holds its place for as long as it runs."""
+        return Load(
+            waiting=self.queue.ready(now),
+            held=sum(len(worker.calls) for worker in busy),
+            mean_seconds=self.mean_seconds,
+            target=self.spec.function.target_width,
+        )
+
     def measure(self, seconds: float) -> None:
         """A call took so long."""
         mean = seconds if self.mean_seconds is None else self.mean_seconds
@@ -278,10 +328,11 @@ class Function:
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """A machine that has said Hello."""
+    """A machine that has said Hello.  `gpu_use` is how its GPUs were used when it last said so."""
 
     id: str
     hello: Hello
+    gpu_use: tuple[GpuUse, ...] = ()
     is_connected: bool = True
     workers: dict[str, Worker] = field(default_factory=dict)
     templates: dict[str, TemplateOutcome] = field(default_factory=dict)
@@ -292,6 +343,15 @@ class Node:
         self.templates[outcome.key] = outcome
         if len(self.templates) > KEPT_OUTCOMES:
             del self.templates[next(iter(self.templates))]
+
+    def note_gpus(self, uses: tuple[GpuUse, ...]) -> None:
+        """It tells how its GPUs are used."""
+        self.gpu_use = uses
+        held: Counter[str] = Counter()
+        for use in uses:
+            held.update(dict(use.workers))
+        for worker in self.workers.values():
+            worker.gpu_memory_mib = held[worker.id]
 
     def can_fork(self, key: str) -> bool:
         """Whether it has this template ready."""
@@ -309,7 +369,7 @@ class Node:
         """
         workers = [worker for worker in self.workers.values() if worker.id not in gone]
         asked = [worker.spec.function.resources for worker in workers]
-        taken = {gpu for worker in workers for gpu in worker.spec.gpus}
+        free = free_shares(self.hello.gpus, ((worker.spec.gpus, worker.spec.gpu_share) for worker in workers))
         return Room(
             node=self.id,
             cpu=self.hello.cpu,
@@ -317,7 +377,8 @@ class Node:
             gpus=self.hello.gpus,
             free_cpu=self.hello.cpu - sum(cpu_of(one.spec.function.resources) for one in workers if not one.is_lending),
             free_memory_mib=self.hello.memory_mib - sum(memory_of(resources) for resources in asked),
-            free_gpus=tuple(gpu for gpu in self.hello.gpus if gpu.id not in taken),
+            free_gpus=tuple(gpu for gpu in self.hello.gpus if is_whole(free[gpu.id])),
+            free_shares=tuple((one, share) for one, share in free.items() if share > 0 and not is_whole(share)),
             starting=sum(worker.is_starting for worker in workers),
             start_limit=max(2, int(2 * self.hello.cpu)),
             has_template=bool(template) and self.can_fork(template),

@@ -65,7 +65,7 @@ class Waits:
         self._asked[call] = [*asked, _Asked(wait, since)]
         was_lending = worker.is_lending
         worker.waiting.add(call)
-        return not was_lending
+        return worker.is_lending and not was_lending
 
     def end(self, call: str, wait: Wait, now: float, *, is_over: bool) -> None:
         """A request to wait has been answered; `is_over`: it will not be asked again at once."""
@@ -160,7 +160,8 @@ class Waits:
 def _line(function: Function, now: float) -> Line:
     scaling = function.scaling
     workers = function.workers.values()
-    will_change = function.is_stopped or function.brake.is_on(now) or any(not one.calls for one in workers)
+    has_room = any(not one.calls or (one.width > 1 and one.takes(function.depth(), now)) for one in workers)
+    will_change = function.is_stopped or function.brake.is_on(now) or has_room
     return Line(
         key=function.key,
         calls=function.queue.due(now),

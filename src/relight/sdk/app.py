@@ -19,6 +19,7 @@ from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
 from relight.sdk import bundle, classes, function, options
+from relight.sdk.concurrency import concurrency_of
 from relight.sdk.connection import Connection, connect
 from relight.sdk.elsewhere import AppWords, DeployWords, RunWords, pass_over
 from relight.sdk.function import AsyncFunction, AsyncGeneratorFunction, DeployedApp, Function, GeneratorFunction
@@ -163,6 +164,7 @@ class App:
                 is_class=False,
                 methods=(options.method_of(raw),),
                 serialized=self._file_of(name),
+                concurrency=concurrency_of(raw),
             )
 
         self._places[name] = (place, given)
@@ -190,6 +192,7 @@ class App:
                 parameters=parameters,
                 serialized=self._file_of(name),
                 has_snap=classes.has_snap(kind),
+                concurrency=concurrency_of(kind),
             )
 
         self._places[name] = (place, given)
@@ -305,7 +308,7 @@ class App:
         """`run` on this server.  `show` is given what workers write, instead of it being written here."""
         self._refuse_in_worker()
         environment = new_id("run", now_ms())
-        connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
+        self.deploy_at_once(connection, environment)
         from relight.sdk.run import running  # who only calls, and a worker, need not pay for it
 
         session = Session(connection, self.name, environment)
@@ -361,9 +364,12 @@ class App:
             self._session = session_inside(what)
         session = self._session or function.not_running(what)
         if session.environment.startswith("run-") and not inside.is_worker and self._has_news():
-            manifest = self._send(session.connection)
-            session.connection.deploy(Deploy(manifest=manifest, environment=session.environment))
+            self.deploy_at_once(session.connection, session.environment)
         return session
+
+    def deploy_at_once(self, connection: Connection, environment: str) -> Deployed:
+        """Make it what an environment, or a run, leads to on this server, whether it loads there or not."""
+        return connection.deploy(Deploy(manifest=self._send(connection), environment=environment))
 
     def _has_news(self) -> bool:
         cell = _cell() if self._by_value else None

@@ -76,7 +76,7 @@ def main_aliases() -> dict[str, str]:
 
 def collect(source: Source, include: tuple[str, ...]) -> dict[str, Path]:
     """The files to send, by their names below the folder.  Raises TooLarge naming the largest."""
-    found = _walk(source.folder) if not _is_nobodys(source.folder) else None
+    found = _walk(source.folder) if not is_nobodys(source.folder) else None
     if source.file is None and found is not None and _excess(found):
         found = None  # where somebody only looked around from: nothing says that all of it is theirs
     if found is None:
@@ -148,7 +148,8 @@ def _root_by_name(path: Path, name: str) -> Path:
 # -- what
 
 
-def _is_nobodys(folder: Path) -> bool:
+def is_nobodys(folder: Path) -> bool:
+    """Whether a folder is no project: what lies in it has nothing to do with what else does."""
     return folder in (Path("/"), Path("/tmp"), Path("/var/tmp"), Path.home().resolve(), Path("/home"))
 
 

@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from relight.protocol.errors import InvalidRequest
@@ -19,7 +19,7 @@ from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, RAW
 from relight.protocol.manifest import Json, MethodSpec
 from relight.sdk.bindings import binding_text, merged
 from relight.sdk.function import Fit, HasSession, Remote, RemoteGenerator
-from relight.sdk.options import CallOptions, call_options, method_of
+from relight.sdk.options import CallOptions, SessionWish, call_options, method_of, split_session
 from relight.sdk.parameters import given_of
 from relight.sdk.session import Callee
 
@@ -45,6 +45,7 @@ class ClassRecord:
     name: str
     sessions: HasSession
     options: tuple[tuple[str, Json], ...] = ()
+    session: SessionWish = field(default_factory=SessionWish)
 
 
 class _Bound(Generic[P, R]):
@@ -97,7 +98,8 @@ class Marked:
                 f"cannot use {owner.__qualname__}.{self.raw.__name__}: the class has no @app.cls(); decorate it"
             )
         binding = binding_text(given_of(instance), record.options)
-        bound = kind(Callee(function=record.name, method=self.raw.__name__, binding=binding), record.sessions, self.fit)
+        callee = record.session.on(Callee(function=record.name, method=self.raw.__name__, binding=binding))
+        bound = kind(callee, record.sessions, self.fit)
         bound._bind(instance, self.raw)
         return bound
 
@@ -253,9 +255,11 @@ def _with_options(kind: C, **given: Unpack[CallOptions]) -> C:
     record = vars(kind).get(CLASS)
     if not isinstance(record, ClassRecord):
         raise InvalidRequest(f"cannot change the options of {kind!r}: it has no @app.cls(); decorate it")
-    options = merged(record.options, call_options(record.name, given))
+    rest, session = split_session(record.name, given)
+    options = merged(record.options, call_options(record.name, rest))
+    made_of = replace(record, options=options, session=session.over(record.session))
     names = ("__module__", "__qualname__", "__doc__")
-    body = {**{name: getattr(kind, name) for name in names}, CLASS: replace(record, options=options)}
+    body = {**{name: getattr(kind, name) for name in names}, CLASS: made_of}
     made: C = type(kind)(kind.__name__, (kind,), body)
     return made
 

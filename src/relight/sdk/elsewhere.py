@@ -19,11 +19,12 @@ OPTIONS: Mapping[str, str] = {
     "min_containers": "min_workers",
     "max_containers": "max_workers",
     "buffer_containers": "buffer_workers",
+    "block_network": "network",
 }
 """Options of functions and classes by Modal's names, and what they are here."""
 
-SO_ANYWAY = frozenset({"block_network", "enable_memory_snapshot", "include_source", "is_generator", "nonpreemptible"})
-"""Options that say what is so without them: no network, workers are forks of a template, the folder's files are sent,
+SO_ANYWAY = frozenset({"enable_memory_snapshot", "include_source", "is_generator", "nonpreemptible"})
+"""Options that say what is so without them: workers are forks of a template, the folder's files are sent,
 what yields is a generator.
 """
 
@@ -44,18 +45,17 @@ _ONE_AT_A_TIME = "leave it away: a worker runs one call at a time, and there are
 _FILES = "pass files as relight.File, or send them along with relight.App(include=[…])"
 _OWN_NODES = "leave it away: everything runs on the machines that you gave it"
 _SCHEDULE = "let cron run `relight call APP/FUNCTION`"
-_STATE = "return what is to be shared, or use a database, which a function reaches with network='host'"
+_STATE = "return what is to be shared, or use a database, which a function reaches"
 _SANDBOX = "decorate a function: it runs in a sandbox of its own"
 _ADMIN = "use the command line: `relight --help`"
 
 ABSENT_OPTIONS: Mapping[str, tuple[str, str]] = {
     "cloud": ("clouds to choose from", _OWN_NODES),
-    "ephemeral_disk": ("limits for disks", "leave it away"),
     "experimental_options": ("experiments", "leave it away"),
     "i6pn": ("addresses for workers", "call functions from functions"),
     "max_inputs": ("workers that leave after some calls", "leave it away"),
     "network_file_systems": ("file systems to mount", _FILES),
-    "proxy": ("proxies", "say network='host' to use the network of the node"),
+    "proxy": ("proxies", "leave it away: a function reaches what its node does"),
     "region": ("regions", _OWN_NODES),
     "restrict_modal_access": (
         "workers that may call nothing",
@@ -104,7 +104,7 @@ ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
     "NetworkFileSystem": ("file systems to mount", _FILES),
     "Period": ("schedules", _SCHEDULE),
     "Probe": ("probes of sandboxes", _SANDBOX),
-    "Proxy": ("proxies", "say network='host' to use the network of the node"),
+    "Proxy": ("proxies", "leave it away: a function reaches what its node does"),
     "Queue": ("queues to share", _STATE),
     "Sandbox": ("sandboxes to make by hand", _SANDBOX),
     "SandboxSnapshot": ("sandboxes to make by hand", _SANDBOX),
@@ -115,10 +115,8 @@ ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
     "Volume": ("volumes", _FILES),
     "Workspace": ("workspaces as objects", _ADMIN),
     "asgi_app": ("web endpoints", _WEB),
-    "batched": ("batches of calls", _ONE_AT_A_TIME),
     "billing": ("bills", _ADMIN),
     "clustered": ("clusters", "call functions from functions"),
-    "concurrent": ("calls that share a worker", _ONE_AT_A_TIME),
     "experimental": ("experiments", "leave it away"),
     "fastapi_endpoint": ("web endpoints", _WEB),
     "forward": ("tunnels", _WEB),
@@ -171,6 +169,8 @@ def in_our_words(cannot: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if option in ABSENT_OPTIONS:
             thing, instead = ABSENT_OPTIONS[option]
             raise InvalidRequest(f"{cannot}: {option}={value!r} asks for {thing}, which relight has not; {instead}")
+        if option == "block_network":
+            value = "none" if value else None
         if option in _UNSAID and value is None:
             continue
         ours = OPTIONS.get(option, option)

@@ -20,7 +20,7 @@ from relight.protocol.inside import RAW, inside
 from relight.sdk.bindings import with_more_options
 from relight.sdk.connection import Connection
 from relight.sdk.elsewhere import FindWords, pass_over
-from relight.sdk.options import CallOptions, ScalingOptions, call_options, scaling_fields
+from relight.sdk.options import CallOptions, ScalingOptions, call_options, scaling_fields, split_session
 from relight.sdk.requests import query, quoted
 from relight.sdk.session import Callee, Session, session_inside
 from relight.sdk.shells import asked
@@ -119,9 +119,10 @@ class Place:
         return made
 
     def with_options(self, **given: Unpack[CallOptions]) -> Self:
-        """The same with other options for its calls, which get workers of their own; all else is shared."""
-        binding = with_more_options(self.callee.binding, call_options(str(self.callee), given))
-        made: Self = _rebound(self, replace(self.callee, binding=binding))
+        """The same with other options for its calls, which get workers of their own (but for `session`); all else is shared."""
+        options, session = split_session(str(self.callee), given)
+        binding = with_more_options(self.callee.binding, call_options(str(self.callee), options))
+        made: Self = _rebound(self, session.on(replace(self.callee, binding=binding)))
         return made
 
     def fit(self, args: tuple[Any, ...], kwargs: Keywords[str, Any]) -> None:

@@ -29,6 +29,7 @@ from relight.protocol.inside import EXIT, HOOK, PARAMETERS, RAW, inside
 from relight.protocol.manifest import Json
 from relight.protocol.payload import Payload
 from relight.protocol.values import dump_result, load_input
+from relight.sdk.concurrency import batching_of, only
 from relight.sdk.connection import Connection
 from relight.sdk.http import Address
 from relight.sdk.requests import Reply, Request
@@ -291,6 +292,8 @@ class Here:
             returned = self._call(request)
             if inspect.iscoroutine(returned):
                 returned = finish(returned)
+            if self._is_batched(request):
+                returned = only(returned, request.method or request.function)
             self._end(call, CallState.SUCCEEDED, result=dump_result(returned, request.accept))
 
     def _begin(self, request: CallRequest) -> None:
@@ -321,6 +324,8 @@ class Here:
 
     def _call(self, request: CallRequest) -> Any:
         args, kwargs = load_input(self._with_bytes(request.payload))
+        if self._is_batched(request):  # a batch of one
+            args, kwargs = tuple([one] for one in args), {name: [one] for name, one in kwargs.items()}
         if request.method:
             made = self._object(request.function, request.binding)
             return getattr(made, request.method).local(*args, **kwargs)
@@ -330,6 +335,12 @@ class Here:
                 f"cannot find function {request.function!r}: app {self.app.name!r} has none of that name; decorate one"
             )
         return getattr(found, RAW)(*args, **kwargs)
+
+    def _is_batched(self, request: CallRequest) -> bool:
+        if not request.method:
+            return batching_of(getattr(self.app.functions.get(request.function), RAW, None)) is not None
+        marked = inspect.getattr_static(self.app.classes.get(request.function), request.method, None)
+        return batching_of(getattr(marked, RAW, None)) is not None
 
     def _object(self, name: str, binding: str) -> Any:
         """The one object of a class and its parameters, as a worker would have."""

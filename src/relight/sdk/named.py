@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from relight.protocol.binding import TYPES, Value, to_json
@@ -9,7 +10,7 @@ from relight.protocol.manifest import Json
 from relight.sdk.bindings import Pairs, binding_text, merged
 from relight.sdk.elsewhere import FindWords, pass_over
 from relight.sdk.function import Deployed, DeployedApp, HasSession
-from relight.sdk.options import CallOptions, call_options
+from relight.sdk.options import CallOptions, SessionWish, call_options, split_session
 from relight.sdk.session import Callee
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 class Cls:
     """A class that is deployed.  Called with values of its parameters it gives an object: `Cls.from_name(…)(size="7b")`."""
 
-    def __init__(self, name: str, sessions: HasSession, options: Pairs = ()) -> None:
+    def __init__(
+        self, name: str, sessions: HasSession, options: Pairs = (), session: SessionWish | None = None
+    ) -> None:
         self._name = name
         self._sessions = sessions
         self._options = options
+        self._session = session or SessionWish()
 
     @staticmethod
     def from_name(
@@ -37,12 +41,15 @@ class Cls:
 
     def with_options(self, **given: Unpack[CallOptions]) -> Cls:
         """The same with other options for the calls of its objects, which get workers of their own."""
-        return Cls(self._name, self._sessions, merged(self._options, call_options(self._name, given)))
+        rest, session = split_session(self._name, given)
+        options = merged(self._options, call_options(self._name, rest))
+        return Cls(self._name, self._sessions, options, session.over(self._session))
 
     def __call__(self, **parameters: Value) -> Obj:
         """An object of it.  Whether it has these parameters, and methods, the server says with the first call."""
         said = tuple((name, self._said(name, value)) for name, value in parameters.items())
-        return Obj(Callee(function=self._name, binding=binding_text(said, self._options)), self._sessions)
+        callee = Callee(function=self._name, binding=binding_text(said, self._options))
+        return Obj(self._session.on(callee), self._sessions)
 
     def _said(self, name: str, value: Value) -> Json:
         kind = type(value).__name__
@@ -69,8 +76,7 @@ class Obj:
     def __getattr__(self, name: str) -> Deployed:
         if name.startswith("_"):
             raise AttributeError(f"an object of {self._callee} has no method {name!r}")
-        callee = Callee(function=self._callee.function, method=name, binding=self._callee.binding)
-        return Deployed(callee, self._sessions)
+        return Deployed(replace(self._callee, method=name), self._sessions)
 
     def __repr__(self) -> str:
         return f"<relight object of {self._callee}>"

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from types import NoneType
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from relight.protocol.errors import InvalidRequest
 from relight.protocol.inside import inside
 from relight.protocol.manifest import (
     ClassParameter,
+    Concurrency,
     Floor,
     FunctionSpec,
     GpuRequest,
@@ -30,30 +31,38 @@ from relight.protocol.manifest import (
     parse_gpu,
     parse_rate,
 )
+from relight.protocol.network import EGRESS, canonical
 from relight.protocol.values import is_json
+from relight.sdk.concurrency import batching_of
 from relight.sdk.elsewhere import OPTIONS as OTHER_NAMES
 from relight.sdk.elsewhere import in_our_words, plain_retries
 from relight.sdk.image import Image
+from relight.sdk.session import Callee
 
 
 class FunctionOptions(TypedDict, total=False):
     """What may be said of a function or a class; all of it has a default.
 
-    `cpu` in cores, `memory` in MiB; `gpu` as `"A100"`, `"A100:2"` or a list in order of preference.  `timeout` bounds one
+    `cpu` in cores, `memory` in MiB; `ephemeral_disk` in MiB is what /tmp, /dev/shm and the home hold together (1024; it
+    counts as memory, too); `gpu` as `"A100"`, `"A100:2"`, a share `"A100:0.5"`, a slice `"MIG-1g.10gb"`, `"any"`, or a list
+    in order of preference (docs/gpu.md).  `timeout` bounds one
     attempt (600 s), `startup_timeout` a worker's start (900 s), `queue_timeout` the wait before (no bound), `grace` is
     what a cancelled call gets to clean up (5 s); all in seconds.  `retries` is how often a call is tried again when the
     function raises.  Workers: at least `min_workers`, at most `max_workers`, each kept for `scaledown_window` seconds
     when idle; and `buffer_workers` ready beyond what calls need.  `min_containers`, `max_containers` and
-    `buffer_containers` are other words for these.  `network` is `"none"` or `"host"`.  `env` are environment variables.  `name` instead of the function's own.
-    More of both is in docs/scaling.md: `scaleup_delay`, `target_utilization`, `panic_factor`, `scaledown_per_minute`,
-    `floors`, `prewarm`, `target_metrics` and `spread` for workers; for calls that wait `max_waiting`, `rate_limit`
-    (`"100/s"`) and `key_concurrency`.
+    `buffer_containers` are other words for these.
+    `network` is `"egress"` (outward only; what is so when nothing is said), `"none"`, `"host"` (this machine's), or a list
+    of what may be reached: `["pypi.org", "*.example.com", "10.0.0.0/8"]`; `block_network=True` is another word for `"none"`.  `env` are environment variables.  `name` instead of the function's own.
+    More of workers and of what waits is in docs/scaling.md: `scaleup_delay`, `target_utilization`, `panic_factor`,
+    `scaledown_per_minute`, `floors`, `prewarm`, `target_metrics` and `spread` for workers; for calls that wait
+    `max_waiting`, `rate_limit` (`"100/s"`) and `key_concurrency`.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -78,7 +87,8 @@ class FunctionOptions(TypedDict, total=False):
     max_waiting: int | None
     rate_limit: str | None
     key_concurrency: int
-    network: str
+    network: str | Sequence[str]
+    block_network: bool
     env: Mapping[str, str]
     image: Image
     name: str
@@ -89,11 +99,13 @@ class FunctionOptions(TypedDict, total=False):
 class CallOptions(TypedDict, total=False):
     """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
 
-    As in `FunctionOptions`; `env` is added to the variables that are there.
+    As in `FunctionOptions`; `env` is added to the variables that are there.  `session` names what calls belong together: the
+    worker that served it serves the next call, if it has room (`affinity="soft"`), or no other does (`"strict"`).
     """
 
     cpu: float | None
     memory: int | None
+    ephemeral_disk: int | None
     gpu: str | Sequence[str] | None
     timeout: float
     startup_timeout: float
@@ -107,8 +119,36 @@ class CallOptions(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: float
-    network: str
+    network: str | Sequence[str]
+    block_network: bool
     env: Mapping[str, str]
+    session: str
+    affinity: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWish:
+    """What options say of a session; None where they do not."""
+
+    name: str | None = None
+    is_strict: bool | None = None
+
+    def on(self, callee: Callee) -> Callee:
+        """The same callee, in it."""
+        if self.name is None and self.is_strict is None:
+            return callee
+        return replace(
+            callee,
+            session=callee.session if self.name is None else self.name,
+            is_strict=callee.is_strict if self.is_strict is None else self.is_strict,
+        )
+
+    def over(self, before: SessionWish) -> SessionWish:
+        """What holds where options were given twice."""
+        return SessionWish(
+            before.name if self.name is None else self.name,
+            before.is_strict if self.is_strict is None else self.is_strict,
+        )
 
 
 class ScalingOptions(TypedDict, total=False):
@@ -137,10 +177,11 @@ class ScalingOptions(TypedDict, total=False):
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
 CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
 SCALING_NAMES = frozenset(ScalingOptions.__annotations__) - frozenset(OTHER_NAMES)
-_NETWORKS = ("none", "host")
+SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
     "memory": ("resources", "memory_mib"),
+    "ephemeral_disk": ("resources", "ephemeral_disk_mib"),
     "gpu": ("resources", "gpu"),
     "min_workers": ("scaling", "min_workers"),
     "max_workers": ("scaling", "max_workers"),
@@ -179,6 +220,7 @@ class Place:
     parameters: tuple[ClassParameter, ...] = ()
     serialized: str = ""
     has_snap: bool = False
+    concurrency: Concurrency = field(default_factory=Concurrency)
 
 
 _NOWHERE = Place(name="", module="", qualname="", is_class=False, methods=())
@@ -219,9 +261,11 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions | ScalingOptions,
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
+        concurrency=place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
+            ephemeral_disk_mib=options.get("ephemeral_disk"),
             gpu=parse_gpus(options),
         ),
         scaling=_scaling(options),
@@ -235,7 +279,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions | ScalingOptions,
         startup_timeout_seconds=float(options.get("startup_timeout", spec.startup_timeout_seconds)),
         queue_timeout_seconds=_float_or_none(options.get("queue_timeout")),
         grace_seconds=float(options.get("grace", spec.grace_seconds)),
-        network=options.get("network", spec.network),
+        network=canonical(options.get("network", EGRESS)),
         uses_template=options.get("template", spec.uses_template),
     )
 
@@ -276,6 +320,21 @@ def scaling_fields(name: str, given: ScalingOptions) -> dict[str, Json]:
     spec = spec_of(_NOWHERE, given, _NO_IMAGE)
     places = [_FIELDS[option] for option in in_our_words(f"cannot scale {name}", given)]
     return {field: _plain(getattr(getattr(spec, section), field)) for section, field in places}
+
+
+def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWish]:
+    """Options that make workers of their own, and what is said of a session, which does not.  Raises InvalidRequest."""
+    rest = given.copy()
+    session, affinity = rest.pop("session", None), rest.pop("affinity", None)
+    if session is not None and not (isinstance(session, str) and 0 < len(session) <= SESSION_LETTERS):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: session={session!r} is no name; write a text of 1 to {SESSION_LETTERS} characters"
+        )
+    if affinity not in (None, "soft", "strict"):
+        raise InvalidRequest(
+            f"cannot change the options of {name}: affinity={affinity!r} is not known; use 'soft' or 'strict'"
+        )
+    return rest, SessionWish(session, None if affinity is None else affinity == "strict")
 
 
 def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
@@ -321,6 +380,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         doc=inspect.getdoc(function) or "",
         input_schema=takes,
         output_schema=gives,
+        batching=batching_of(function),
     )
 
 
@@ -358,8 +418,8 @@ def _float_or_none(value: float | None) -> float | None:
 
 def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
     above_zero = (
-        *("cpu", "memory", "timeout", "startup_timeout", "queue_timeout", "max_workers", "target_utilization"),
-        *("panic_factor", "scaledown_per_minute", "max_waiting", "key_concurrency"),
+        *("cpu", "memory", "ephemeral_disk", "timeout", "startup_timeout", "queue_timeout", "max_workers"),
+        *("target_utilization", "panic_factor", "scaledown_per_minute", "max_waiting", "key_concurrency"),
     )
     others = ("grace", "min_workers", "buffer_workers", "scaledown_window", "scaleup_delay")
     for option in (*above_zero, *others):
@@ -371,7 +431,16 @@ def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
             bound = "above 0" if option in above_zero else "0 or more"
             raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "min_workers", "max_workers", "buffer_workers", "max_waiting", "key_concurrency"):
+    whole = (
+        "memory",
+        "ephemeral_disk",
+        "min_workers",
+        "max_workers",
+        "buffer_workers",
+        "max_waiting",
+        "key_concurrency",
+    )
+    for option in whole:
         if isinstance(given.get(option), float):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
 
@@ -383,8 +452,10 @@ def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     retries = given.get("retries", 0)
     if not isinstance(retries, Retries) and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
         raise InvalidRequest(f"{cannot}: retries={retries!r} is no number of retries; use 0, 1, … or Retries(…)")
-    if given.get("network", "none") not in _NETWORKS:
-        raise InvalidRequest(f"{cannot}: network={given['network']!r} is not known; use one of {', '.join(_NETWORKS)}")
+    try:
+        canonical(given.get("network", EGRESS))
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"{cannot}: network={given['network']!r}: {error}; choose another") from None
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")

@@ -39,7 +39,8 @@ _EXIT_CHUNK = 100
 class Callee:
     """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`.
 
-    `key` and `priority` say how its calls wait (`calls.CallRequest`).
+    `key` and `priority` say how its calls wait (`calls.CallRequest`).  `session` is the caller's name for what calls belong
+    together; where it `is_strict` one worker alone runs them.
     """
 
     function: str
@@ -47,6 +48,8 @@ class Callee:
     binding: str = ""
     key: str = ""
     priority: int = 0
+    session: str = ""
+    is_strict: bool = False
 
     def __str__(self) -> str:
         return f"{self.function}.{self.method}" if self.method else self.function
@@ -101,6 +104,8 @@ class Session:
             binding=callee.binding,
             key=callee.key,
             priority=callee.priority,
+            session=callee.session,
+            is_strict=callee.is_strict,
         )
 
     # -- one call

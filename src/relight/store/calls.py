@@ -80,8 +80,12 @@ class CallTable:
             return
         call_id = new.call.request.id
         self._awaited.pop((new.workspace, call_id), None)
-        if not connection.execute(self._sql["submit"], _new_call(new.workspace, new.call)).rowcount:
+        if not self.insert(connection, new.workspace, new.call):
             new.known.add(call_id)
+
+    def insert(self, connection: sqlite3.Connection, workspace: str, row: NewCall) -> bool:
+        """Keep a call inside a write; False when its id is there, and stays as it is."""
+        return bool(connection.execute(self._sql["submit"], _new_call(workspace, row)).rowcount)
 
     def claim(self, workspace: str, rows: Sequence[Claim]) -> asyncio.Future[None]:
         """Keep who has which call; a claim with an older token than the one kept changes nothing."""
@@ -253,7 +257,7 @@ class CallTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["request"], value).fetchone())
         if row is None:
             return None
-        app, environment, function, method, binding, accept, payload, priority, key = row
+        (app, environment, function, method, binding, session, is_strict, accept, payload, priority, key) = row
         return CallRequest(
             id=new_call,
             app=app,
@@ -261,11 +265,28 @@ class CallTable:
             function=function,
             method=method,
             binding=binding,
+            session=session,
+            is_strict=bool(is_strict),
             accept=tuple(json.loads(accept)),
             payload=unpack(payload, Payload),
             priority=priority,
             key=key,
         )
+
+    async def session_worker(self, workspace: str, request: CallRequest) -> str:
+        """The worker that had the newest call of a request's session; "" where none has had any."""
+        value = {
+            "workspace": workspace,
+            "session": request.session,
+            "app": request.app,
+            "environment": request.environment,
+            "function": request.function,
+            "binding": request.binding,
+        }
+        row = await self._database.read(
+            lambda connection: connection.execute(self._sql["session_worker"], value).fetchone()
+        )
+        return "" if row is None else str(row[0])
 
     async def attempts(self, workspace: str, call_id: str) -> tuple[AttemptView, ...]:
         """The tries of a call, in order."""
@@ -317,6 +338,8 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "parent": request.parent,
         "is_awaited": int(request.is_awaited),
         "binding": request.binding,
+        "session": request.session,
+        "is_strict": int(request.is_strict),
         "accept": _in_json(request.accept),
         "submitted_at": row.at,
         "payload_blob": request.payload.blob,
@@ -441,7 +464,7 @@ def _attempt(row: sqlite3.Row | tuple[object, ...]) -> AttemptView:
 def read_unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
     (call_id, workspace, app, environment, version, function, method, binding, *rest) = row
     accept, state, attempts, epoch, n, worker, node, not_before, submitted_at, group, parent, is_awaited, *more = rest
-    priority, order_key, expires_at, payload = more[:4]
+    session, is_strict, priority, order_key, expires_at, payload = more[:6]
     return Unfinished(
         id=str(call_id),
         workspace=str(workspace),
@@ -462,6 +485,8 @@ def read_unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         group=str(group),
         parent=str(parent),
         is_awaited=bool(is_awaited),
+        session=str(session),
+        is_strict=bool(is_strict),
         priority=_int(priority),
         order_key=str(order_key),
         expires_at=_time(expires_at),

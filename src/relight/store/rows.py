@@ -26,6 +26,15 @@ class NewCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCall:
+    """What a caller's key stands for.  `digest` is of what was asked under it; `is_new`: it does since now."""
+
+    call: str
+    digest: str
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A call given to a worker.  Kept only when `token` is newer than the one that is there."""
 
@@ -87,6 +96,8 @@ class Unfinished:
     group: str = ""
     parent: str = ""
     is_awaited: bool = False
+    session: str = ""
+    is_strict: bool = False
     priority: int = 0
     order_key: str = ""
     expires_at: float | None = None

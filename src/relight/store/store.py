@@ -9,6 +9,7 @@ from relight.store.brakes import BrakeTable
 from relight.store.calls import CallTable, last_sequence
 from relight.store.database import Database
 from relight.store.faults import Faults
+from relight.store.keys import KeyTable
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
 from relight.store.seal import Seal
@@ -25,6 +26,7 @@ class Store:
     calls: CallTable
     waiting: WaitingTable
     tunings: TuningTable
+    keys: KeyTable
     versions: VersionTable
     workers: WorkerTable
     starts: StartTable
@@ -48,8 +50,10 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
     logs = LogTable(lines, folder / "logs.db")
     await logs.adopt()
+    calls = CallTable(main, await main.read(last_sequence))
     return Store(
-        calls=CallTable(main, await main.read(last_sequence)),
+        calls=calls,
+        keys=KeyTable(main, calls),
         waiting=WaitingTable(main),
         tunings=TuningTable(main),
         versions=VersionTable(main),

@@ -17,8 +17,9 @@ from relight.agent.outbox import Outbox
 from relight.agent.slots import NoDevices, Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
+from relight.agent.surroundings import Surroundings
 from relight.agent.template import Ends, TellLines
-from relight.agent.worker import Surroundings, Worker
+from relight.agent.worker import Worker
 from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
 from relight.protocol.channel import TO_WORKER, Ended, Load, Ready
@@ -126,6 +127,9 @@ class FakeSandbox:
 
     async def wait_empty(self) -> None:
         await self.emptied.wait()
+
+    def settle(self) -> None:
+        """Nothing is limited."""
 
     def signal(self, number: int) -> None:
         self.signals.append(number)

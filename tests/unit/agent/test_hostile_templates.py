@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from relight.agent.control import PACKETS
+from relight.agent.gpu import Grant
 from relight.agent.layout import Layout
 from relight.agent.sandboxes import Entrance
 from relight.agent.template import Ends, ForkedWorker, Template, TemplateLost
@@ -58,10 +59,17 @@ class FakeSandbox:
     def take_listening(self) -> socket.socket:
         return socket.socket()
 
+    async def equip(self, devices: tuple[str, ...]) -> None:
+        if devices:
+            raise StartFailed("cannot show devices here")
+
     def close_entrance(self) -> None:
         entrance, self.entrance = self.entrance, Entrance()
         for descriptor in (*entrance.namespaces, *entrance.doors):
             os.close(descriptor)
+
+    def settle(self) -> None:
+        """Nothing is limited."""
 
     def signal(self, number: int) -> None:
         self.signals.append(number)
@@ -358,3 +366,13 @@ async def test_a_template_that_could_not_be_started_leaves_no_word_unheard(bench
 
     assert unheard == []
     bench.template = Template("another", SPEC, bench, bench)  # type: ignore[arg-type]  # it makes fakes
+
+
+async def test_a_shell_that_cannot_be_given_its_devices_is_given_up_and_no_worker_begins(ready: Bench) -> None:
+    grant = Grant(devices=("/dev/nvidia0",))
+
+    with pytest.raises(StartFailed, match="cannot show devices here"):
+        await ready.template.fork("w", SPEC, LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2), grant)
+
+    assert [shell.is_killed for shell in ready.shells] == [True]
+    assert ready.template.workers == {}

@@ -117,7 +117,7 @@ def test_options_replace_what_was_deployed_and_variables_are_added() -> None:
         (text(max_workers=0), "max_workers=0 is not between 1"),
         (text(gpu="A100"), r"its options \(gpu\) are not of their types"),
         (text(env={"A": "1"}), r"its options \(env\) are not of their types"),
-        (text(network="moon"), "network='moon' is not known; use one of 'none', 'host'"),
+        (text(network="moon"), "network='moon': 'moon' is none of 'egress', 'none', 'host', nor a name"),
         (text(scaledown_window_seconds=float("inf")), "Infinity is no JSON"),
         ('{"options":{"scaledown_window_seconds":1e999}}', "scaledown_window=inf is not between"),
     ],

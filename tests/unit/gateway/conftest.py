@@ -20,8 +20,8 @@ from relight.gateway.exchange import Limits
 from relight.gateway.guard import Hosts
 from relight.gateway.serving import HttpServer, Serving
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Submit
-from relight.protocol.calls import CallState, CallView
-from relight.protocol.errors import InvalidRequest, NotFound, Unauthenticated
+from relight.protocol.calls import CallKey, CallRequest, CallState, CallView
+from relight.protocol.errors import InvalidRequest, KeyReused, NotFound, Unauthenticated
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import FunctionSpec, HostImage, Json, Queueing, Scaling
@@ -59,9 +59,11 @@ class FakeCalls:
     views: dict[str, CallView] = field(default_factory=dict)
     payloads: dict[str, Payload] = field(default_factory=dict)
     result: Payload | None = None
+    keys: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     asked: list[CallQuery] = field(default_factory=list)
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def submit(self, workspace: str, submit: Submit, /, *, worker: str = "") -> CallViews:
@@ -78,7 +80,29 @@ class FakeCalls:
                 view = replace(view, state=CallState.SUCCEEDED, result=self.result)
             self.views[one.id], self.payloads[one.id] = view, one.payload
             views.append(view)
+        self.taken.set()
         return CallViews(calls=tuple(views))
+
+    async def submit_once(
+        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+    ) -> CallView:
+        view = (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+        if key is not None:
+            self.keys[key.owner, key.function, key.key] = (key.digest, view.id)
+        return view
+
+    async def named(self, workspace: str, key: CallKey, /) -> CallView | None:
+        digest, call = self.keys.get((key.owner, key.function, key.key), ("", ""))
+        if call and digest != key.digest:
+            raise KeyReused(f"cannot call under {key.key}: it stands for {call}")
+        return self.views.get(call)
+
+    async def follow(self, workspace: str, call_id: str, /) -> AsyncIterator[CallView]:
+        view = self.views[call_id]
+        yield view
+        if not view.state.is_final:
+            await self.ended.wait()
+            yield self.views[call_id]
 
     async def wait(self, workspace: str, query: Await, /, *, worker: str = "") -> CallViews:
         self.waiting.set()

@@ -62,10 +62,11 @@ class Agent:
         size = _LENGTH.unpack(self._read(4))[0]
         return TO_AGENT.unpack(self._read(size))
 
-    def load(self, qualname: str, source: str, *, is_class: bool = False, module: str = "app") -> object:
+    def load(self, qualname: str, source: str, *, is_class: bool = False, module: str = "app", **fields: Any) -> object:
         """Write the module, load the name, and hear what comes of it."""
         (self.folder / f"{module}.py").write_text(source)
-        self.send(Load(module=module, qualname=qualname, is_class=is_class, paths=(str(self.folder),), mark=MARK))
+        paths = (str(self.folder),)
+        self.send(Load(module=module, qualname=qualname, is_class=is_class, paths=paths, mark=MARK, **fields))
         return self.receive()
 
     def start(self, *args: Any, call: str = "call-1", method: str = "", accept: tuple[str, ...] = ("pickle5",)) -> None:

@@ -224,7 +224,7 @@ class Asks:
         ({"timeout": "soon"}, "timeout='soon' is not a number"),
         ({"retries": -1}, "retries=-1 is no number of retries"),
         ({"min_workers": 3, "max_workers": 2}, "max_workers=2 is below min_workers=3"),
-        ({"network": "egress"}, "network='egress' is not known"),
+        ({"network": "moon"}, "network='moon': 'moon' is none of 'egress', 'none', 'host'"),
         ({"env": {"A": 1}}, "is not a mapping of texts to texts"),
         ({"name": "a b"}, "cannot name a function 'a b'"),
     ],

@@ -82,7 +82,9 @@ def test_an_option_that_is_not_there_is_refused_unless_it_asks_for_nothing(optio
 
 def test_an_option_that_says_what_is_so_anyway_changes_nothing() -> None:
     assert spec(**dict.fromkeys(SO_ANYWAY, True)) == spec()
-    assert spec().network == "none"
+    assert spec().network == "egress"
+    assert spec(block_network=True).network == "none"
+    assert spec(block_network=False) == spec(block_network=None) == spec()
 
 
 def test_a_snapshot_of_a_gpu_is_asked_for_in_vain_and_other_experiments_are_refused() -> None:

@@ -237,9 +237,25 @@ def test_every_option_of_a_call_is_understood() -> None:
         buffer_workers=1,
         network="host",
         env={},
+        session="mine",
+        affinity="strict",
     )
 
-    assert len(binding_of(other)["options"]) == len(CALL_NAMES)
+    assert len(binding_of(other)["options"]) + len(("session", "affinity")) == len(CALL_NAMES)
+    assert (other.callee.session, other.callee.is_strict) == ("mine", True)
+
+
+def test_a_session_makes_no_workers_of_its_own() -> None:
+    assert add.with_options(session="mine").callee.binding == add.callee.binding
+    assert Model.with_options(session="mine")(size="13b").generate.callee.session == "mine"  # type: ignore[attr-defined]
+    named = relight.Cls.from_name("a", "Model").with_options(session="mine", affinity="strict").with_options(cpu=2)
+    assert (named().generate.callee.session, named().generate.callee.is_strict) == ("mine", True)
+
+
+@pytest.mark.parametrize("given", [{"session": ""}, {"session": "x" * 256}, {"affinity": "sticky"}])
+def test_a_session_has_a_name_and_is_soft_or_strict(given: dict[str, str]) -> None:
+    with pytest.raises(relight.InvalidRequest, match="cannot change the options of add"):
+        add.with_options(**given)  # type: ignore[misc]  # some are refused
 
 
 @pytest.mark.parametrize(

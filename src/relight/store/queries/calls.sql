@@ -1,12 +1,12 @@
 -- submit: keep a call; one whose id is there stays as it is
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at, is_beyond)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at, :is_beyond)
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at, is_beyond)
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at, :is_beyond)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- submit_ended: a call whose end came before it was kept, as one row; no row: its id was used before
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at,
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at,
     attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at,
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at,
     :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items)
 ON CONFLICT (workspace, id) DO NOTHING;
 
@@ -87,7 +87,12 @@ WHERE workspace = :workspace AND in_group = :group AND sequence = 0 AND in_group
 SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- request: what one call asked for
-SELECT app, environment, function, method, binding, accept, payload, priority, order_key FROM calls WHERE workspace = :workspace AND id = :id;
+SELECT app, environment, function, method, binding, session, is_strict, accept, payload, priority, order_key FROM calls WHERE workspace = :workspace AND id = :id;
+
+-- session_worker: the worker that had the newest call of a session of a function
+SELECT worker FROM calls INDEXED BY calls_by_session
+WHERE workspace = :workspace AND session = :session AND session <> '' AND app = :app AND environment = :environment
+    AND function = :function AND binding = :binding AND worker <> '' ORDER BY id DESC LIMIT 1;
 
 -- attempts: the tries of a call: those that sent it back, and the one that has it or ended it
 SELECT call, number, worker, node, started_at, ended_at, outcome, detail, failure FROM (
@@ -104,7 +109,7 @@ SELECT call, number, worker, node, started_at, ended_at, outcome, detail, failur
 
 -- unfinished: every call that waits or runs, but for those that wait here alone, oldest first
 SELECT id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
-    worker, node, not_before, submitted_at, in_group, parent, is_awaited, priority, order_key, expires_at, NULL
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, NULL
 FROM calls WHERE sequence = 0 AND is_beyond = 0 ORDER BY workspace, id;
 
 -- lines: how many calls wait here alone, by function and priority
@@ -118,13 +123,13 @@ UPDATE calls SET is_beyond = 0 WHERE rowid IN (
     SELECT rowid FROM calls INDEXED BY calls_beyond WHERE workspace = :workspace AND version = :version
         AND function = :function AND binding = :binding AND is_beyond = 1 ORDER BY priority DESC, rowid LIMIT :limit
 ) RETURNING id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
-    worker, node, not_before, submitted_at, in_group, parent, is_awaited, priority, order_key, expires_at, payload, rowid;
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, payload, rowid;
 
 -- bring_late: the same for those that have waited longer than they may
 UPDATE calls SET is_beyond = 0 WHERE rowid IN (
     SELECT rowid FROM calls INDEXED BY calls_beyond_late WHERE is_beyond = 1 AND expires_at <= :now LIMIT :limit
 ) RETURNING id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
-    worker, node, not_before, submitted_at, in_group, parent, is_awaited, priority, order_key, expires_at, NULL, rowid;
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, NULL, rowid;
 
 -- beyond: some of the calls of a version, or of one function of it, that wait here alone
 SELECT id, function, binding, priority FROM calls INDEXED BY calls_beyond

@@ -1,0 +1,135 @@
+"""`relight serve`: what is saved is served, under the same URL, and what does not load changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from servers import Server, wait_until
+
+APP = """
+import relight
+from words import WORD
+
+app = relight.App("draft")
+
+@app.function()
+def say() -> str:
+    print("said", WORD)
+    return "{} " + WORD
+"""
+
+
+@dataclass
+class Serving:
+    """A command that serves a folder's `draft.py`."""
+
+    server: Server
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def wait_line(self, pattern: str) -> str:
+        """The next line that it writes and that has this in it."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"it left without {pattern!r}")
+
+    def url(self) -> str:
+        """Where the function is, as the command says it."""
+        found = re.search(r"http://\S+", self.wait_line(r"  say  http"))
+        assert found
+        return found[0]
+
+    def ask(self, url: str) -> str:
+        """What the function says."""
+        request = urllib.request.Request(url, b"{}", {"Authorization": f"Bearer {self.server.token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.load(answer)["result"])
+
+
+@pytest.fixture
+def serving(server: Server, tmp_path: Path) -> Iterator[Serving]:
+    (tmp_path / "draft.py").write_text(APP.replace("{}", "first"))
+    (tmp_path / "words.py").write_text("WORD = 'word'\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relight", "serve", "draft.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "RELIGHT_DATA_DIR": str(server.folder)},
+    )
+    yield Serving(server, tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+def test_what_is_saved_is_served_under_the_same_url_soon(serving: Serving) -> None:
+    url = serving.url()
+    took = []
+
+    for word in ("second", "third", "fourth", "fifth", "sixth"):
+        began = time.perf_counter()
+        (serving.folder / "draft.py").write_text(APP.replace("{}", word))
+        wait_until(lambda word=word: serving.ask(url) == f"{word} word", serving.server)  # type: ignore[misc]  # its own
+        took.append(time.perf_counter() - began)
+        serving.wait_line("reloaded draft in")
+
+    assert median(took) < 0.5
+
+
+def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serving) -> None:
+    url = serving.url()
+
+    (serving.folder / "words.py").write_text("WORD = 'other'\n")
+    serving.wait_line("reloaded draft in")
+
+    assert serving.ask(url) == "first other"
+    assert serving.wait_line("said") == "said other\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("import relight\n\nraise ValueError('halfway')\n", "ValueError: halfway"),
+        ("def x(:\n", "cannot read .*invalid"),
+    ],
+)
+def test_what_does_not_load_is_shown_and_the_version_before_serves_on(
+    serving: Serving, source: str, shown: str
+) -> None:
+    url = serving.url()
+
+    (serving.folder / "draft.py").write_text(source)
+    serving.wait_line(shown)
+    serving.wait_line("draft.py does not load; the version before it serves on")
+    before = serving.ask(url)
+    (serving.folder / "draft.py").write_text(APP.replace("{}", "mended"))
+    serving.wait_line("reloaded draft in")
+
+    assert (before, serving.ask(url)) == ("first word", "mended word")
+
+
+def test_it_ends_with_the_command(serving: Serving) -> None:
+    url = serving.url()
+    assert serving.ask(url) == "first word"
+
+    serving.process.send_signal(signal.SIGINT)
+
+    assert serving.wait_line("stopped serving")
+    assert serving.process.wait(30) == 0
+    assert [one for one in serving.server.get("/v1/apps")["apps"] if one["app"] == "draft"] == []
