@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import compress
 
@@ -24,14 +24,14 @@ from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Ve
 from relight.control.families import Awaited, Families
 from relight.control.keys import Keys
 from relight.control.newness import Newness
+from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
 from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
-from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
+from relight.protocol.errors import Conflict, Failure, NotFound
 from relight.protocol.exits import NODE_LOST
-from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
 from relight.protocol.views import CallPlace, CallQuery
 from relight.protocol.workers import WorkerInterval
@@ -61,24 +61,9 @@ Claims = list[Claim]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
 
-SESSION_LETTERS = 255
-"""No name of a session is longer."""
-
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
 """How much of a tree is shown; what reads JSON seldom goes much deeper."""
-
-PAYLOADS_IN_MEMORY = 2000
-"""How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A call that is taken in: as it is kept, and as it waits; None where that is in the store alone."""
-
-    key: FunctionKey
-    row: NewCall
-    call: WaitingCall | None = None
 
 
 class Calls:
@@ -322,7 +307,7 @@ class Calls:
         version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
-        key, now, limit = key_of(version, bound), self._clock.now(), _patience(request, bound)
+        key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
         is_beyond = self.beyond.takes(key, request, coming[key])
         row = NewCall(
             request=kept,
@@ -334,7 +319,7 @@ class Calls:
         if is_beyond:
             return Taken(key=key, row=row)
         coming[key] += 1
-        call = self._waiting(version, bound, request)
+        call = waiting_call(request, version, bound, self._clock, behind=self._scheduler.waiting(key))
         if call.is_strict and not self._scheduler.knows_session(call.key, call.session):
             call.last_worker = await self._store.calls.session_worker(workspace, kept)
         return Taken(key=key, row=row, call=call)
@@ -352,20 +337,7 @@ class Calls:
             self._scheduler.check_space(key, count)
 
     def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
-        if not is_id(request.id, "call"):
-            raise InvalidRequest(
-                f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
-            )
-        if not -100 <= request.priority <= 100 or len(request.key) > 200:
-            raise InvalidRequest(
-                f"cannot submit call {request.id}: its priority is {request.priority} and its key has {len(request.key)} "
-                "characters; a priority is from -100 to 100, and a key has 200 at most"
-            )
-        if len(request.session) > SESSION_LETTERS or not request.session.isprintable():
-            raise InvalidRequest(
-                f"cannot call in session {request.session[:40]!r}: its name has {len(request.session)} characters; "
-                f"use up to {SESSION_LETTERS} printable ones"
-            )
+        check_request(request)
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
         key = key_of(version, bound)
@@ -387,33 +359,13 @@ class Calls:
             self._families.add(call)
         self._scheduler.submit(calls)
 
-    def _waiting(self, version: Version, bound: Bound, request: CallRequest) -> WaitingCall:
-        key = key_of(version, bound)
-        limit = _patience(request, bound)
-        return WaitingCall(
-            id=request.id,
-            workspace=version.workspace,
-            key=key,
-            method=request.method,
-            accept=request.accept,
-            payload=request.payload if self._scheduler.waiting(key) < PAYLOADS_IN_MEMORY else None,
-            expires_at=None if limit is None else self._clock.monotonic() + limit,
-            group=request.group,
-            parent=request.parent,
-            is_awaited=request.is_awaited,
-            priority=request.priority,
-            order_key=request.key,
-            session=request.session,
-            is_strict=request.is_strict and bool(request.session),
-        )
-
     async def _recall_row(self, row: Unfinished) -> WaitingCall:
         """A call that waited in the store alone, as the scheduler takes it."""
         version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
         bound = version.bind(row.function, row.binding)
         if not self._scheduler.knows(key_of(version, bound)):
             self._add_function(version, bound)
-        call = self._recovered(row, version, bound)
+        call = recovered_call(row, version, bound, self._clock)
         call.token = row.token
         self._families.add(call)
         return call
@@ -426,7 +378,7 @@ class Calls:
             version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
             bound = version.bind(row.function, row.binding)
             self._add_function(version, bound)
-            call = self._recovered(row, version, bound)
+            call = recovered_call(row, version, bound, self._clock)
             self._families.add(call)
             if row.state is CallState.RUNNING and row.token is not None:
                 call.attempts = row.attempts
@@ -470,31 +422,6 @@ class Calls:
                 f"cannot finish the call: the call that waited for it, {parent}, has ended; spawn what shall outlive it"
             )
             self._run(self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message=why)))
-
-    def _recovered(self, row: Unfinished, version: Version, bound: Bound) -> WaitingCall:
-        key = key_of(version, bound)
-        now, left = self._clock.monotonic(), None
-        if row.expires_at is not None and not row.attempts:
-            left = row.expires_at - self._clock.now()
-        return WaitingCall(
-            id=row.id,
-            workspace=row.workspace,
-            key=key,
-            method=row.method,
-            accept=row.accept,
-            attempts=row.attempts,
-            not_before=now + max(0.0, row.not_before - self._clock.now()),
-            payload=row.payload,
-            expires_at=None if left is None else now + left,
-            group=row.group,
-            parent=row.parent,
-            is_awaited=row.is_awaited,
-            priority=row.priority,
-            order_key=row.order_key,
-            session=row.session,
-            is_strict=row.is_strict,
-            last_worker=row.worker,
-        )
 
     # -- ends, as nodes report them
 
@@ -742,12 +669,6 @@ class Calls:
             return replace(view, state=CallState.RUNNING, worker=lease.worker, started_at=self._claim(lease).at)
         reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function, view.binding))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")
-
-
-def _patience(request: CallRequest, bound: Bound) -> float | None:
-    """How long a call may wait, in seconds; None for ever."""
-    limits = (request.queue_timeout_seconds, bound.function.queue_timeout_seconds)
-    return min((limit for limit in limits if limit is not None), default=None)
 
 
 async def _all_are_new(ids: Sequence[str]) -> None:
