@@ -82,6 +82,7 @@ class Adoption:
             return False
         if lease is not None and lease.worker in self.world.workers:
             self.world.workers[lease.worker].calls.discard(call_id)
+            self.orders.cancel(lease.node, call_id, lease.token)  # two servers gave it to one worker each
         function.queue.remove(call_id)
         function.held.pop(call_id, None)
         known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)

@@ -416,3 +416,21 @@ TestScaling = Scaled.TestCase
 TestScaling.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_a_call_that_two_workers_hold_since_two_servers_ended_is_taken_from_the_earlier() -> None:
+    scaled = Scaled()
+    scaled.begin(Scaling(max_workers=4))
+    scaled.submit(1)
+    first, other = sorted(scaled.machines.values(), key=lambda machine: not machine.processes)
+
+    scaled.kill_the_server()
+    scaled.link(other.name)
+    scaled.scale(Scaling(min_workers=2, max_workers=4))
+    had = [list(process.calls) for machine in (first, other) for process in machine.processes.values()]
+    scaled.kill_the_server()
+    scaled.link(first.name)
+    scaled.link(other.name)
+
+    has = [list(process.calls) for machine in (first, other) for process in machine.processes.values()]
+    assert (had, has) == ([["call-0"], ["call-0"]], [[], ["call-0"]])

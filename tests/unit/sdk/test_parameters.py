@@ -225,6 +225,7 @@ def test_every_option_of_a_call_is_understood() -> None:
     other = add.with_options(
         cpu=1,
         memory=64,
+        ephemeral_disk=64,
         gpu="A100",
         timeout=1,
         startup_timeout=1,
