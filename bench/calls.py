@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     tell = tell_to()
     with tempfile.TemporaryDirectory(prefix="rb-", dir=options.folder, ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        tell("machine", _machine(folder))
+        tell("machine", machine(folder))
         targets: list[Target] = []
         if "relight" in options.only and not options.no_idle:
             targets += _measure_idle(plan, folder, tell)
@@ -142,7 +142,7 @@ def _peers(text: str) -> tuple[str, ...]:
     return names
 
 
-def _machine(folder: Path) -> Machine:
+def machine(folder: Path) -> Machine:
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
         python=platform.python_version(),

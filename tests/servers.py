@@ -79,6 +79,11 @@ class Server:
             return [json.loads(line) for line in answer]
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return int(json.loads((self.folder / "run" / "server.json").read_text())["pid"])
+
+    @property
     def agent_pid(self) -> int:
         """The process of its agent, as soon as that has taken its lock."""
         lock = self.folder / "agent" / "agent.lock"

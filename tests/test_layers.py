@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("protocol", "settings", "blobs", "store", "scheduler", "metering"),
         *("control", "links", "gateway", "dialects", "dashboard", "fleet"),
     },
-    "cli": {"protocol", "sdk", "settings", "server", "agent", "builder", "planner", "sandbox"},
+    "cli": {"protocol", "sdk", "settings", "server", "agent", "builder", "metering", "planner", "sandbox"},
     "testing": {"protocol", "sdk"},  # the pytest plugin
     "exception": {"protocol", "sdk"},
     "__init__": {"protocol", "sdk", "exception"},

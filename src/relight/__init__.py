@@ -58,12 +58,14 @@ if TYPE_CHECKING:
     from relight.sdk.inputs import Input
     from relight.sdk.named import Cls
     from relight.sdk.parameters import parameter
+    from relight.sdk.web import asgi_app, web_endpoint, web_server, wsgi_app
     from relight.sdk.weights import load_weights
 
     Error = RelightError
     FunctionCall = Call
     current_function_call_id = current_call
     current_input_id = current_call
+    fastapi_endpoint = web_endpoint
 
 __version__ = "0.1.0"
 
@@ -109,6 +111,7 @@ __all__ = [
     "ValueNotPortable",
     "WorkerLost",
     "__version__",
+    "asgi_app",
     "batched",
     "concurrent",
     "current_call",
@@ -118,12 +121,16 @@ __all__ = [
     "enter",
     "exception",
     "exit",
+    "fastapi_endpoint",
     "is_local",
     "is_remote",
     "load_weights",
     "method",
     "parameter",
+    "web_endpoint",
+    "web_server",
     "with_options",
+    "wsgi_app",
 ]
 
 _HOMES = {
@@ -141,6 +148,7 @@ _HOMES = {
     "Image": "relight.sdk.image",
     "Input": "relight.sdk.inputs",
     "Retries": "relight.sdk.elsewhere",
+    "asgi_app": "relight.sdk.web",
     "batched": "relight.sdk.concurrency",
     "concurrent": "relight.sdk.concurrency",
     "current_call": "relight.sdk.call",
@@ -152,7 +160,10 @@ _HOMES = {
     "load_weights": "relight.sdk.weights",
     "method": "relight.sdk.classes",
     "parameter": "relight.sdk.parameters",
+    "web_endpoint": "relight.sdk.web",
+    "web_server": "relight.sdk.web",
     "with_options": "relight.sdk.classes",
+    "wsgi_app": "relight.sdk.web",
 }
 
 
@@ -161,6 +172,7 @@ _OTHER_NAMES = {
     "FunctionCall": "Call",
     "current_function_call_id": "current_call",
     "current_input_id": "current_call",
+    "fastapi_endpoint": "web_endpoint",
 }
 """What those who come from elsewhere call a thing."""
 

@@ -29,11 +29,14 @@ from relight.control.tokens import new_token
 from relight.fleet.local import AgentOptions, LocalAgent
 from relight.forge import Forge
 from relight.gateway.app import Options, build
+from relight.gateway.carried import carry
 from relight.gateway.exchange import Limits
 from relight.gateway.guard import Hosts
 from relight.gateway.serving import HttpServer, Serving
 from relight.links.session import Links
+from relight.links.web import WebListener
 from relight.log import LogOptions, start_logging
+from relight.metering.cards import load_cards
 from relight.protocol.errors import Conflict, InvalidRequest
 from relight.scheduler.loop import Timing
 from relight.scheduler.placement import Quota
@@ -114,7 +117,8 @@ class _Serving:
         self._embedded = embedded
         self._run_folder = settings.data_dir / "run"
         self._http = HttpServer(build(control, _gateway_options(settings)), _http_options(settings))
-        self._links = Links(control, self._http.serve_stream)
+        self._web = WebListener(control.web, carry)
+        self._links = Links(control, self._http.serve_stream, self._web.serve_stream)
         self._agent = LocalAgent(self._agent_options(), SystemClock(), self._agent_died)
         self._leave = asyncio.Event()
 
@@ -126,6 +130,7 @@ class _Serving:
             on_stream=self._links.on_stream,
             on_connect=self._links.on_connect,
         )
+        web = await self._web.listen(_fresh(self._run_folder / "web.sock"))
         listening = [sockets.enter_context(one) for one in self._listen()]
         self._watch_for_end()
         serving = asyncio.ensure_future(self._http.serve(listening))
@@ -148,6 +153,7 @@ class _Serving:
             await asyncio.gather(*working, leaving, return_exceptions=True)
             self._links.close()
             listener.close()
+            web.close()
         for task in done:
             task.result()
 
@@ -165,6 +171,7 @@ class _Serving:
         if len(listening) > 1:
             host, port = listening[1].getsockname()[:2]
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._control.web.base_url = url
         return Address(socket=self._run_folder / "relight.sock", url=url, token=token)
 
     def _tell_ready(self, address: Address, on_ready: Callable[[Address], None]) -> None:
@@ -216,6 +223,8 @@ def _rules(settings: Settings) -> Rules:
             gpus=settings.quota_gpus or None,
         ),
         max_waiting=settings.max_waiting or None,
+        cards=load_cards(settings.data_dir / "rates"),
+        card=settings.rate_card,
     )
 
 
@@ -225,7 +234,11 @@ def _gateway_options(settings: Settings) -> Options:
         json_bytes=settings.max_json_mib * MIB,
         blob_bytes=settings.max_blob_mib * MIB,
     )
-    return Options(hosts=Hosts.of(settings.host, settings.allowed_hosts), limits=limits)
+    return Options(
+        hosts=Hosts.of(settings.host, settings.allowed_hosts),
+        limits=limits,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def _http_options(settings: Settings) -> Serving:

@@ -64,6 +64,10 @@ class Settings:
     allowed_hosts: tuple[str, ...] = field(
         default=(), metadata=_rule("further names that a Host header may hold, besides this machine's own")
     )
+    trusted_proxies: tuple[str, ...] = field(
+        default=(),
+        metadata=_rule("addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed"),
+    )
     with_agent: bool = field(default=True, metadata=_rule("whether the server starts an agent on its own machine"))
     node: str = field(default="", metadata=_rule("the name of that agent's node; empty takes the machine's name"))
     declare_gpu: str = field(default="", metadata=_rule("GPUs to declare as simulated, such as A100:4,H100:2"))
@@ -89,6 +93,12 @@ class Settings:
     result_days: float = field(
         default=7.0,
         metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
+    )
+    rate_card: str = field(
+        default="machine",
+        metadata=_rule(
+            "the rate card that what is used here is priced by; cards of one's own are rates/*.toml in data_dir"
+        ),
     )
     log_days: float = field(
         default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))

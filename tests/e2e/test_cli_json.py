@@ -138,6 +138,40 @@ def test_tokens_and_profiles_answer_as_documented(cli: Cli) -> None:
     check("relight profile remove", removed)
 
 
+def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
+    call = json.loads(cli("call", "shop/square", "--x", "9", "--whole").stdout)["id"]
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival,seconds\n0,1\n30,1\n")
+
+    by_call = cli.json("cost", "shop", "--by", "call", "--against", "all")
+    one = cli.json("cost", "--call", call, "--against", "all")
+    answers = {
+        "cost": by_call,
+        "budget set": cli.json("budget", "set", "5", "--app", "shop"),
+        "budget list": cli.json("budget", "list"),
+        "budget remove": cli.json("budget", "remove", "--app", "shop"),
+        "invoice": cli.json("invoice"),
+        "rates": cli.json("rates", "runpod"),
+        "providers": cli.json("providers"),
+        "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
+        "plan": cli.json("plan", "--trace", str(trace), "--gpu", "H100", "--start", "2"),
+    }
+
+    for name, answer in answers.items():
+        check(f"relight {name}", answer)
+    assert sum(row["nanos"] for row in by_call["rows"]) == by_call["total"]["nanos"]
+    (row,) = one["rows"]
+    assert row["key"] == f"{call} shop/square"
+    assert row["busy_us"] > 0
+    costs = {cost["card"]: cost["nanos"] for cost in row["against"]}
+    assert costs["machine"] == row["nanos"]
+    assert (costs["beam"], costs["runpod"], costs["modal"]) == (
+        None,
+        None,
+        1916,
+    )  # 1 s of 0.125 cores (1,637.5) and GiB (277.5)
+
+
 def test_errors_answer_as_documented(cli: Cli) -> None:
     missing = cli("calls", "show", "call-x", "--json")
     misused = cli("calls", "cancel", "--json")

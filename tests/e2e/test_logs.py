@@ -166,7 +166,7 @@ def test_followed_lines_pass_the_same_filters(cli: Cli) -> None:
 
 def test_the_traceback_of_a_load_that_failed_is_shown_by_its_function(cli: Cli) -> None:
     (cli.folder / "broken.py").write_text(BROKEN)
-    deployed = Cli(cli.folder, cli.data, {"DEPLOYING": "1"})("deploy", "broken.py")
+    deployed = Cli(cli.folder, cli.data, {"DEPLOYING": "1"})("deploy", "broken.py", "--no-wait")
     assert deployed.returncode == 0, deployed.stderr
 
     called = cli("call", "broken/never")

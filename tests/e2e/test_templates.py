@@ -199,9 +199,9 @@ def test_other_limits_are_other_forks_of_the_same_template(server: Server) -> No
 def deploy(server: Server, tmp_path: Path) -> Any:
     """Deploys a module whose top level has this code; its function."""
 
-    def deployed(name: str, code: str, options: str = "") -> Any:
+    def deployed(name: str, code: str, options: str = "", *words: str) -> Any:
         (tmp_path / f"{name}.py").write_text(MODULE.format(name=name, code=code, options=options))
-        command = [sys.executable, "-m", "relight", "deploy", f"{name}.py"]
+        command = [sys.executable, "-m", "relight", "deploy", f"{name}.py", *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return relight.Function.from_name(name, "f")
@@ -301,7 +301,7 @@ def test_a_module_that_leaves_a_thread_is_never_forked_and_the_start_says_why(se
 
 
 def test_a_module_that_cannot_be_imported_shows_its_traceback_once_for_each_start(server: Server, deploy: Any) -> None:
-    function = deploy("failing", "print('before')\nrelight.is_remote() and 1 / 0")
+    function = deploy("failing", "print('before')\nrelight.is_remote() and 1 / 0", "", "--no-wait")
 
     with pytest.raises(relight.RelightError, match=r"cannot load failing\.f: ZeroDivisionError: division by zero"):
         function.remote()

@@ -28,6 +28,7 @@ from relight.protocol.errors import (
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import CallEnd, RunCall
 from relight.protocol.payload import Payload
+from relight.protocol.web import FORMAT
 from relight.sandbox.spec import SandboxExit
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -58,6 +59,11 @@ class Attempt:
     timers: tuple[Cancels, ...] = ()
     began: float | None = None
     descriptors: tuple[int, ...] = ()
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a time with the web rather than a call."""
+        return self.order.payload.format == FORMAT
 
     @property
     def held(self) -> Held:

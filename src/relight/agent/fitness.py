@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from relight.agent.gpu import kind_of
 from relight.agent.memory import LOOK_SECONDS
+from relight.agent.nvml import DRIVER, open_nvml
 from relight.agent.resources import cores, memory_mib
 from relight.clock import Clock
 from relight.protocol.fitness import Check, Verdict
@@ -128,7 +130,16 @@ def _clocks(ground: Ground) -> Iterator[Check]:
 
 
 def _gpus(ground: Ground) -> Iterator[Check]:
-    yield Check(name="gpu", sentence="no GPU; `relight up --declare-gpu A100:1` declares simulated ones")
+    nvml = open_nvml()
+    devices = nvml.devices() if nvml is not None else ()
+    for device in devices:
+        yield Check(name="gpu", sentence=f"{kind_of(device.name)} ({device.id}), {device.memory_mib} MiB")
+    if nvml is None and DRIVER.is_dir():
+        advice = "pip install 'relight[gpu]', and see that nvidia-smi answers"
+        sentence = "there is an NVIDIA driver, and its GPUs cannot be asked for"
+        yield Check(name="gpu", verdict=Verdict.WEAK, sentence=sentence, advice=advice)
+    elif not devices:
+        yield Check(name="gpu", sentence="no GPU; `relight up --declare-gpu A100:1` declares simulated ones")
 
 
 PROBES = (

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import relight
 from relight.agent.gpu import find_libraries, kind_of
-from relight.agent.nvml import ReadsGpus
+from relight.agent.nvml import ReadsGpus, open_nvml
+from relight.protocol.fitness import Check, Verdict
 
 _PROGRAM = Path(relight.__file__).parent / "runtime" / "gputest.py"
 
@@ -28,6 +30,22 @@ class GpuVerdict:
     kind: str
     why: str
     seconds: float = 0.0
+
+
+def gpu_checks() -> Iterator[Check]:
+    """What came of each GPU of this machine, for `relight doctor`; nothing where there is none."""
+    nvml = open_nvml()
+    for verdict in self_test(nvml) if nvml is not None else ():
+        if verdict.why:
+            yield Check(
+                name="gpu test",
+                verdict=Verdict.WEAK,
+                sentence=f"{verdict.kind} ({verdict.id}) does not compute: {verdict.why}",
+                advice="look at nvidia-smi and dmesg; reset it, or start the agent without it",
+            )
+        else:
+            said = f"{verdict.kind} multiplied two matrices rightly, a context included, in {verdict.seconds:.2f} s"
+            yield Check(name="gpu test", sentence=said, value=round(verdict.seconds, 3), unit="s")
 
 
 def self_test(nvml: ReadsGpus) -> tuple[GpuVerdict, ...]:

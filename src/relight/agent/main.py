@@ -41,6 +41,7 @@ from relight.agent.starter import Starter
 from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
 from relight.agent.values import Values
+from relight.agent.ways import WEB_SOCKET, Ways
 from relight.agent.workers import Workers
 from relight.builder.host import host_mounts
 from relight.clock import SystemClock, now_ms
@@ -173,6 +174,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         starter=Starter(templates, provider, bases, gpus),
         provider=provider,
         values=values,
+        ways=Ways(Path(options.socket).with_name(WEB_SOCKET), link),
         outbox=outbox,
         slots=Slots(NoDevices()),
         clock=clock,

@@ -92,7 +92,8 @@ class Node:
         )
 
     def welcome(self, welcome: Welcome) -> None:
-        """The server took it: what nobody there asked for is stopped."""
+        """The server took it: what nobody there asked for is stopped, and what was used so far is told, in case this ends now."""
+        self._workers.seal()
         _log.info("node joined", extra={"node": self._identity.node, "epoch": welcome.epoch})
         for worker in welcome.unknown_workers:
             self._workers.stop(StopWorker(worker=worker, now=True))
@@ -101,6 +102,8 @@ class Node:
         """Carry out orders.  Acknowledgements come first: they make room; what is about calls after the runs."""
         self._outbox.acknowledge(orders.acknowledged)
         self._outbox.lines_kept(orders.logs_kept)
+        if orders.usage_kept:
+            self._outbox.usage_kept(orders.usage_kept)
         for start in orders.start:
             self._workers.start(start)
         for spec in orders.prepare:

@@ -19,15 +19,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relight.agent.items import UntakenItems
+from relight.agent.ledger import Key, UnkeptUsage
 from relight.agent.lines import CanWait, UnkeptLines
 from relight.protocol.calls import Token
 from relight.protocol.link import CallEnd, CallItem, LogLines, Reports, WorkerChange
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome
+from relight.protocol.usage import UsageRecord
 from relight.protocol.workers import WorkerState
 
 REPORT_BYTES = 8 * 1024 * 1024
 """A report holds about no more bytes of values than these."""
+
+USAGE_SECONDS = 0.25
+"""How long word of what a worker used waits for company."""
 
 _KEPT_DEPARTURES = 256
 
@@ -62,6 +67,7 @@ class Outbox:
         self._departures: dict[str, WorkerChange] = {}  # told, by worker, the newest last
         self._templates: list[TemplateOutcome] = []
         self._lines = UnkeptLines()
+        self._usage = UnkeptUsage()
         self._has_told = asyncio.Event()
 
     # -- in
@@ -95,6 +101,16 @@ class Outbox:
         """Tell what became of a template."""
         self._templates.append(outcome)
         self.wake(0.0)
+
+    def usage(self, record: UsageRecord) -> None:
+        """Tell what a worker used, until that is kept; when it is gone with that word."""
+        self._usage.add(record)
+        self.wake(0.0 if record.is_last else USAGE_SECONDS)
+
+    def usage_kept(self, keys: Iterable[Key]) -> None:
+        """The server has these records."""
+        self._usage.kept(keys)
+        self._has_told.set()
 
     def lines(self, lines: Sequence[LogLines], writer: CanWait | None = None) -> None:
         """Tell what a worker wrote; `writer` is paused while there is no room for more of it."""
@@ -131,6 +147,7 @@ class Outbox:
         self._untold = deque(self._ends)
         self._items.rewind()
         self._lines.rewind()
+        self._usage.rewind()
         untold = {change.worker for change in self._changes if change.state is WorkerState.GONE}
         told = [change for worker, change in self._departures.items() if worker not in untold]
         self._changes = deque([*told, *self._changes])
@@ -142,12 +159,18 @@ class Outbox:
         ends = () if self._items.has_untold else self._take_ends()
         changes = self._take_changes()
         templates, self._templates = tuple(self._templates), []
-        if not (ends or changes or items or batch or templates):
+        usage = self._usage.take()
+        if not (ends or changes or items or batch or templates or usage):
             return None
-        if batch is None:
-            return Reports(ends=ends, workers=changes, items=items, templates=templates)
-        lines, number = batch.lines, batch.number
-        return Reports(ends=ends, workers=changes, items=items, logs=lines, log_batch=number, templates=templates)
+        return Reports(
+            ends=ends,
+            workers=changes,
+            items=items,
+            logs=batch.lines if batch is not None else (),
+            log_batch=batch.number if batch is not None else 0,
+            templates=templates,
+            usage=usage,
+        )
 
     @property
     def has_lines(self) -> bool:
@@ -155,8 +178,8 @@ class Outbox:
         return self._lines.is_ready
 
     async def wait_told(self) -> None:
-        """Return once no end is promised, and no end or line told and not acknowledged."""
-        while self._held or not self._lines.is_empty:
+        """Return once no end is promised, and no end, line or use told and not acknowledged."""
+        while self._held or not self._lines.is_empty or not self._usage.is_empty:
             self._has_told.clear()
             await self._has_told.wait()
 

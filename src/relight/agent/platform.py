@@ -131,14 +131,14 @@ class Door:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._link.connected()
-            await _carry(reader, writer, connection.open(SERVICE, self.worker))
+            await carry(reader, writer, connection.open(SERVICE, self.worker))
         except (TimeoutError, OSError, RelightError) as error:
             _log.debug("connection of a worker ended", extra={"worker": self.worker, "why": str(error)})
         finally:
             writer.close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
     """Pass bytes both ways until the server has said all; when the worker hangs up, that is passed on and it soon has."""
     up = asyncio.ensure_future(_pass_up(reader, stream))
     try:

@@ -45,6 +45,13 @@ class MovesValues(KeepsValues, Protocol):
         """A read-only descriptor of the bytes with this digest.  Raises RelightError."""
 
 
+class OpensWays(Protocol):
+    """Connections from workers that serve the web to the server."""
+
+    async def open(self, secret: str) -> int:
+        """A descriptor of the connection that the server waits for under this secret.  Raises RelightError, OSError."""
+
+
 Later = Callable[[float, Callable[[], None]], Cancels]
 """Call something after so many seconds, unless it is cancelled before."""
 
@@ -56,6 +63,7 @@ class Surroundings:
     starter: StartsProcesses
     provider: Provides
     values: MovesValues
+    ways: OpensWays
     outbox: Outbox
     slots: Slots
     clock: Clock

@@ -134,6 +134,7 @@ class ForkedWorker:
                 out_of_memory=how.out_of_memory,
                 is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
+                cpu_us=how.cpu_us,
             )
         return SandboxExit(
             code=told.code,
@@ -141,6 +142,7 @@ class ForkedWorker:
             out_of_memory=how.out_of_memory and told.code != 0,
             is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
+            cpu_us=how.cpu_us,
         )
 
     async def wait_empty(self) -> None:
@@ -485,4 +487,5 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
             for one in function.methods
             if one.batching is not None
         ),
+        web=next((method.web.kind for method in function.methods if method.web is not None), ""),
     )

@@ -21,6 +21,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -38,6 +39,7 @@ from relight.agent.attempts import (
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Line, Output, Owners
+from relight.agent.meter import Meter
 from relight.agent.outbox import Held
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
@@ -109,6 +111,8 @@ class Worker:
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
+        self._meter = Meter(name, spec, around.clock)
+        self._cpu_us: int | None = None  # known when nothing of it is left
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
@@ -230,6 +234,12 @@ class Worker:
         """The name of its control groups, "" before there are any."""
         return self._sandbox.id if self._sandbox is not None else ""
 
+    def seal(self, *, is_last: bool = False) -> None:
+        """Tell what it used since the last time."""
+        record = self._meter.seal(self._cpu_us, is_last=is_last)
+        if record is not None:
+            self._around.outbox.usage(record)
+
     def held(self) -> Iterable[Held]:
         """The attempts it has."""
         return [attempt.held for attempt in self._attempts.values()]
@@ -316,6 +326,7 @@ class Worker:
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
         """Its process has ended: hear its last words, then say how."""
         self._has_ended = True
+        self._cpu_us = ended.cpu_us
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
@@ -345,7 +356,7 @@ class Worker:
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
             end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
-            self._deliveries.end(attempt, end)
+            self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
         self._attempts.clear()
 
     def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
@@ -363,10 +374,15 @@ class Worker:
 
     async def _fetch(self, attempt: Attempt) -> None:
         try:
-            descriptor = await self._around.values.fetch(attempt.order.payload.blob)
+            if attempt.is_session:
+                descriptor = await self._around.ways.open(attempt.order.payload.blob)
+            else:
+                descriptor = await self._around.values.fetch(attempt.order.payload.blob)
         except (RelightError, OSError) as error:
             refusal = error if isinstance(error, RelightError) else Unavailable(f"cannot fetch an input: {error}")
-            self._finish(attempt, end_without_input(attempt, refusal))
+            is_elsewhere = attempt.is_session  # the server is away, or has given it up
+            end = end_refused(attempt, str(refusal)) if is_elsewhere else end_without_input(attempt, refusal)
+            self._finish(attempt, end)
             return
         attempt.is_fetching = False
         attempt.descriptors = (descriptor,)
@@ -376,11 +392,13 @@ class Worker:
     def _begin(self, attempt: Attempt) -> None:
         """The worker has come to it: its time runs from here."""
         attempt.disarm()
+        self._meter.began(attempt.order.call)
         attempt.began = self._around.clock.monotonic()
         if attempt.interrupted is not None:
             self._limit_grace(attempt)
             return
-        self._limit(attempt, self.spec.function.timeout_seconds)
+        if not attempt.is_session:  # each of whose requests has a time of its own
+            self._limit(attempt, self.spec.function.timeout_seconds)
 
     def _gather(self, attempt: Attempt, rule: Batching) -> None:
         """The worker has it, and says when its batch begins; a worker that never does is not waited for without end."""
@@ -460,7 +478,8 @@ class Worker:
     def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         attempt.disarm()
         del self._attempts[attempt.order.call]
-        self._deliveries.end(attempt, end, descriptors)
+        used_us = self._meter.ended(attempt.order.call)
+        self._deliveries.end(attempt, replace(end, used_us=used_us) if used_us else end, descriptors)
         if self._attempts or self._verdict:
             return
         if self.state is WorkerState.BUSY:
@@ -591,6 +610,10 @@ class Worker:
         assert state in STATES[self.state].may_become, f"a worker cannot become {state} from {self.state}"
         self.since = max(self._around.clock.now(), self.since)
         self.state = state
+        if state is WorkerState.GONE:
+            self.seal(is_last=True)
+        else:
+            self._meter.enter(state)
         if state in (WorkerState.BUSY, WorkerState.IDLE):
             return  # the server knows by the calls
         change = WorkerChange(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from relight.agent.attempts import Attempt, end_refused
+from relight.agent.meter import SEAL_SECONDS
 from relight.agent.outbox import Held
 from relight.agent.surroundings import Surroundings
 from relight.agent.worker import Worker
@@ -32,6 +33,7 @@ class Workers:
         self._around = around
         self._workers: dict[str, Worker] = {}
         self._is_draining = False
+        self._is_sealing = False
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
@@ -44,6 +46,7 @@ class Workers:
             return
         worker = self._workers[order.worker] = Worker(order.worker, order.spec, self._around)
         self._is_empty.clear()
+        self._seal_later()
         self._around.tasks.create_task(self._live(worker), name=f"{worker.id}.live")
 
     def stop(self, order: StopWorker) -> None:
@@ -129,6 +132,12 @@ class Workers:
             for worker in self._workers.values()
         )
 
+    def seal(self) -> None:
+        """Tell what each used until now."""
+        for worker in self._workers.values():
+            if worker.state is not WorkerState.GONE:
+                worker.seal()
+
     async def drain(self, seconds: float) -> None:
         """Stop all: gently, and after `seconds` at once.  Returns when none is left."""
         self._is_draining = True
@@ -165,6 +174,18 @@ class Workers:
     def _note_empty(self) -> None:
         if all(worker.state is WorkerState.GONE for worker in self._workers.values()):
             self._is_empty.set()
+
+    def _seal_later(self) -> None:
+        """While there are workers, tell now and then what they used."""
+        if not self._is_sealing:
+            self._is_sealing = True
+            self._around.later(SEAL_SECONDS, self._seal)
+
+    def _seal(self) -> None:
+        self._is_sealing = False
+        self.seal()
+        if not self._is_empty.is_set():
+            self._seal_later()
 
     def _refuse(self, order: StartWorker) -> None:
         change = WorkerChange(

@@ -72,8 +72,12 @@ def deploy(
         was = f", in place of {deployed.replaced}" if deployed.replaced else ""
         was = f", for {canary:g} % of the calls" if canary < 100 else was
         click.echo(f"deployed {deployed.app} to {deployed.environment} as {deployed.version}{was}")
+        for name, url in deployed.urls:
+            click.echo(f"  {name}  {url}")
         for spec in app.specs():
             for method in spec.methods:
+                if method.web is not None:
+                    continue
                 name = f"{spec.name}.{method.name}" if method.name else spec.name
                 click.echo(
                     f"  relight call {deployed.app}/{name}"

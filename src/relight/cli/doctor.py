@@ -154,6 +154,12 @@ def _server() -> Iterator[Check]:
         yield judge_drift((asked_at + clock.now()) / 2 - number(answer["now"]))
 
 
+def _gpus() -> Iterator[Check]:
+    from relight.agent.gputest import gpu_checks
+
+    yield from gpu_checks()
+
+
 def _trial() -> Iterator[Check]:
     from relight.cli.trial import trial
 
@@ -166,6 +172,7 @@ PARTS = (
     Part(look=_python),
     Part(look=_pythons, is_quick=False),
     Part(look=_server),
+    Part(look=_gpus, is_quick=False),
     Part(look=_trial, is_quick=False),
 )
 """What is looked at, in this order; the rows of a node are in `agent/fitness.py`."""

@@ -32,6 +32,7 @@ from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews,
 from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
 from relight.protocol.errors import Conflict, Failure, NotFound
 from relight.protocol.exits import NODE_LOST
+from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
 from relight.protocol.views import CallPlace, CallQuery
 from relight.protocol.workers import WorkerInterval
@@ -252,7 +253,8 @@ class Calls:
 
     async def cancel_version(self, version: str) -> int:
         """Cancel all that waits or runs of a version; how many that is."""
-        found = [self._scheduler.cancel(call_id, key) for call_id, key in self._scheduler.unfinished(version)]
+        unfinished = [one for one in self._scheduler.unfinished(version) if is_id(one[0], "call")]
+        found = [self._scheduler.cancel(call_id, key) for call_id, key in unfinished]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
         await self._end_queued(waiting, CallEvent.CANCELLED, STOPPED)
         beyond = 0
@@ -266,7 +268,8 @@ class Calls:
         """End all calls of a function that wait; how many that were.  Those that run go on."""
         purged = 0
         for function in self._scheduler.functions_of(version.id, name):
-            found = [self._scheduler.cancel(call.id, call.key) for call in list(function.queue)]
+            calls = [call for call in function.queue if is_id(call.id, "call")]
+            found = [self._scheduler.cancel(call.id, call.key) for call in calls]
             mine = [one for one in found if isinstance(one, WaitingCall)]
             await self._end_queued(mine, CallEvent.CANCELLED, PURGED)
             purged += len(mine)
@@ -470,6 +473,7 @@ class Calls:
             not_before=now + verdict.delay_seconds,
             is_charged=end.is_charged,
             items=end.items or self._streams.made(end.call),
+            used_us=end.used_us,
         )
 
     def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:

@@ -121,6 +121,8 @@ class Catalog:
         self._store = store
         self._versions: dict[tuple[str, str], Version] = {}
         self._routes: dict[tuple[str, str, str], Route] = {}
+        self.changes = 0
+        """Grows with each route that leads anew, or nowhere."""
 
     async def route(self, workspace: str, app: str, environment: str) -> Route:
         """Where an app's name leads.  Raises NotFound with the nearest right name."""
@@ -172,13 +174,19 @@ class Catalog:
 
     def lead(self, route: Route) -> None:
         """From now on the name of its versions leads there."""
+        self.changes += 1
         for version in route.versions:
             self._versions[(version.workspace, version.id)] = version
         stable = route.stable
         self._routes[(stable.workspace, stable.app, stable.environment)] = route
 
+    def routes(self) -> Iterable[Route]:
+        """Every route that was looked up or led anew, in the order in which they first were."""
+        return self._routes.values()
+
     def drop_route(self, workspace: str, app: str, environment: str) -> None:
         """The name leads nowhere any more."""
+        self.changes += 1
         self._routes.pop((workspace, app, environment), None)
 
     async def _explain(self, workspace: str, app: str, environment: str) -> str:

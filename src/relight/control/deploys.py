@@ -16,6 +16,7 @@ from relight.control.catalog import Catalog, Route, Version
 from relight.control.limits import check_limits
 from relight.control.templates import Templates, can_be_made
 from relight.control.versions import Versions, changes, check_percent
+from relight.control.web import Web, of_web
 from relight.protocol.api import TRY_SECONDS, Deploy, Deployed
 from relight.protocol.errors import DeployFailed, InvalidRequest
 from relight.protocol.ids import is_id, new_id
@@ -44,8 +45,10 @@ class Deploys:
         versions: Versions,
         calls: Calls,
         templates: Templates,
+        web: Web,
         clock: Clock,
     ) -> None:
+        self._web = web
         self._store = store
         self._blobs = blobs
         self._catalog = catalog
@@ -75,6 +78,7 @@ class Deploys:
             environment=deploy.environment,
             manifest=deploy.manifest,
         )
+        self._web.check_labels(version)
         row = NewVersion(
             workspace=workspace,
             id=version.id,
@@ -156,7 +160,7 @@ class Deploys:
         async with self._turns[place] if is_tried else nullcontext():
             before = await self._catalog.find(*place)
             if before is not None and version.id in [one.id for one in before.versions]:
-                return _deployed(version)  # it was asked for again: the answer was lost, say
+                return self._deployed(version)  # it was asked for again: the answer was lost, say
             tried = self._tried.get(place)
             if tried is None or tried.id != version.id:
                 self._forget_tried(place)
@@ -164,13 +168,23 @@ class Deploys:
             if is_tried:
                 self._tried[place] = version
                 if not await self._has_loaded(version):
-                    return _deployed(version, is_live=False)
+                    return self._deployed(version, is_live=False)
                 del self._tried[place]
             if before is None or percent >= 100:
                 route = Route(stable=version)
             else:
                 route, how = Route(stable=before.stable, canary=version, percent=percent), How.CANARY
-            return _deployed(version, replaced=await self._versions.lead(route, how, row.made_by, row))
+            return self._deployed(version, replaced=await self._versions.lead(route, how, row.made_by, row))
+
+    def _deployed(self, version: Version, *, replaced: str = "", is_live: bool = True) -> Deployed:
+        return Deployed(
+            version=version.id,
+            app=version.app,
+            environment=version.environment,
+            replaced=replaced,
+            is_live=is_live,
+            urls=tuple(self._web.urls(version).items()),
+        )
 
     def _prepare(self, version: Version) -> None:
         self._scheduler.prepare(
@@ -218,11 +232,12 @@ class Deploys:
     async def stats(self, workspace: str, app: str, environment: str, name: str) -> FunctionStats:
         """How much of a function waits and runs now.  Raises NotFound with the nearest right one."""
         version = (await self._catalog.route(workspace, app, environment)).stable
-        version.function(name)
+        serves_web = any(method.web is not None for method in version.function(name).methods)
         workers = [one for one in self._scheduler.workers() if one.key[:2] == (version.id, name)]
+        waiting, running = self._web.counts(version.id, name)
         return FunctionStats(
-            backlog=self._scheduler.backlog(version.id, name),
-            running=sum(len(worker.calls) for worker in workers),
+            backlog=waiting if serves_web else self._scheduler.backlog(version.id, name),
+            running=running + sum(not of_web(call) for worker in workers for call in worker.calls),
             workers=sum(STATES[worker.state].takes_calls for worker in workers),
         )
 
@@ -238,6 +253,7 @@ class Deploys:
         led = {version.id for version in route.versions}
         cancelled = 0
         for one in led | self._scheduler.versions_of(workspace, app, environment):
+            self._web.stop_version(one)
             cancelled += await self._calls.cancel_version(one)
             self._scheduler.stop_version(one, now=False)
         return cancelled
@@ -271,12 +287,6 @@ class Deploys:
                 f"upload it first with PUT /v1/blobs/{manifest.code.digest}"
             )
         _check_functions(manifest)
-
-
-def _deployed(version: Version, *, replaced: str = "", is_live: bool = True) -> Deployed:
-    return Deployed(
-        version=version.id, app=version.app, environment=version.environment, replaced=replaced, is_live=is_live
-    )
 
 
 def _check_tags(app: str, deploy: Deploy) -> None:

@@ -17,6 +17,8 @@ from relight.control.logs import Logs
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
+from relight.control.usage import Usage
+from relight.control.web import Web, of_web
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
 from relight.protocol.calls import CallEvent
@@ -40,13 +42,23 @@ class Nodes:
     """The machines that are, or were, linked to this server."""
 
     def __init__(
-        self, store: Store, calls: Calls, streams: Streams, logs: Logs, templates: Templates, clock: Clock
+        self,
+        store: Store,
+        calls: Calls,
+        streams: Streams,
+        logs: Logs,
+        templates: Templates,
+        usage: Usage,
+        web: Web,
+        clock: Clock,
     ) -> None:
+        self._web = web
         self._store = store
         self._calls = calls
         self._streams = streams
         self._logs = logs
         self._templates = templates
+        self._usage = usage
         self._clock = clock
         self._links: dict[str, SendOrders] = {}
         self._clocks: dict[str, float] = {}  # how far each node's was ahead of ours when it came
@@ -94,6 +106,8 @@ class Nodes:
         """A node says what happened."""
         if reports.logs:
             self._take_lines(node, reports)
+        if reports.usage:
+            self._usage.take(node, reports.usage)
         ends = self._take_back(node, reports.ends)
         for change in reports.workers:
             self._writers.note(change.worker)
@@ -166,6 +180,8 @@ class Nodes:
 
     def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state: its interval begins."""
+        self._usage.entered(worker)
+        self._web.worker_entered(worker)
         if worker.state in (WorkerState.BUSY, WorkerState.IDLE):
             workspace = worker.spec.workspace
             self._store.workers.pass_through(workspace, worker.id, worker.state, worker.since_unix)
@@ -177,19 +193,25 @@ class Nodes:
 
     def granted(self, leases: Sequence[Lease]) -> None:
         """Calls are on their way to workers."""
+        leases, sessions = _apart(leases)
+        self._web.granted(sessions)
         self._calls.granted(leases)
 
     def claimed(self, leases: Sequence[Lease]) -> None:
         """Calls were given to workers."""
+        leases, sessions = _apart(leases)
+        self._web.granted(sessions)
         self._calls.claimed(leases)
         self._streams.claimed(leases)
-        for lease in leases:
+        for lease in (*leases, *sessions):
             worker = self._scheduler.worker(lease.worker) if lease.parked_seconds is not None else None
             if worker is not None and lease.parked_seconds is not None:
                 self._starts.note_parked(worker, lease.parked_seconds, self._clock.now())
 
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """Calls lost their worker."""
+        leases, sessions = _apart(leases)
+        self._web.lost(sessions)
         self._calls.lost(leases, why)
 
     def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
@@ -198,7 +220,8 @@ class Nodes:
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """Calls wait for workers that do not start."""
-        self._calls.cannot_start(calls, failure)
+        self._web.cannot_start([call for call in calls if of_web(call.id)], failure)
+        self._calls.cannot_start([call for call in calls if not of_web(call.id)], failure)
 
     def brake_changed(self, function: Function) -> None:
         """Its workers have crashed, or one is well again."""
@@ -253,7 +276,11 @@ class Nodes:
         return True
 
     def _take_ends(self, node: str, ends: Sequence[CallEnd]) -> None:
-        """An end is kept, and seen, after the lines of its call."""
+        """An end is kept, and seen, after the lines of its call.  Those of sessions are not kept."""
+        freed = {self._web.ended(node, end) for end in ends if of_web(end.call)}
+        if freed:
+            self._scheduler.refill([key for key in freed if key is not None])
+            ends = [end for end in ends if not of_web(end.call)]
         known = self._intakes.get(node)
         if known is None or not known[1].holds_any(end.call for end in ends):
             self._calls.ended(node, ends)
@@ -274,6 +301,13 @@ class Nodes:
     def _acknowledge_lines(self, node: str, incarnation: str, batch: int) -> None:
         if self._intakes[node][0] == incarnation:
             self.send(node, Orders(logs_kept=batch))
+
+
+def _apart(leases: Sequence[Lease]) -> tuple[Sequence[Lease], Sequence[Lease]]:
+    """The leases of calls, and those of sessions."""
+    if not any(of_web(lease.call.id) for lease in leases):
+        return leases, ()
+    return [one for one in leases if not of_web(one.call.id)], [one for one in leases if of_web(one.call.id)]
 
 
 def _view(node: Node, clock_ahead_seconds: float) -> NodeView:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from relight.blobs.store import BlobStore
 from relight.clock import Clock
 from relight.control.brakes import Brakes
+from relight.control.budgets import Budgets
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog
+from relight.control.costs import CostReports
 from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
@@ -24,7 +27,10 @@ from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
 from relight.control.tunings import Tunings
+from relight.control.usage import Usage
 from relight.control.versions import Versions
+from relight.control.web import Web
+from relight.metering.cards import DEFAULT_CARD, Card, find_card, load_cards
 from relight.scheduler.loop import Policy, Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
 from relight.scheduler.placement import Quota
@@ -48,10 +54,13 @@ class Control:
     logs: Logs
     nodes: Nodes
     starts: Starts
+    costs: CostReports
+    budgets: Budgets
     tokens: Tokens
     blobs: BlobStore
     scheduler: Scheduler
     retention: Retention
+    web: Web
 
     async def run(self) -> None:
         """Do what must be done without being asked, until cancelled."""
@@ -63,11 +72,13 @@ class Control:
             tasks.create_task(self.logs.run(), name="control.logs")
             tasks.create_task(self.tokens.run(), name="control.tokens")
             tasks.create_task(self.sources.run(), name="control.sources")
+            tasks.create_task(self.budgets.run(), name="control.budgets")
+            tasks.create_task(self.web.run(), name="control.web")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled.
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force.
 
     A workspace may use as much as `quota` says; `max_waiting` calls may wait in all (None: no bound).
     """
@@ -77,6 +88,8 @@ class Rules:
     max_waiting: int | None = None
     keeping: Keeping = field(default_factory=Keeping)
     run_grace_seconds: float = 30.0
+    cards: Mapping[str, Card] = field(default_factory=load_cards)
+    card: str = DEFAULT_CARD
 
 
 async def open_control(
@@ -89,23 +102,32 @@ async def open_control(
     calls = Calls(store, catalog, clock, streams)
     logs = Logs(store, clock)
     templates = Templates()
-    nodes = Nodes(store, calls, streams, logs, templates, clock)
+    usage = Usage(store, find_card(rules.cards, rules.card), clock)
+    web = Web(catalog, clock)
+    nodes = Nodes(store, calls, streams, logs, templates, usage, web, clock)
     tunings = Tunings(store, catalog, clock)
     queues = Queues(store, catalog, calls, tunings)
     versions = Versions(store, catalog, clock, tunings.deployed)
-    deploys = Deploys(store, blobs, catalog, versions, calls, templates, clock)
+    deploys = Deploys(store, blobs, catalog, versions, calls, templates, web, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
     policy = Policy(quota=rules.quota, max_waiting=rules.max_waiting, tuner=tunings.tuning)
     scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes, policy)
-    for room in (calls, streams, tunings, queues, versions, deploys, runs, nodes, templates):
+    budgets = Budgets(store, clock)
+    usage.tell_posted(budgets.look_soon)
+    usage.answer_by(orders.usage_kept)
+    for room in (
+        *(calls, streams, tunings, queues, versions, deploys, runs),
+        *(nodes, templates, usage, budgets, web),
+    ):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
     await tokens.load()
     scheduler.restore_brakes(await Brakes(store, clock).restore())
     await tunings.load()
+    await budgets.load()
     await deploys.recover(WORKSPACES)
     await nodes.recover(WORKSPACES)
     await calls.recover()
@@ -121,8 +143,11 @@ async def open_control(
         logs=logs,
         nodes=nodes,
         starts=Starts(store),
+        costs=CostReports(store, catalog, rules.cards, usage.card, clock),
+        budgets=budgets,
         tokens=tokens,
         blobs=blobs,
         scheduler=scheduler,
         retention=Retention(store, blobs, clock, rules.keeping),
+        web=web,
     )

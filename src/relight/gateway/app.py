@@ -7,11 +7,21 @@ from dataclasses import dataclass, field
 
 from relight.gateway import openapi
 from relight.gateway.calls import CallProblem
-from relight.gateway.exchange import Answer, Ask, ClientGone, Limits, StreamAnswer, json_answer, problem_answer
+from relight.gateway.exchange import (
+    Answer,
+    Ask,
+    ClientGone,
+    Limits,
+    RawAnswer,
+    StreamAnswer,
+    json_answer,
+    problem_answer,
+)
 from relight.gateway.guard import LOCAL_NAMES, Hosts, authenticate, authorize, check_source
 from relight.gateway.platform import Platform
 from relight.gateway.problems import HttpProblem
 from relight.gateway.routes import Route, RouteTable
+from relight.gateway.sites import Proxies, Sites
 from relight.gateway.table import ROUTES
 from relight.protocol.errors import RelightError
 
@@ -24,6 +34,7 @@ class Options:
 
     hosts: Hosts = field(default_factory=lambda: Hosts(names=LOCAL_NAMES))
     limits: Limits = field(default_factory=Limits)
+    trusted_proxies: tuple[str, ...] = ()
 
 
 def build(platform: Platform, options: Options | None = None) -> Gateway:
@@ -37,6 +48,7 @@ class Gateway:
     def __init__(self, platform: Platform, options: Options) -> None:
         self._platform = platform
         self._hosts = options.hosts
+        self._sites = Sites(platform, options.hosts, Proxies.of(options.trusted_proxies))
         self.limits = options.limits
         describe = Route(
             method="GET",
@@ -49,7 +61,7 @@ class Gateway:
         )
         self.table = RouteTable((*ROUTES, describe))
 
-    async def answer(self, ask: Ask) -> Answer | StreamAnswer:
+    async def answer(self, ask: Ask) -> Answer | StreamAnswer | RawAnswer:
         """Answer one request.  Raises ClientGone when there is nobody left to hear it."""
         try:
             return await self._answer(ask)
@@ -61,7 +73,10 @@ class Gateway:
             log.exception("request failed", extra={"method": ask.head.method, "path": ask.head.path})
             return self._refuse(ask, RelightError(f"cannot answer: {type(error).__name__} in the server; see its log"))
 
-    async def _answer(self, ask: Ask) -> Answer | StreamAnswer:
+    async def _answer(self, ask: Ask) -> Answer | StreamAnswer | RawAnswer:
+        place = self._sites.find(ask)
+        if place is not None:
+            return await self._sites.answer(ask, place)
         check_source(ask, self._hosts)
         route, ask.params = self.table.find(ask.head.method, ask.head.path, ask.head.raw_path)
         if not route.is_open:

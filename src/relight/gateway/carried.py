@@ -132,3 +132,8 @@ class CarriedTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = cast(asyncio.Protocol, protocol)
+
+
+async def carry(stream: ByteStream, protocol: asyncio.Protocol) -> None:
+    """Have a protocol speak on a stream, until either is done."""
+    await CarriedTransport(stream, protocol).run()

@@ -14,11 +14,21 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 from relight.gateway import writing
-from relight.gateway.exchange import Answer, Ask, ClientGone, Limits, Peer, StreamAnswer, closing, problem_answer
+from relight.gateway.exchange import (
+    Answer,
+    Ask,
+    ClientGone,
+    Limits,
+    Peer,
+    RawAnswer,
+    StreamAnswer,
+    closing,
+    problem_answer,
+)
 from relight.gateway.headstart import start_now
 from relight.gateway.problems import HttpProblem
 from relight.gateway.reading import Reader
@@ -41,7 +51,7 @@ UNREAD_BYTES = 64 * 1024
 _JOINED_BYTES = 64 * 1024
 _PEER = struct.Struct("3i")
 
-Answering = Callable[[Ask], Awaitable[Answer | StreamAnswer]]
+Answering = Callable[[Ask], Awaitable[Answer | StreamAnswer | RawAnswer]]
 """Answers a request.  Raises ClientGone when there is nobody left to hear it."""
 
 
@@ -120,7 +130,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        self._reader = Reader(Peer(uid=_peer_uid(transport), principal=self._principal), self._room.limits, self._go_on)
+        self._reader = Reader(_peer(transport, self._principal), self._room.limits, self._go_on)
         self._rests_since = self._loop.time()
         self._look_again_in(HEAD_SECONDS)
         if not self._room.add(self):
@@ -207,7 +217,7 @@ class HttpConnection(asyncio.Protocol):
         finally:
             self._finish(ask, is_answered=is_answered)
 
-    async def _answer(self, ask: Ask) -> Answer | StreamAnswer:
+    async def _answer(self, ask: Ask) -> Answer | StreamAnswer | RawAnswer:
         try:
             return await self._room.answering(ask)
         except asyncio.CancelledError:
@@ -250,13 +260,22 @@ class HttpConnection(asyncio.Protocol):
 
     # -- writing
 
-    async def _send(self, ask: Ask, answer: Answer | StreamAnswer) -> bool:
+    async def _send(self, ask: Ask, answer: Answer | StreamAnswer | RawAnswer) -> bool:
         if isinstance(answer, StreamAnswer):
-            await ask.unless_gone(self._send_parts(ask, answer))
+            length, is_chunked = answer.length, answer.length is None and not ask.head.is_old
+            head = writing.stream_head(answer, self._room.dates.now(), is_chunked=is_chunked, closes=self._closes(ask))
+            await ask.unless_gone(self._send_parts(ask, head, answer.parts, length, is_chunked=is_chunked))
+            return True
+        if isinstance(answer, RawAnswer) and answer.parts is not None:
+            raw = writing.raw_stream_head(answer, ask.head, self._room.dates.now(), closes=self._closes(ask))
+            await ask.unless_gone(self._send_parts(ask, raw.lines, answer.parts, raw.length, is_chunked=raw.is_chunked))
             return True
         if self._writable is not None:
             await self._writable
-        self._write_whole(answer, ask)
+        if isinstance(answer, RawAnswer):
+            self._write(writing.raw_whole(answer, ask.head, self._room.dates.now(), closes=self._closes(ask)))
+        else:
+            self._write_whole(answer, ask)
         return True
 
     def _write_whole(self, answer: Answer, ask: Ask | None) -> None:
@@ -272,12 +291,12 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_lost:  # nobody may be there any more to hear that a call was taken
             self._transport.write(data)
 
-    async def _send_parts(self, ask: Ask, answer: StreamAnswer) -> None:
-        is_chunked = answer.length is None and not ask.head.is_old
-        date, closes = self._room.dates.now(), self._closes(ask)
-        self._write(writing.stream_head(answer, date, is_chunked=is_chunked, closes=closes))
+    async def _send_parts(
+        self, ask: Ask, head: bytes, parts: AsyncIterator[bytes], length: int | None, *, is_chunked: bool
+    ) -> None:
+        self._write(head)
         sent = 0
-        async with closing(answer.parts) as parts:
+        async with closing(parts):
             if ask.head.method == "HEAD":
                 return
             async for part in parts:
@@ -286,8 +305,8 @@ class HttpConnection(asyncio.Protocol):
                 if part:
                     sent += len(part)
                     self._write(writing.chunk(part) if is_chunked else part)
-        if answer.length not in (None, sent):
-            raise ValueError(f"{sent} bytes were sent of {answer.length}")
+        if length not in (None, sent):
+            raise ValueError(f"{sent} bytes were sent of {length}")
         if is_chunked:
             self._write(writing.LAST_CHUNK)
 
@@ -338,6 +357,15 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(HttpProblem(408, InvalidRequest(said)))
         else:
             self._transport.close()
+
+
+def _peer(transport: asyncio.BaseTransport, principal: Principal | None) -> Peer:
+    """What is known of a connection's other end."""
+    uid = _peer_uid(transport)
+    address = transport.get_extra_info("peername") if uid is None else None
+    if not isinstance(address, tuple):
+        return Peer(uid=uid, principal=principal)
+    return Peer(uid=uid, principal=principal, host=str(address[0]), port=int(address[1]))
 
 
 def _peer_uid(transport: asyncio.BaseTransport) -> int | None:

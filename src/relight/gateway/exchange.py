@@ -18,6 +18,7 @@ from relight.protocol.codec import pack, unpack
 from relight.protocol.errors import Forbidden, InvalidRequest, LimitExceeded, RelightError
 from relight.protocol.manifest import Json
 from relight.protocol.views import Principal
+from relight.protocol.web import Fields
 
 T = TypeVar("T")
 
@@ -78,15 +79,27 @@ class StreamAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawAnswer:
+    """An answer of somebody's app: headers as they were said.  `body` None: `parts` has it, as it is made."""
+
+    status: int
+    fields: Fields
+    body: bytes | None = None
+    parts: AsyncIterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """What is known of a connection's other end before it says a word.
 
     `uid`: by which user's program a unix socket is held; None for TCP.  `principal`: who it is, where that is known from
-    the way it came.
+    the way it came.  `host` and `port` are where a TCP connection comes from.
     """
 
     uid: int | None = None
     principal: Principal | None = None
+    host: str = ""
+    port: int = 0
 
 
 class Head(NamedTuple):
@@ -147,9 +160,10 @@ class Body:
             if self._on_wait is not None:
                 self._on_wait()
             await self._waiting
-        return self._take()
+        return self.take()
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """All that is there."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -167,9 +181,12 @@ class Ask:
     `may_wait`: the answer may be long in coming, so a server that stops does not wait for it.
     """
 
-    __slots__ = ("_body", "_query", "_sleeper", "head", "is_gone", "limits", "may_wait", "params", "peer", "principal")
+    __slots__ = (
+        *("_body", "_query", "_sleeper", "_tunnel", "head", "is_gone", "limits", "may_wait"),
+        *("params", "peer", "principal"),
+    )
 
-    def __init__(self, head: Head, body: Body, peer: Peer, limits: Limits) -> None:
+    def __init__(self, head: Head, body: Body, peer: Peer, limits: Limits, tunnel: Body | None = None) -> None:
         self.head = head
         self.peer = peer
         self.limits = limits
@@ -178,6 +195,7 @@ class Ask:
         self.is_gone = False
         self.may_wait = False
         self._body = body
+        self._tunnel = tunnel
         self._query: dict[str, str] | None = None
         self._sleeper: asyncio.Task[object] | None = None
 
@@ -318,6 +336,21 @@ class Ask:
             self._check_length(length, limit)
             yield part
 
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it asks for a WebSocket: what follows it is then `tunnel`."""
+        return self._tunnel is not None
+
+    def whole_body(self) -> bytes | None:
+        """The body, where all of it is here; None where more is to come, which `stream` reads."""
+        return self._body.take() if self._body.is_whole else None
+
+    async def tunnel(self) -> AsyncIterator[bytes]:
+        """The bytes that follow a request for another protocol.  Raises ClientGone when they break off."""
+        assert self._tunnel is not None, "it asks for another protocol"
+        while part := await self._tunnel.next():
+            yield part
+
     async def unless_gone(self, work: Awaitable[T]) -> T:
         """What `work` gives; cancels it and raises ClientGone when the caller hangs up."""
         task = asyncio.current_task()
@@ -337,11 +370,15 @@ class Ask:
     def drop_body(self) -> None:
         """It is answered: what is still to come of its body nobody reads."""
         self._body.drop()
+        if self._tunnel is not None:
+            self._tunnel.drop()
 
     def hang_up(self) -> None:
         """The caller is gone: nobody reads the answer, and no more of the body comes."""
         self.is_gone = True
         self._body.break_off()
+        if self._tunnel is not None:
+            self._tunnel.break_off()
         if self._sleeper is not None:
             self._sleeper.cancel()
 

@@ -69,6 +69,11 @@ async def stats(platform: Platform, ask: Ask) -> Answer:
     )
 
 
+async def urls(platform: Platform, ask: Ask) -> Answer:
+    """GET /v1/apps/{app}/urls"""
+    return json_answer({"urls": await platform.web.urls_of(ask.workspace, ask.params["app"], environment_of(ask))})
+
+
 async def _submit(platform: Platform, ask: Ask) -> CallView:
     body, said = await ask.json()
     key = _key(ask, body)

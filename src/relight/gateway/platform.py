@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from relight.control.exchanges import Exchange
 from relight.control.sources import Delivery
+from relight.control.web import Target
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallKey, CallRequest, CallView
+from relight.protocol.costviews import BudgetView, CostQuery, CostReport
 from relight.protocol.manifest import FunctionSpec, Json
 from relight.protocol.scaleviews import DeadView, QueueView, ScalingView
 from relight.protocol.sources import PushView, SourceRequest, SourceView
@@ -235,6 +238,26 @@ class Starts(Protocol):
         """What they come to."""
 
 
+class Costs(Protocol):
+    """What things cost."""
+
+    async def report(self, workspace: str, query: CostQuery, /) -> CostReport:
+        """What was spent.  Raises InvalidRequest, NotFound."""
+
+
+class Budgets(Protocol):
+    """What may be spent."""
+
+    async def set(self, workspace: str, app: str, nanos: int, warn_percent: int, /) -> BudgetView:
+        """So much from now on.  Raises InvalidRequest."""
+
+    async def remove(self, workspace: str, app: str, /) -> BudgetView:
+        """Any amount from now on.  Raises NotFound."""
+
+    async def list(self, workspace: str, /) -> tuple[BudgetView, ...]:
+        """Every budget of a workspace."""
+
+
 class Tokens(Protocol):
     """Who asks."""
 
@@ -271,6 +294,24 @@ class Blobs(Protocol):
 
     async def put(self, chunks: AsyncIterable[bytes], digest: str, /) -> object:
         """Keep bytes.  Raises InvalidRequest when they are not those of the digest."""
+
+
+class Web(Protocol):
+    """What answers web requests."""
+
+    async def target(self, workspace: str, app: str, environment: str, name: str, /) -> Target:
+        """What answers under a name.  Raises NotFound."""
+
+    def labelled(self, label: str, /) -> tuple[str, str, str] | None:
+        """The app, environment and name that a host's label stands for; None when it stands for none."""
+
+    def open(
+        self, target: Target, head: bytes, body: bytes | None, /, *, is_idempotent: bool, is_tunnel: bool
+    ) -> Exchange:
+        """Have a request answered."""
+
+    async def urls_of(self, workspace: str, app: str, environment: str, /) -> dict[str, str]:
+        """Where the things of an app answer.  Raises NotFound."""
 
 
 class Platform(Protocol):
@@ -321,9 +362,21 @@ class Platform(Protocol):
         """Starts."""
 
     @property
+    def costs(self) -> Costs:
+        """Costs."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """Budgets."""
+
+    @property
     def tokens(self) -> Tokens:
         """Tokens."""
 
     @property
     def blobs(self) -> Blobs:
         """Blobs."""
+
+    @property
+    def web(self) -> Web:
+        """What answers web requests."""

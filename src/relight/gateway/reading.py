@@ -37,6 +37,7 @@ class Reader:
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)  # it is `is_over` that leaves it unread
         self._body = Body()
         self._body.end()
+        self._tunnel: Body | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -56,17 +57,21 @@ class Reader:
     @property
     def unread(self) -> int:
         """How many bytes of the body that comes nobody has taken yet."""
-        return self._body.size
+        return self._body.size + (self._tunnel.size if self._tunnel is not None else 0)
 
     def feed(self, data: bytes) -> None:
         """More has come."""
         if self.is_over:
+            if self._tunnel is not None:
+                self._tunnel.put(data)
             return
         was_in_head = self.is_in_head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.is_over = True  # it is answered as what it is without that
+        except httptools.HttpParserUpgrade as upgrade:
+            self.is_over = True  # it is answered as what it is without that, unless an app answers it
+            if self._tunnel is not None and data[upgrade.args[0] :]:
+                self._tunnel.put(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse()
         if was_in_head and self.is_in_head:  # a line that does not end is told to nobody, and counts all the same
@@ -144,7 +149,11 @@ class Reader:
             keeps_alive=self._keeps_alive,
         )
         self._body = Body(self._wait)
-        self.asks.append(Ask(head, self._body, self._peer, self._limits))
+        if self._parser.should_upgrade() and any(
+            name == b"upgrade" and value.lower() == b"websocket" for name, value in self._headers
+        ):
+            self._tunnel = Body(self._wait)
+        self.asks.append(Ask(head, self._body, self._peer, self._limits, self._tunnel))
 
     def on_body(self, part: bytes) -> None:
         if not self.is_over:

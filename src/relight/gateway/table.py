@@ -5,19 +5,7 @@
 
 from __future__ import annotations
 
-from relight.gateway import (
-    blobs,
-    calls,
-    deploys,
-    invoke,
-    items,
-    logs,
-    nodes,
-    schemas,
-    sources,
-    starts,
-    tokens,
-)
+from relight.gateway import blobs, calls, costs, deploys, invoke, items, logs, nodes, schemas, sources, starts, tokens
 from relight.gateway.routes import ENVIRONMENT, FUNCTION, Route
 from relight.gateway.scaletable import SCALING_ROUTES
 from relight.protocol.views import Scope
@@ -69,6 +57,20 @@ _START_QUERY = (
     ("function", "only those of this function"),
     ("level", "only starts on this level: parked, fork, import, restore, boot or fetch; or its number"),
     ("since", "seconds since 1970: only those that were over from then on"),
+)
+_COST_QUERY = (
+    (
+        "by",
+        "call, worker, function, app, version, environment, kind, node, gpu, workspace or day; function when left out",
+    ),
+    ("against", "rate cards, with commas, or all: what the same would have cost there"),
+    ("app", "only this app"),
+    ("environment", "only this environment, or run"),
+    ("function", "only this function"),
+    ("call", "only this call, by call"),
+    ("since", "only what was used from then on, in seconds since 1970"),
+    ("until", "only what was used up to then, in seconds since 1970"),
+    ("limit", "by call: how many, newest first; 1000 when left out, 10000 at most"),
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -419,6 +421,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/v1/apps/{app}/urls",
+        name="app_urls",
+        scope=Scope.READ,
+        for_workers=True,
+        handler=invoke.urls,
+        summary="Where the functions of an app answer web requests",
+        answer='{"urls": {name: URL}}',
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
         path=FUNCTION + "/stats",
         name="function_stats",
         scope=Scope.READ,
@@ -507,6 +520,46 @@ ROUTES: tuple[Route, ...] = (
         summary="The newest 20,000 of those starts by function and level: how many, how quick, and why not quicker",
         answer='{"levels", "groups", "reasons", "bounds", "starts", "since", "is_whole"}',
         query=_START_QUERY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/costs",
+        name="report_costs",
+        scope=Scope.READ,
+        knows_apps=True,
+        handler=costs.report,
+        summary="What was spent, in whole nano-dollars, and what it would have cost on other rate cards",
+        answer="CostReport",
+        query=_COST_QUERY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/budgets",
+        name="list_budgets",
+        scope=Scope.READ,
+        handler=costs.list_budgets,
+        summary="What may be spent in a month, and what was",
+        answer='{"budgets": [Budget]}',
+    ),
+    Route(
+        method="PUT",
+        path="/v1/budgets",
+        name="set_budget",
+        scope=Scope.ADMIN,
+        handler=costs.set_budget,
+        summary="Set what an app, or the whole workspace, may spend in a month; then nothing new of it begins",
+        body='{"app", "nanos", "warn_percent"}',
+        answer="Budget",
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/budgets",
+        name="remove_budget",
+        scope=Scope.ADMIN,
+        handler=costs.remove_budget,
+        summary="Take a budget away",
+        answer="Budget",
+        query=(("app", "whose; the whole workspace's when left out"),),
     ),
     Route(
         method="GET",

@@ -21,13 +21,17 @@ from relight.transport import Connection, Stream
 ServeHttp = Callable[[Stream, Principal], Awaitable[None]]
 """Answers the requests that come on a stream, as those of somebody; returns when the stream has ended."""
 
+ServeWeb = Callable[[Stream], Awaitable[None]]
+"""Takes the connection of a worker that serves the web; returns when it has ended."""
+
 
 class Links:
     """Takes nodes in.  Give its methods to `transport.listen_unix`."""
 
-    def __init__(self, control: Control, serve_http: ServeHttp) -> None:
+    def __init__(self, control: Control, serve_http: ServeHttp, serve_web: ServeWeb) -> None:
         self._control = control
         self._serve_http = serve_http
+        self._serve_web = serve_web
         self._sessions: dict[Connection, Session] = {}
 
     def on_connect(self, connection: Connection) -> None:
@@ -57,6 +61,9 @@ class Links:
             await stream.write(b"kept")
         elif stream.service == "platform":
             await self._serve_http(stream, self._worker_of(stream))
+            return
+        elif stream.service == "web":
+            await self._serve_web(stream)
             return
         else:
             raise ProtocolError(f"cannot open {stream.service!r}: this server offers no such service")

@@ -121,10 +121,14 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """The answer: the new version, and the one it replaced ("" for none).  `is_live`: calls lead to it now."""
+    """The answer: the new version, and the one it replaced ("" for none); where what answers web requests does so.
+
+    `is_live`: calls lead to it now.
+    """
 
     version: str
     app: str
     environment: str
     replaced: str = ""
     is_live: bool = True
+    urls: tuple[tuple[str, str], ...] = ()

@@ -33,7 +33,7 @@ class Load:
     leads to the server ("" for none): what the worker calls there runs in `app` and `environment`.  `cpu` is how many
     cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
     with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
-    each of its forks will be given, that it has not.
+    each of its forks will be given, that it has not.  `web` is the kind of what answers web requests, "" where nothing does.
     """
 
     module: str
@@ -50,6 +50,7 @@ class Load:
     gpus: int = 0
     max_inputs: int = 1
     batches: tuple[tuple[str, int, float], ...] = ()
+    web: str = ""
 
     @property
     def is_concurrent(self) -> bool:

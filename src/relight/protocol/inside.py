@@ -23,6 +23,9 @@ CONCURRENT = "__relight_concurrent__"
 BATCHED = "__relight_batched__"
 """The attribute under which a function or a method keeps how its calls are gathered: a `manifest.Batching`."""
 
+WEB = "__relight_web__"
+"""The attribute that marks a function as what answers web requests: a `manifest.WebSpec`."""
+
 LOADED = "__relight_loaded__"
 """The attribute that marks a module as one that the runtime has executed, in this process or before it was forked."""
 

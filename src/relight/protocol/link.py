@@ -18,6 +18,7 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import TemplateOutcome
+from relight.protocol.usage import UsageRecord
 from relight.protocol.workers import WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
@@ -133,7 +134,8 @@ class CallItem:
 class CallEnd:
     """How an attempt ended, after `items` of them if it was a generator's.
 
-    `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran.
+    `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran,
+    `used_us` what of its worker's time is its, in microseconds: all of that, where it ran alone.
     """
 
     call: str
@@ -145,6 +147,7 @@ class CallEnd:
     is_charged: bool = True
     items: int = 0
     seconds: float = 0.0
+    used_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +256,9 @@ class Hello:
 class Reports:
     """What happened on a node since its last word, in order within each list.  `held` are the calls it has now.
 
-    `gpus` come with a heartbeat.  `logs` are told again, under the same `log_batch`, until that is acknowledged; it grows from 1 for each incarnation.
+    `gpus` come with a heartbeat.  `logs` are told again, under the same `log_batch`, until that is acknowledged; it grows
+    from 1 for each incarnation.  `usage` is told again until `Orders.usage_kept` names it; that of a worker comes no later
+    than word that it is gone.
     """
 
     ends: tuple[CallEnd, ...] = ()
@@ -264,6 +269,7 @@ class Reports:
     held: tuple[str, ...] | None = None
     templates: tuple[TemplateOutcome, ...] = ()
     gpus: tuple[GpuUse, ...] = ()
+    usage: tuple[UsageRecord, ...] = ()
 
 
 # -- server → agent
@@ -283,7 +289,7 @@ class Orders:
     """What a node shall do.  `acknowledged` names (call, token) whose ends are kept and need not be told again.
 
     `logs_kept` is the last batch of lines that is kept.  `prepare` are workers whose templates are soon needed, `forget`
-    versions whose templates are not any more.
+    versions whose templates are not any more.  `usage_kept` names (worker, n) of records that are kept.
     """
 
     prepare: tuple[WorkerSpec, ...] = ()
@@ -296,6 +302,7 @@ class Orders:
     ask_back: tuple[AskBack, ...] = ()
     acknowledged: tuple[tuple[str, Token], ...] = ()
     logs_kept: int = 0
+    usage_kept: tuple[tuple[str, int], ...] = ()
 
 
 TO_SERVER = Kinds(Hello, Reports)

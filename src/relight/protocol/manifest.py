@@ -214,12 +214,36 @@ class ParameterSpec:
     is_keyword_only: bool = False
 
 
+WEB_KINDS = ("endpoint", "asgi", "wsgi", "server")
+"""What may answer requests: a function with typed parameters, an app of either interface, a program that listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSpec:
+    """That something answers HTTP requests, and how.
+
+    `methods` are those that an endpoint takes; `port` is where a server listens, inside its sandbox.  `max_inputs` is how
+    many requests one worker takes at once.  `label` is its name in URLs ("": made of the function's and the app's).
+    `cors` are the origins whose pages may ask, `("*",)` all.  `needs_token`: only with a token of this server.
+    """
+
+    kind: str
+    methods: tuple[str, ...] = ()
+    port: int = 0
+    max_inputs: int = 1
+    label: str = ""
+    cors: tuple[str, ...] = ()
+    needs_token: bool = False
+    has_docs: bool = False
+    startup_timeout_seconds: float = 30.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodSpec:
     """Something that can be called.  A plain function is one method whose `name` is empty.
 
     `input_schema` is the JSON Schema of its arguments as one object, `output_schema` that of what it returns, or of each
-    item it yields; None in what was deployed before there were any.
+    item it yields; None in what was deployed before there were any.  `web`: it answers HTTP requests, and is not called.
     """
 
     name: str = ""
@@ -231,6 +255,7 @@ class MethodSpec:
     input_schema: Json = None
     output_schema: Json = None
     batching: Batching | None = None
+    web: WebSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

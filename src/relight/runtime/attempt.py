@@ -17,6 +17,7 @@ from relight.protocol.errors import Failure, RelightError, failure_of
 from relight.protocol.inside import inside
 from relight.protocol.payload import INLINE_BYTES, JSON, RAW, Payload
 from relight.protocol.values import dump_exception, dump_result, load_input
+from relight.protocol.web import FORMAT
 from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
 from relight.runtime.loader import Loaded
@@ -116,6 +117,7 @@ class Callees:
 
     def __init__(self, loaded: Loaded, module: str) -> None:
         self.find = loaded.find
+        self.web = loaded.web
         self._aliases = {"__main__": module} if module else {}
         self._inputs = loaded.inputs
 
@@ -199,6 +201,11 @@ class Attempts:
         return succeeded(order.call, payload)
 
     def _call(self, order: Run, descriptor: int | None) -> Payload:
+        if order.payload.format == FORMAT and descriptor is not None:
+            from relight.runtime.web.session import serve  # who serves no web need not pay for it
+
+            self._loop.run(serve(descriptor, self._callees.web(order.method).handler, self._interrupts.leave_by))
+            return dump_result(None, order.accept)
         function, args, kwargs, say = self._callees.prepare(order, descriptor)
         if makes_items(function):
             self._items.send_all(order, function(*args, **kwargs), say)

@@ -49,6 +49,7 @@ class Interrupts:
         self._channel = channel
         self._call = ""
         self._cancel_task: Callable[[], None] | None = None
+        self._leave_by: Callable[[], None] | None = None
         self._is_looking = False
         self._was_rung = False
         self._is_waiting = False
@@ -105,6 +106,12 @@ class Interrupts:
         """What runs is a task of an event loop: an interrupt calls this rather than raise, and so does each ring after."""
         self._cancel_task = cancel
 
+    def leave_by(self, leave: Callable[[], None] | None) -> None:
+        """What runs has no end of its own: when the worker is to leave, this is called."""
+        self._leave_by = leave
+        if leave is not None and self._is_leaving:
+            leave()
+
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message whole: an interrupt in the middle of it is raised after it."""
         self._is_looking = True
@@ -152,6 +159,8 @@ class Interrupts:
             self._leave()
         if self._is_waiting:
             raise Leave
+        if self._leave_by is not None:
+            self._leave_by()
 
     def _look(self, *, polls: bool = True, waits: bool = False) -> None:
         """Read what has come; a signal in the middle of it makes it look once more, rather than into itself."""

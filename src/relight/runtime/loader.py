@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from relight.protocol.channel import Load
 from relight.protocol.errors import Failure, NotFound
-from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, LOADED, PARAMETERS, RAW, LoadingStopped, inside
+from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, LOADED, PARAMETERS, RAW, WEB, LoadingStopped, inside
 from relight.protocol.values import load_function
 from relight.runtime.tracebacks import describe, summarize
 
 if TYPE_CHECKING:
     from relight.runtime.inputs import Inputs
+    from relight.runtime.web.handlers import Web
 
 RunAwaitable = Callable[[Any], Any]
 
@@ -41,6 +42,7 @@ class Loaded:
         self.import_seconds = 0.0
         self.snap_seconds = 0.0
         self.enter_seconds = 0.0
+        self._web: dict[str, Web] = {}
         self.inputs: Inputs | None = None
         """What calls in JSON need, where a template has prepared it."""
 
@@ -59,12 +61,20 @@ class Loaded:
             function: Callable[..., Any] = self.target
             return function
         marked = _lookup(type(self._instance), method)
-        raw = getattr(marked, RAW, None)
+        raw: Any = getattr(marked, RAW, marked if hasattr(marked, WEB) else None)
         if raw is None:
             name = type(self._instance).__qualname__
             raise NotFound(f"cannot call {name}.{method}: it has no such @relight.method(); deploy it again")
         bound: Callable[..., Any] = raw.__get__(self._instance)
         return bound
+
+    def web(self, method: str) -> Web:
+        """What answers web requests by a function, or by a method: the same for as long as the worker lives."""
+        from relight.runtime.web.handlers import Web  # who serves no web need not pay for it
+
+        if method not in self._web:
+            self._web[method] = Web(self.find(method))
+        return self._web[method]
 
     def functions(self) -> Iterator[Callable[..., Any]]:
         """All that calls may call, methods bound to an object that is none: to be looked at alone."""
@@ -93,7 +103,9 @@ class Loaded:
         self.enter_seconds = time.perf_counter() - began
 
     def exit(self) -> None:
-        """Run the `@exit` methods, base classes' first."""
+        """Let apps shut down; then run the `@exit` methods, base classes' first."""
+        for web in self._web.values():
+            self._run_awaitable(web.stop())
         self._run_hooks(EXIT, self._run_awaitable)
 
     def _run_hooks(self, hook: str, run_awaitable: RunAwaitable) -> None:
@@ -114,6 +126,14 @@ def preload(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     loaded = _import_target(order, run_awaitable)
     if order.is_class and _hooks(loaded.target, ENTER_SNAP):
         _make_instance(loaded, order)
+    if order.web:
+        from relight.runtime.web.handlers import prepare  # and with it asyncio, so that no fork has to
+
+        prepare(order.web)
+        if order.web in ("asgi", "wsgi") and not order.is_class:
+            from relight.runtime.web.rehearsal import play
+
+            play(loaded.web("").make_app())
     return loaded
 
 

@@ -124,3 +124,10 @@ def find_flush(looked_at: int = 0) -> Callable[[], object] | None:
 
 def _is_foreign(file: object) -> bool:
     return isinstance(file, str) and file.endswith(".so") and "/lib-dynload/" not in file
+
+
+def raise_in_thread(thread: int, error: type[BaseException]) -> None:
+    """Have a thread raise `error` at its next line of Python; one that is deep in C does so when it comes back."""
+    import ctypes
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))

@@ -206,6 +206,16 @@ class Group:
         """The most memory it held, 0 where the kernel does not count it."""
         return max((_number(f"{folder}/{file}") for folder in self.folders for file in _PEAKS), default=0)
 
+    def cpu_us(self) -> int | None:
+        """The CPU time of all its processes so far, in microseconds; None where the kernel does not count it."""
+        for folder in self.folders:
+            for line in _read(f"{folder}/cpu.stat").splitlines():
+                if line.startswith("usage_usec "):
+                    return int(line.split()[1])
+            if nanoseconds := _number(f"{folder}/cpuacct.usage"):
+                return nanoseconds // 1000
+        return None
+
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory."""
         texts = [

@@ -663,6 +663,7 @@ def _exit_of(group: Group, ended: InitEnded) -> SandboxExit:
         signal=ended.signal,
         out_of_memory=out_of_memory,
         is_evicted=out_of_memory and not group.was_at_limit(),
+        cpu_us=group.cpu_us(),
         peak_memory_bytes=group.peak_memory_bytes() or ended.peak_memory_bytes,
     )
 

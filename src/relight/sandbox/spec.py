@@ -89,6 +89,7 @@ class SandboxExit:
 
     Neither is known of a process that outlived its template.  `out_of_memory`: the kernel killed a process of it for want
     of memory; `is_evicted`: the machine's, or that of a limit above, rather than its own limit's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
+    `cpu_us` is the CPU time of all its processes, in microseconds; None where the machine does not count it.
     """
 
     code: int | None = None
@@ -96,6 +97,7 @@ class SandboxExit:
     out_of_memory: bool = False
     is_evicted: bool = False
     peak_memory_bytes: int = 0
+    cpu_us: int | None = field(default=None, compare=False)
 
 
 def path_inside(path: str, mounts: tuple[Mount, ...], isolation: Isolation) -> str:

@@ -29,6 +29,7 @@ from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateS
 from relight.protocol.workers import WorkerState
 from relight.scheduler.adoption import Adoption
 from relight.scheduler.alarms import Alarms
+from relight.scheduler.blocks import Blocks
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.grants import Grants
@@ -91,6 +92,7 @@ class Scheduler:
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
         self._brakes: dict[FunctionKey, Brake] = {}  # of functions that nobody has asked for yet
+        self.blocks = Blocks()
         self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
         self._waits = Waits(world)
@@ -174,10 +176,13 @@ class Scheduler:
                     node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
 
     def _prepare_late(self) -> None:
-        """A node has come: what was deployed while there was none, and still is."""
+        """A node has come: what was deployed, or is about to be, while there was none."""
         late, self._unprepared = tuple(self._unprepared), deque(maxlen=KEPT_OUTCOMES)
-        known = {(key.version, key.function) for key, one in self._functions.items() if one.is_current}
-        self.prepare(spec for spec in late if (spec.version, spec.function.name) in known)
+        self.prepare(late)
+
+    def _forget_unprepared(self, version: str) -> None:
+        left = (spec for spec in self._unprepared if spec.version != version)
+        self._unprepared = deque(left, maxlen=KEPT_OUTCOMES)
 
     def templates_changed(self, node_id: str, outcomes: Iterable[TemplateOutcome]) -> None:
         """A node says what became of its templates."""
@@ -217,12 +222,14 @@ class Scheduler:
                 waiting += function.queue.take_all()
                 for worker in list(function.workers.values()):
                     self._let_go(worker, now=now)
+        self._forget_unprepared(version)
         for node in self._nodes.values():
             self._orders.forget(node.id, version)
         return waiting
 
     def supersede_version(self, version: str) -> None:
         """Another version has taken its place: finish what waits, keep no worker for its own sake."""
+        self._forget_unprepared(version)
         for function in self._functions.values():
             if function.key.version == version:
                 function.is_superseded = True
@@ -357,10 +364,7 @@ class Scheduler:
 
     def refill(self, keys: Iterable[FunctionKey]) -> None:
         """Calls of these functions have ended: give their workers others; those without one are idle from now."""
-        for key in keys:
-            function = self._functions.get(key)
-            if function is None:
-                continue
+        for function in filter(None, map(self._functions.get, keys)):
             self._pump(function)
             for worker in function.workers.values():
                 if not worker.calls and worker.state is WorkerState.BUSY:
@@ -411,7 +415,8 @@ class Scheduler:
             return ""
         now = self._clock.monotonic()
         own = function.queue.why_held(call, now) if call is not None else function.queue.why_none(now)
-        return own or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
+        blocked = self.blocks.why(function)
+        return own or blocked or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
 
     # -- nodes
 
@@ -578,7 +583,7 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
-        if not (len(function.queue) or function.held or function.is_watched):
+        if not function.has_work or self.blocks.why(function):
             return
         now = self._clock.monotonic()
         self._sizing.trim(function)
@@ -645,6 +650,8 @@ class Scheduler:
     # -- inside: how many workers
 
     def _scale(self, function: Function) -> None:
+        if self.blocks.why(function):
+            return
         again_seconds = self._sizing.scale(function)
         if again_seconds is not None:
             self._alarms.set(function.key, self._clock.monotonic() + again_seconds)

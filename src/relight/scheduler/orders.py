@@ -5,7 +5,7 @@ An acknowledgement is in no hurry: it goes with the next orders, or by itself a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from relight.protocol.calls import Token
@@ -32,6 +32,7 @@ class _Pending:
     grant: list[GrantItems] = field(default_factory=list)
     ask_back: list[AskBack] = field(default_factory=list)
     acknowledged: list[tuple[str, Token]] = field(default_factory=list)
+    usage_kept: list[tuple[str, int]] = field(default_factory=list)
 
 
 class OrderBook:
@@ -82,10 +83,17 @@ class OrderBook:
 
     def acknowledge(self, node: str, call: str, token: Token) -> None:
         """An end is kept."""
+        self._of_later(node).acknowledged.append((call, token))
+
+    def usage_kept(self, node: str, keys: Iterable[tuple[str, int]]) -> None:
+        """What workers used is kept."""
+        self._of_later(node).usage_kept.extend(keys)
+
+    def _of_later(self, node: str) -> _Pending:
         if not self._leaves_soon and not self._leaves_later:
             self._leaves_later = True
             self._later(self._flush)
-        self._nodes.setdefault(node, _Pending()).acknowledged.append((call, token))
+        return self._nodes.setdefault(node, _Pending())
 
     def _of(self, node: str) -> _Pending:
         if not self._leaves_soon:
@@ -109,5 +117,6 @@ class OrderBook:
                     grant=tuple(pending.grant),
                     ask_back=tuple(pending.ask_back),
                     acknowledged=tuple(pending.acknowledged),
+                    usage_kept=tuple(pending.usage_kept),
                 ),
             )

@@ -241,6 +241,11 @@ class Function:
         return bool(self.floor() or self.is_parking or self.scaling.prewarm or self.metrics)
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is anything to be seen to: calls, or workers that are kept without them."""
+        return bool(len(self.queue) or self.held or self.is_watched)
+
+    @property
     def lacks_room(self) -> bool:
         """Whether calls, or its floor, wait for room that others may leave."""
         is_refused = self.no_place is not None and self.no_place.is_for_now

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, RAW
+from relight.protocol.inside import ENTER, ENTER_SNAP, EXIT, HOOK, RAW, WEB
 from relight.protocol.manifest import Json, MethodSpec
 from relight.sdk.bindings import binding_text, merged
 from relight.sdk.function import Fit, HasSession, Remote, RemoteGenerator
@@ -225,10 +225,14 @@ def _hook(hook: str, name: str) -> Callable[[F], F]:
 
 def methods_of(kind: type) -> tuple[MethodSpec, ...]:
     """The methods that may be called from elsewhere.  Raises InvalidRequest when there is none."""
-    found = {name: value for name, value in _members(kind) if isinstance(value, Marked)}
-    if not found:
+    marked: dict[str, Callable[..., Any]] = {
+        name: value.raw for name, value in _members(kind) if isinstance(value, Marked)
+    }
+    members = ((name, value) for name, value in _members(kind) if inspect.isfunction(value))
+    web: dict[str, Callable[..., Any]] = {name: value for name, value in members if hasattr(value, WEB)}
+    if not marked and not web:
         raise InvalidRequest(f"cannot decorate {kind.__qualname__}: no method has @relight.method(); decorate one")
-    return tuple(method_of(value.raw, name, is_bound=True) for name, value in found.items())
+    return tuple(method_of(raw, name, is_bound=True) for name, raw in {**marked, **web}.items())
 
 
 def has_snap(kind: type) -> bool:

@@ -114,18 +114,13 @@ ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
     "Tunnel": ("tunnels", _WEB),
     "Volume": ("volumes", _FILES),
     "Workspace": ("workspaces as objects", _ADMIN),
-    "asgi_app": ("web endpoints", _WEB),
     "billing": ("bills", _ADMIN),
     "clustered": ("clusters", "call functions from functions"),
     "experimental": ("experiments", "leave it away"),
-    "fastapi_endpoint": ("web endpoints", _WEB),
     "forward": ("tunnels", _WEB),
     "interact": ("terminals in workers", "use `relight run --local`, where a breakpoint() stops"),
     "sessioned": ("sessions", "keep what a session needs in a class with @app.cls()"),
     "types": ("a module of types", "take its names from relight itself: relight.FunctionStats"),
-    "web_endpoint": ("web endpoints", _WEB),
-    "web_server": ("web endpoints", _WEB),
-    "wsgi_app": ("web endpoints", _WEB),
 }
 """Names that are not here: what there is none of, and what to do."""
 

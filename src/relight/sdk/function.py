@@ -118,6 +118,14 @@ class Place:
         made: Self = _rebound(self, replace(self.callee, key=key, priority=priority))
         return made
 
+    @asked
+    def get_web_url(self) -> Steps[str | None]:
+        """Where it answers web requests; None where it answers none."""
+        session = self.session()
+        said = yield from session.connection.server.urls(session.app, session.environment)
+        url = said.get(str(self.callee))
+        return url if isinstance(url, str) else None
+
     def with_options(self, **given: Unpack[CallOptions]) -> Self:
         """The same with other options for its calls, which get workers of their own (but for `session`); all else is shared."""
         options, session = split_session(str(self.callee), given)

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.inside import inside
+from relight.protocol.inside import WEB, inside
 from relight.protocol.manifest import (
     ClassParameter,
     Concurrency,
@@ -256,12 +256,12 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions | ScalingOptions,
         module=place.module,
         qualname=place.qualname,
         is_class=place.is_class,
-        methods=place.methods,
+        methods=tuple(_with_concurrency(method, place.concurrency) for method in place.methods),
         image=image,
         parameters=place.parameters,
         serialized=place.serialized,
         has_snap=place.has_snap,
-        concurrency=place.concurrency,
+        concurrency=Concurrency() if any(method.web for method in place.methods) else place.concurrency,
         resources=Resources(
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
@@ -337,6 +337,13 @@ def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWi
     return rest, SessionWish(session, None if affinity is None else affinity == "strict")
 
 
+def _with_concurrency(method: MethodSpec, concurrency: Concurrency) -> MethodSpec:
+    """What answers the web takes as many requests at once as `@relight.concurrent` says: they are no calls of a worker."""
+    if method.web is None or concurrency.max_inputs == 1:
+        return method
+    return replace(method, web=replace(method.web, max_inputs=concurrency.max_inputs))
+
+
 def call_options(name: str, given: CallOptions) -> tuple[tuple[str, Json], ...]:
     """Options of some calls, as fields of the spec.  Raises InvalidRequest naming the one that cannot be."""
     check_options(name, given, CALL_NAMES, "change the options of")
@@ -381,6 +388,7 @@ def method_of(function: Callable[..., Any], name: str = "", *, is_bound: bool = 
         input_schema=takes,
         output_schema=gives,
         batching=batching_of(function),
+        web=getattr(function, WEB, None),
     )
 
 

@@ -96,6 +96,11 @@ def stats(app: str, function: str, environment: str) -> Request:
     return plain("GET", path + query({"environment": environment}))
 
 
+def urls(app: str, environment: str) -> Request:
+    """Where the things of an app answer web requests."""
+    return plain("GET", f"/v1/apps/{quoted(app)}/urls" + query({"environment": environment}))
+
+
 def tree(call: str) -> Request:
     """A call, and those that it made, and so on."""
     return plain("GET", f"/v1/calls/{quoted(call)}/tree")

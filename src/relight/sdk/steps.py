@@ -145,6 +145,12 @@ class Server:
         answer = requests.read_json((yield from self.ask(requests.stats(app, function, environment))))
         return answer if isinstance(answer, dict) else {}
 
+    def urls(self, app: str, environment: str) -> Steps[Mapping[str, Json]]:
+        """Where the things of an app answer web requests, by their names."""
+        answer = requests.read_json((yield from self.ask(requests.urls(app, environment))))
+        said = answer.get("urls") if isinstance(answer, dict) else None
+        return said if isinstance(said, dict) else {}
+
     # -- values
 
     def upload(self, data: bytes) -> Steps[str]:

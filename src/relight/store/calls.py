@@ -378,6 +378,7 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "state": state.value,
         "charged": int(row.is_charged),
         "items": row.items if state.is_final else 0,
+        "used_us": row.used_us,
         "not_before": row.not_before,
         "ended_at": row.at if state.is_final else None,
         "at": row.at,

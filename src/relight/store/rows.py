@@ -50,6 +50,8 @@ class Claim:
 class End:
     """An attempt's end, with its claim, which need not have been kept before.  A generator made `items`.
 
+    `used_us` is what of its worker's time is the call's.
+
     Kept only when no newer token is there; `event` says what becomes of the call.
     """
 
@@ -61,6 +63,7 @@ class End:
     not_before: float = 0.0
     is_charged: bool = True
     items: int = 0
+    used_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

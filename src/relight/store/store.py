@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relight.store.brakes import BrakeTable
+from relight.store.budgets import BudgetTable
 from relight.store.calls import CallTable, last_sequence
 from relight.store.database import Database
 from relight.store.faults import Faults
@@ -16,6 +17,7 @@ from relight.store.seal import Seal
 from relight.store.sources import SourceTable
 from relight.store.starts import StartTable
 from relight.store.tunings import TuningTable
+from relight.store.usage import UsageTable
 from relight.store.waiting import WaitingTable
 
 
@@ -32,6 +34,8 @@ class Store:
     starts: StartTable
     sources: SourceTable
     brakes: BrakeTable
+    usage: UsageTable
+    budgets: BudgetTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -61,6 +65,8 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         starts=StartTable(main),
         sources=SourceTable(main, Seal(folder / "seal.key")),
         brakes=BrakeTable(main),
+        usage=UsageTable(main),
+        budgets=BudgetTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,

@@ -203,6 +203,20 @@ class FakeProvider:
         self.released.append(worker)
 
 
+class FakeWays:
+    """Opens connections to nobody; `refusal` is raised instead."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.refusal: Exception | None = None
+
+    async def open(self, secret: str) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        self.opened.append(secret)
+        return os.memfd_create("way")
+
+
 @dataclass
 class FakeValues:
     """Holds blobs in memory."""
@@ -248,6 +262,7 @@ class Bench:
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self.sandboxes, self.provider, self.values = FakeSandboxes(), FakeProvider(), FakeValues()
+        self.ways = FakeWays()
         self.clock, self.outbox, self.templates = Clock(), Outbox(), FakeTemplates()
         self.timers: list[Timer] = []
         self.items: list[CallItem] = []
@@ -258,6 +273,7 @@ class Bench:
             starter=self.sandboxes,
             provider=self.provider,
             values=self.values,
+            ways=self.ways,
             outbox=self.outbox,
             slots=Slots(NoDevices()),
             clock=self.clock,

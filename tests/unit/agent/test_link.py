@@ -93,7 +93,9 @@ async def test_an_order_becomes_an_end_and_is_repeated_over_a_cut_until_acknowle
 
     server.cut()
     await server.until(lambda: len(server.ends()) == 2)
-    server.order(acknowledged=(("call-1", Token(1, 1)),))
+    await server.until(lambda: any(report.usage for report in server.reports))
+    kept = tuple({(one.worker, one.n) for report in server.reports for one in report.usage})
+    server.order(acknowledged=(("call-1", Token(1, 1)),), usage_kept=kept)
     await asyncio.wait_for(bench.outbox.wait_told(), 10)
     server.cut()
     await server.until(lambda: len(server.hellos) == 3 and server.reports[-1].held == ())

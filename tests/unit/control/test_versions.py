@@ -14,6 +14,7 @@ import pytest
 from relight.blobs.store import BlobStore
 from relight.clock import SystemClock, now_ms
 from relight.control import deploys
+from relight.control.catalog import Version
 from relight.control.platform import Control, Rules, open_control
 from relight.control.versions import changes
 from relight.protocol import PROTOCOL
@@ -54,6 +55,7 @@ class Place:
         self.asked: list[str] = []
         self.forgotten: list[str] = []
         self.has_forgotten = asyncio.Event()
+        self.has_orders = asyncio.Event()
 
     def connect(self) -> None:
         hello = Hello(node="n1", incarnation="i", protocol=PROTOCOL, cpu=2.0, memory_mib=1000)
@@ -62,6 +64,7 @@ class Place:
     def _obey(self, orders: Orders) -> None:
         self.asked += [template_key(spec) for spec in orders.prepare]
         self.forgotten += orders.forget
+        self.has_orders.set()
         if orders.forget:
             self.has_forgotten.set()
         if self.outcome is not None:
@@ -299,3 +302,17 @@ def test_the_same_code_with_the_same_functions_changes_nothing() -> None:
 async def test_a_deploy_that_makes_no_sense_is_refused(place: Place, more: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         await place.deploy(**more)
+
+
+async def test_a_node_that_comes_before_a_version_is_kept_makes_its_templates(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    rules = Rules(timing=Timing(lease_seconds=30.0, sweep_seconds=1.0))
+    place = Place(await open_control(store, BlobStore(tmp_path / "blobs"), SystemClock(), rules))
+    version = Version(workspace=WS, id="version-1", app="a", environment="main", manifest=manifest())
+
+    place.control.scheduler.prepare([version.worker_spec(version.bind("f"))])
+    place.connect()
+    await place.has_orders.wait()
+
+    assert len(place.asked) == 1
+    await store.close()

@@ -141,7 +141,7 @@ def test_workers_may_do_these_things_and_no_others() -> None:
             "submit_function",
             "stream_function",
         ),
-        *("has_blob", "read_blob", "write_blob", "show_own_token"),
+        *("has_blob", "read_blob", "write_blob", "show_own_token", "app_urls"),
     }
 
 
