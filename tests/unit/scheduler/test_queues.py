@@ -213,3 +213,56 @@ def test_no_call_is_lost_keys_keep_their_order_and_never_run_too_many(
         for name in "ab":
             order = [int(one.id) for one in begun if one.order_key == name]
             assert order == sorted(order)
+
+
+def test_a_pinned_call_is_for_its_worker_alone_and_counts_as_ready_for_no_other() -> None:
+    queue = queue_of(call("a"), call("b"), call("c"))
+    for name in ("a", "b"):
+        pinned = queue.get(name)
+        assert pinned is not None
+        queue.pin(pinned, "w1")
+
+    assert (queue.ready(0.0), len(queue), sorted(queue.due(0.0))) == (1, 3, ["a", "b", "c"])
+    assert ids(popped(queue)) == ["c"]
+    assert queue.pop_pinned("w2", 0.0) is None
+    assert queue.remove("a") is not None
+    first = queue.pop_pinned("w1", 0.0)
+    assert first is not None
+    assert first.id == "b"
+    assert (queue.ready(0.0), len(queue), queue.pop_pinned("w1", 0.0)) == (0, 0, None)
+
+
+def test_a_pinned_call_is_admitted_to_its_key_until_its_worker_is_gone() -> None:
+    queue = queue_of(call("a1", key="a"), call("a2", key="a"))
+    (first,) = popped(queue)
+    queue.pin(first, "w1")
+    before = popped(queue)
+
+    lost = queue.unpin("w1")
+
+    assert (before, ids(lost), ids(popped(queue))) == ([], ["a1"], ["a2"])
+
+
+def test_a_pinned_call_waits_for_the_rate_and_for_a_pause_and_takes_one_token() -> None:
+    queue = queue_of(call("a"), call("b"), rate_limit=RateLimit(calls=1, seconds=10.0))
+    first = queue.pop(0.0)
+    assert first is not None
+    queue.pin(first, "w1")
+    second = queue.pop(0.0)
+    assert second is not None
+    assert queue.pop_pinned("w1", 0.0) is None
+    assert queue.next_at(0.0) == pytest.approx(10.0)
+    queue.tune(Queueing(rate_limit=RateLimit(calls=1, seconds=10.0)), is_paused=True)
+    assert queue.pop_pinned("w1", 10.0) is None
+    queue.tune(Queueing(rate_limit=RateLimit(calls=1, seconds=10.0)))
+
+    assert (second.id, queue.pop_pinned("w1", 10.0)) == ("b", first)
+
+
+def test_a_call_that_is_put_back_is_next_again_and_still_before_those_of_its_key() -> None:
+    queue = queue_of(call("a1", key="a"), call("a2", key="a"), call("b"), rate_limit=RateLimit(calls=2, seconds=10.0))
+    first = queue.pop(0.0)
+    assert first is not None
+    queue.put_back(first)
+
+    assert (queue.ready(0.0), ids(popped(queue))) == (2, ["a1", "b"])
