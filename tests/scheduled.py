@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
 from relight.protocol.link import HeldWorker, Hello, Orders, WorkerChange, WorkerSpec
-from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
+from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Scaling
 from relight.protocol.payload import Payload
 from relight.protocol.workers import WorkerState
+from relight.scheduler.autoscale import Autoscaler, Load, Observation
 from relight.scheduler.brake import Brake
 from relight.scheduler.leases import Lease
-from relight.scheduler.loop import Scheduler, Timing
+from relight.scheduler.loop import Policy, Scheduler, Timing
 from relight.scheduler.orders import OrderBook
+from relight.scheduler.placement import Quota
 from relight.scheduler.queue import FunctionKey, WaitingCall
-from relight.scheduler.state import Function, Worker
+from relight.scheduler.state import Function, Tuning, Worker, as_deployed
 
 IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
 LEASE_SECONDS = 30.0
@@ -40,7 +42,7 @@ class Clock:
 class World:
     """A scheduler between a node that obeys and a control that listens."""
 
-    def __init__(self, **function: object) -> None:
+    def __init__(self, quota: Quota | None = None, **function: object) -> None:
         self.clock = Clock()
         self.orders: list[tuple[str, Orders]] = []
         self.granted_calls: list[str] = []
@@ -49,13 +51,15 @@ class World:
         self.failed: list[tuple[str, str]] = []
         self.expired_calls: list[str] = []
         self.brakes: list[Brake] = []
+        self.wanted_beyond: list[FunctionKey] = []
         self.states: list[tuple[str, WorkerState]] = []
         self.before_delivery: Callable[[Lease], object] = lambda lease: None
         self._soon: list[Callable[[], None]] = []
         self._runs: list[tuple[str, Token]] = []
         book = OrderBook(lambda node, orders: self.orders.append((node, orders)), self._soon.append, self._soon.append)
         timing = Timing(lease_seconds=LEASE_SECONDS, sweep_seconds=0.25)
-        self.scheduler = Scheduler(7, timing, self.clock, book, self)
+        self.tunings: dict[str, Tuning] = {}
+        self.scheduler = Scheduler(7, timing, self.clock, book, self, Policy(quota=quota or Quota(), tuner=self.tune))
         self.key = self.function("f", **function)
 
     # -- what the scheduler tells
@@ -83,8 +87,14 @@ class World:
             self.before_delivery(lease)
             self.scheduler.deliver(lease, Payload(format="json", data=b"from the store"))
 
+    def beyond_wanted(self, function: Function) -> None:
+        self.wanted_beyond.append(function.key)
+
     def worker_entered(self, worker: Worker, detail: str) -> None:
         self.states.append((worker.id, worker.state))
+
+    def tune(self, spec: WorkerSpec) -> Tuning:
+        return self.tunings.get(spec.function.name) or as_deployed(spec)
 
     # -- what a test does
 
@@ -154,6 +164,11 @@ class World:
 
 def _runs_in(sent: Sequence[Orders]) -> list[tuple[str, Token]]:
     return [(run.call, run.token) for orders in sent for run in orders.run]
+
+
+def wanted_workers(load: Load, scaling: Scaling) -> int:
+    """What an autoscaler that has seen nothing else says."""
+    return Autoscaler(scaling).decide(Observation(now=0.0, unix=0.0, load=load)).workers
 
 
 def held_worker(

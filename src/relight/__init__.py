@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         ValueNotPortable,
         WorkerLost,
     )
+    from relight.protocol.manifest import Floor
+    from relight.protocol.scaleviews import ScalingView
     from relight.protocol.views import FunctionStats
     from relight.sdk.app import App, enable_output
     from relight.sdk.call import Call, CallGroup, CallNode, current_call, is_local, is_remote
@@ -81,6 +83,7 @@ __all__ = [
     "DeployFailed",
     "Error",
     "File",
+    "Floor",
     "Forbidden",
     "Function",
     "FunctionCall",
@@ -98,6 +101,7 @@ __all__ = [
     "RelightError",
     "RemoteError",
     "Retries",
+    "ScalingView",
     "SessionLost",
     "StartFailed",
     "TooLarge",
@@ -137,6 +141,8 @@ _HOMES = {
     "CallState": "relight.protocol.calls",
     "File": "relight.sdk.file",
     "Cls": "relight.sdk.named",
+    "Floor": "relight.protocol.manifest",
+    "ScalingView": "relight.protocol.scaleviews",
     "Function": "relight.sdk.function",
     "FunctionStats": "relight.protocol.views",
     "Image": "relight.sdk.image",

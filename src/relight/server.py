@@ -39,6 +39,7 @@ from relight.log import LogOptions, start_logging
 from relight.metering.cards import load_cards
 from relight.protocol.errors import Conflict, InvalidRequest
 from relight.scheduler.loop import Timing
+from relight.scheduler.placement import Quota
 from relight.settings import MIB, Settings
 from relight.store.faults import Faults
 from relight.store.store import open_store
@@ -215,6 +216,13 @@ def _rules(settings: Settings) -> Rules:
         ),
         keeping=Keeping(result_days=settings.result_days, log_days=settings.log_days),
         run_grace_seconds=settings.run_grace_seconds,
+        quota=Quota(
+            workers=settings.quota_workers or None,
+            cpu=settings.quota_cpu or None,
+            memory_mib=settings.quota_memory_mib or None,
+            gpus=settings.quota_gpus or None,
+        ),
+        max_waiting=settings.max_waiting or None,
         cards=load_cards(settings.data_dir / "rates"),
         card=settings.rate_card,
     )

@@ -120,6 +120,26 @@ class Settings:
             between=(0, 1024 * 1024),
         ),
     )
+    max_waiting: int = field(
+        default=0,
+        metadata=_rule(
+            "how many calls may wait in all; more are refused with 429 and Retry-After; 0 is no bound",
+            between=(0, 1_000_000_000),
+        ),
+    )
+    quota_workers: int = field(
+        default=0,
+        metadata=_rule("how many workers a workspace may have at once; 0 is no bound", between=(0, 1_000_000)),
+    )
+    quota_cpu: float = field(
+        default=0.0, metadata=_rule("how many cores its workers may ask for; 0 is no bound", between=(0, 1_000_000))
+    )
+    quota_memory_mib: int = field(
+        default=0, metadata=_rule("how much memory they may ask for; 0 is no bound", between=(0, 1_000_000_000))
+    )
+    quota_gpus: int = field(
+        default=0, metadata=_rule("how many GPUs they may have; 0 is no bound", between=(0, 1_000_000))
+    )
     max_connections: int = field(
         default=4096, metadata=_rule("how many connections are open at once", between=(16, 100_000))
     )

@@ -76,6 +76,25 @@ def test_what_is_there_is_listed_as_documented(cli: Cli) -> None:
         check("relight logs", json.loads(line))
 
 
+def test_scaling_and_queues_answer_as_documented(cli: Cli) -> None:
+    cli("call", "shop/fail")
+    floor = "2 mon-fri 08:00-18:00 UTC"
+    scaled = cli.json("scale", "shop/fail", "--max", "3", "--floor", floor, "--rate", "5/s", "--metric", "tokens=9")
+
+    check("relight scale", scaled)
+    check("relight scale", cli.json("scale", "shop/fail", "--reset"))
+    check("relight queue pause", cli.json("queue", "pause", "shop/fail"))
+    cli("call", "shop/fail", "--no-wait")
+    shown = cli.json("queue", "show", "shop/fail")
+    check("relight queue show", shown)
+    check("relight queue dead", cli.json("queue", "dead", "shop/fail"))
+    check("relight queue purge", cli.json("queue", "purge", "shop/fail"))
+    check("relight queue rerun", cli.json("queue", "rerun", "shop/fail", "--limit", "1"))
+    check("relight queue resume", cli.json("queue", "resume", "shop/fail"))
+    assert (shown["waiting"], shown["reasons"]) == (1, {"paused": 1})
+    assert {one["field"] for one in scaled["overrides"]} == {"max_workers", "floors", "rate_limit", "metrics"}
+
+
 def test_an_app_is_begun_deployed_and_stopped_as_documented(cli: Cli) -> None:
     begun = cli.json("init", "begun")
 

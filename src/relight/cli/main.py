@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calls": ("calls", "List, show and cancel calls"),
     "ps": ("ps", "Show workers: their states, ages and calls"),
     "nodes": ("nodes", "Show machines: what they have, what of it is free, what GPUs do, and whether they are fit"),
+    "scale": ("scale", "Show or change how many workers a function has, and why"),
+    "queue": ("queue", "Show, hold and drop what waits of a function; rerun what failed"),
     "starts": ("starts", "Show how workers were started, how quickly, and why not quicker"),
     "cost": ("cost", "Show what was spent, and what it would have cost elsewhere"),
     "budget": ("cost", "Set, list and remove what may be spent in a month"),

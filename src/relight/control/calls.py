@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -17,18 +17,20 @@ from functools import partial
 from itertools import compress
 
 from relight.clock import Clock
+from relight.control.beyond import Beyond
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
-from relight.control.ends import CANCELLED, STOPPED, SUCCESS, Ending, Verdict, judge
+from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
 from relight.control.keys import Keys
 from relight.control.newness import Newness
+from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
 from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
-from relight.protocol.errors import Conflict, Failure, InvalidRequest, NotFound
+from relight.protocol.errors import Conflict, Failure, NotFound
 from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import is_id
 from relight.protocol.link import CallEnd
@@ -37,6 +39,7 @@ from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.state import Function
 from relight.store.calls import KeptEnds
 from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
 from relight.store.store import Store
@@ -56,19 +59,12 @@ Judged = list[tuple[Lease, CallEnd, End]]
 """Leases that are over, what the node said of each, and what is kept of it."""
 
 Claims = list[Claim]
-QueuedEnds = list[EndQueued]
 
 _AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
-
-SESSION_LETTERS = 255
-"""No name of a session is longer."""
 
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
 """How much of a tree is shown; what reads JSON seldom goes much deeper."""
-
-PAYLOADS_IN_MEMORY = 2000
-"""How many waiting calls of a function keep their payload in memory; those behind are read when their turn comes."""
 
 
 class Calls:
@@ -85,11 +81,13 @@ class Calls:
         self._newness = Newness(since_ms=int(clock.now() * 1000))
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
+        self.beyond = Beyond(store, clock, self._recall_row)
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler, which was built with this as its listener."""
         self._scheduler = scheduler
+        self.beyond.use(scheduler)
 
     # -- what callers ask
 
@@ -127,11 +125,14 @@ class Calls:
         if key is None:
             return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
         (asked,) = self._families.adopt(self._scheduler, worker, (request,))
-        row, call = await self._admit(workspace, asked, returns=False)
-        named = await self._keys.keep(workspace, key, row)
-        if named.is_new:
-            self._newness.take(workspace, call.id)
-            self._schedule([call])
+        taken = await self._admit(workspace, asked, Counter(), returns=False)
+        self._check_space([taken.key])
+        named = await self._keys.keep(workspace, key, taken.row)
+        if named.is_new and taken.call is None:
+            self._note_beyond([taken], 1)
+        elif named.is_new and taken.call is not None:
+            self._newness.take(workspace, taken.call.id)
+            self._schedule([taken.call])
         return await self._find(workspace, named.call)
 
     async def named(self, workspace: str, key: CallKey) -> CallView | None:
@@ -217,23 +218,38 @@ class Calls:
         view = await self._find(workspace, call_id)
         if view.state.is_final:
             return view
-        found = self._scheduler.cancel(call_id, FunctionKey(view.version, view.function, view.binding))
+        key = FunctionKey(view.version, view.function, view.binding)
+        found = self._scheduler.cancel(call_id, key)
         if isinstance(found, WaitingCall):
             await self._end_queued([found], CallEvent.CANCELLED, CANCELLED)
+        elif found is None:
+            await self._end_beyond(workspace, {call_id: key})
         return await self._find(workspace, call_id)
 
     async def unfinished(self, workspace: str, named: Cancel) -> tuple[CallPlace, ...]:
         """Those of the calls named, and of their group, that wait or run; the others need no cancelling."""
         return await self._store.calls.unfinished_of(workspace, named.ids, named.group)
 
-    async def cancel_all(self, calls: Sequence[CallPlace]) -> int:
+    async def cancel_all(self, workspace: str, calls: Sequence[CallPlace]) -> int:
         """Cancel calls, as `cancel` does; how many had not ended by then."""
-        places = ((call, FunctionKey(call.version, call.function, call.binding)) for call in calls)
-        found = [self._scheduler.cancel(call.id, key) for call, key in places]
-        waiting = [one for one in found if isinstance(one, WaitingCall)]
+        keys = {call.id: FunctionKey(call.version, call.function, call.binding) for call in calls}
+        found = {call_id: self._scheduler.cancel(call_id, key) for call_id, key in keys.items()}
+        waiting = [one for one in found.values() if isinstance(one, WaitingCall)]
         failure = CANCELLED
         await self._end_queued(waiting, CallEvent.CANCELLED, failure)
-        return sum(one is not None for one in found)
+        others = await self._end_beyond(workspace, {one: keys[one] for one, held in found.items() if held is None})
+        return others + sum(one is not None for one in found.values())
+
+    async def _end_beyond(self, workspace: str, keys: Mapping[str, FunctionKey]) -> int:
+        """Cancel calls that the scheduler does not have, if they wait in the store alone; how many do.
+
+        One that is brought at this moment may be in memory by the time that it has ended: it leaves that too.
+        """
+        ended = await self._end_rows(workspace, list(keys), CallEvent.CANCELLED, CANCELLED) if keys else ()
+        for view in ended:
+            if self._scheduler.cancel(view.id, keys[view.id]) is None:
+                self._scheduler.lose_beyond(keys[view.id])
+        return len(ended)
 
     async def cancel_version(self, version: str) -> int:
         """Cancel all that waits or runs of a version; how many that is."""
@@ -241,7 +257,25 @@ class Calls:
         found = [self._scheduler.cancel(call_id, key) for call_id, key in unfinished]
         waiting = [one for one in found if isinstance(one, WaitingCall)]
         await self._end_queued(waiting, CallEvent.CANCELLED, STOPPED)
-        return sum(one is not None for one in found)
+        beyond = 0
+        if self._scheduler.beyond_of(version):
+            workspace = self._catalog.workspace_of(version)
+            while ids := await self.beyond.take(workspace, version):
+                beyond += len(await self._end_rows(workspace, ids, CallEvent.CANCELLED, STOPPED))
+        return beyond + sum(one is not None for one in found)
+
+    async def purge(self, workspace: str, version: Version, name: str) -> int:
+        """End all calls of a function that wait; how many that were.  Those that run go on."""
+        purged = 0
+        for function in self._scheduler.functions_of(version.id, name):
+            calls = [call for call in function.queue if is_id(call.id, "call")]
+            found = [self._scheduler.cancel(call.id, call.key) for call in calls]
+            mine = [one for one in found if isinstance(one, WaitingCall)]
+            await self._end_queued(mine, CallEvent.CANCELLED, PURGED)
+            purged += len(mine)
+        while ids := await self.beyond.take(workspace, version.id, name):
+            purged += len(await self._end_rows(workspace, ids, CallEvent.CANCELLED, PURGED))
+        return purged
 
     # -- taking calls in
 
@@ -250,41 +284,63 @@ class Calls:
         if not requests:
             return frozenset()
         is_awaited = submit.wait_seconds > 0
-        rows, waiting = [], []
-        for request in requests:
-            row, call = await self._admit(workspace, request, returns=is_awaited or submit.needs_results)
-            rows.append(row)
-            waiting.append(call)
-        committed = self._store.calls.submit(workspace, rows, is_awaited=is_awaited)
+        coming: Counter[FunctionKey] = Counter()
+        taken = [
+            await self._admit(workspace, request, coming, returns=is_awaited or submit.needs_results)
+            for request in requests
+        ]
+        self._check_space(one.key for one in taken)
+        beyond = {one.row.request.id: one for one in taken if one.call is None}
+        waiting = [one.call for one in taken if one.call is not None]
+        committed = self._store.calls.submit(workspace, [one.row for one in taken], is_awaited=is_awaited)
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
+        self._note_beyond(beyond.values(), 1)
         already = await committed
+        self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:
             self._schedule(later)
         return already
 
-    async def _admit(self, workspace: str, request: CallRequest, *, returns: bool) -> tuple[NewCall, WaitingCall]:
-        """A call as it is kept, and as it waits.  Raises when it cannot be."""
+    async def _admit(
+        self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
+    ) -> Taken:
+        """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
         version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
-        row = NewCall(request=kept, version=version.id, at=self._clock.now())
-        call = self._waiting(version, bound, request)
+        key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
+        is_beyond = self.beyond.takes(key, request, coming[key])
+        row = NewCall(
+            request=kept,
+            version=version.id,
+            at=now,
+            expires_at=None if limit is None else now + limit,
+            is_beyond=is_beyond,
+        )
+        if is_beyond:
+            return Taken(key=key, row=row)
+        coming[key] += 1
+        call = waiting_call(request, version, bound, self._clock, behind=self._scheduler.waiting(key))
         if call.is_strict and not self._scheduler.knows_session(call.key, call.session):
             call.last_worker = await self._store.calls.session_worker(workspace, kept)
-        return row, call
+        return Taken(key=key, row=row, call=call)
+
+    def _note_beyond(self, calls: Iterable[Taken], more: int) -> None:
+        counts: defaultdict[FunctionKey, Counter[int]] = defaultdict(Counter)
+        for one in calls:
+            counts[one.key][one.row.request.priority] += more
+        for key, count in counts.items():
+            self._scheduler.note_beyond(key, count)
+
+    def _check_space(self, keys: Iterable[FunctionKey]) -> None:
+        """Raise LimitExceeded, before anything is kept, where more would wait than may."""
+        for key, count in Counter(keys).items():
+            self._scheduler.check_space(key, count)
 
     def _check(self, version: Version, request: CallRequest, *, returns: bool) -> Bound:
-        if not is_id(request.id, "call"):
-            raise InvalidRequest(
-                f"cannot submit call {request.id[:60]!r}: it is not an id of the form call-…; make one for each call"
-            )
-        if len(request.session) > SESSION_LETTERS or not request.session.isprintable():
-            raise InvalidRequest(
-                f"cannot call in session {request.session[:40]!r}: its name has {len(request.session)} characters; "
-                f"use up to {SESSION_LETTERS} printable ones"
-            )
+        check_request(request)
         check_method(version.function(request.function), request.method, returns=returns)
         bound = version.bind(request.function, request.binding)
         key = key_of(version, bound)
@@ -306,23 +362,16 @@ class Calls:
             self._families.add(call)
         self._scheduler.submit(calls)
 
-    def _waiting(self, version: Version, bound: Bound, request: CallRequest) -> WaitingCall:
-        key = key_of(version, bound)
-        limit = bound.function.queue_timeout_seconds
-        return WaitingCall(
-            id=request.id,
-            workspace=version.workspace,
-            key=key,
-            method=request.method,
-            accept=request.accept,
-            payload=request.payload if self._scheduler.waiting(key) < PAYLOADS_IN_MEMORY else None,
-            expires_at=None if limit is None else self._clock.monotonic() + limit,
-            group=request.group,
-            parent=request.parent,
-            is_awaited=request.is_awaited,
-            session=request.session,
-            is_strict=request.is_strict and bool(request.session),
-        )
+    async def _recall_row(self, row: Unfinished) -> WaitingCall:
+        """A call that waited in the store alone, as the scheduler takes it."""
+        version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
+        bound = version.bind(row.function, row.binding)
+        if not self._scheduler.knows(key_of(version, bound)):
+            self._add_function(version, bound)
+        call = recovered_call(row, version, bound, self._clock)
+        call.token = row.token
+        self._families.add(call)
+        return call
 
     async def recover(self) -> int:
         """Take over the calls that a server before this one left; how many there are."""
@@ -332,7 +381,7 @@ class Calls:
             version = await self._catalog.version(row.workspace, row.version, row.app, row.environment)
             bound = version.bind(row.function, row.binding)
             self._add_function(version, bound)
-            call = self._recovered(row, version, bound)
+            call = recovered_call(row, version, bound, self._clock)
             self._families.add(call)
             if row.state is CallState.RUNNING and row.token is not None:
                 call.attempts = row.attempts
@@ -342,10 +391,20 @@ class Calls:
                 call.token = row.token
                 waiting.append(call)
         self._scheduler.submit(waiting)
+        beyond = await self._recover_beyond()
         for parent in self._families.parents():
             if self._scheduler.lease(parent) is None:
                 await self._cancel_orphans(parent)
-        return len(unfinished)
+        return len(unfinished) + beyond
+
+    async def _recover_beyond(self) -> int:
+        lines = await self._store.waiting.lines()
+        for line in lines:
+            version = await self._catalog.version(line.workspace, line.version, line.app, line.environment)
+            bound = version.bind(line.function, line.binding)
+            self._add_function(version, bound)
+            self._scheduler.note_beyond(key_of(version, bound), Counter(dict(line.counts)))
+        return sum(count for line in lines for _, count in line.counts)
 
     async def _cancel_orphans(self, parent: str) -> None:
         """A call that had made others has ended: unless it succeeded, those it waited for go too.
@@ -366,27 +425,6 @@ class Calls:
                 f"cannot finish the call: the call that waited for it, {parent}, has ended; spawn what shall outlive it"
             )
             self._run(self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message=why)))
-
-    def _recovered(self, row: Unfinished, version: Version, bound: Bound) -> WaitingCall:
-        key = key_of(version, bound)
-        now, limit = self._clock.monotonic(), bound.function.queue_timeout_seconds
-        age = max(0.0, self._clock.now() - row.submitted_at)
-        return WaitingCall(
-            id=row.id,
-            workspace=row.workspace,
-            key=key,
-            method=row.method,
-            accept=row.accept,
-            attempts=row.attempts,
-            not_before=now + max(0.0, row.not_before - self._clock.now()),
-            expires_at=None if limit is None else now + limit - age,
-            group=row.group,
-            parent=row.parent,
-            is_awaited=row.is_awaited,
-            session=row.session,
-            is_strict=row.is_strict,
-            last_worker=row.worker,
-        )
 
     # -- ends, as nodes report them
 
@@ -541,6 +579,10 @@ class Calls:
         """Workers for these calls failed to start again and again."""
         self._run(self._end_queued(calls, CallEvent.FAILED, failure))
 
+    def beyond_wanted(self, function: Function) -> None:
+        """What waits of a function in memory will not last."""
+        self._run(self.beyond.bring(function))
+
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls whose payload was not kept in memory are about to run."""
         self._run(self._deliver(leases))
@@ -554,14 +596,22 @@ class Calls:
                 self._streams.sent(lease)
 
     async def _end_queued(self, calls: Sequence[WaitingCall], event: CallEvent, failure: Failure) -> None:
-        by_workspace: defaultdict[str, QueuedEnds] = defaultdict(QueuedEnds)
+        by_workspace: defaultdict[str, list[str]] = defaultdict(list)
         for call in calls:
-            row = EndQueued(call=call.id, event=event, failure=failure, at=self._clock.now())
-            by_workspace[call.workspace].append(row)
-        for workspace, rows in by_workspace.items():
-            for view in await self._store.calls.end_queued(workspace, rows):
-                if view is not None:
-                    self._publish(view)
+            by_workspace[call.workspace].append(call.id)
+        for workspace, ids in by_workspace.items():
+            await self._end_rows(workspace, ids, event, failure)
+
+    async def _end_rows(
+        self, workspace: str, ids: Sequence[str], event: CallEvent, failure: Failure
+    ) -> Sequence[CallView]:
+        """End those of these calls that wait; they, as they are then."""
+        now = self._clock.now()
+        rows = [EndQueued(call=one, event=event, failure=failure, at=now) for one in ids]
+        ended = [view for view in await self._store.calls.end_queued(workspace, rows) if view is not None]
+        for view in ended:
+            self._publish(view)
+        return ended
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="control.calls")

@@ -163,6 +163,10 @@ class Catalog:
         """A version that has been read before, as that of every call in memory has."""
         return self._versions[(workspace, version_id)]
 
+    def workspace_of(self, version_id: str) -> str:
+        """Whose version that is; it has been read before."""
+        return next(workspace for workspace, known in self._versions if known == version_id)
+
     def is_current(self, version: Version) -> bool:
         """Whether a name that was looked up leads to this version, rather than to a later one."""
         current = self._routes.get((version.workspace, version.app, version.environment))

@@ -29,6 +29,10 @@ STOPPED = Failure(code="cancelled", message="cannot finish the call: its app was
 """Why a call of an app that somebody stopped has no result."""
 
 
+PURGED = Failure(code="cancelled", message="cannot finish the call: its queue was purged; call again to have a result")
+"""Why a call that somebody purged has no result."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """One attempt's end.  `attempt` counts from 1, the one that ended included; `delivered` items are with a reader.

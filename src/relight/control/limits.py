@@ -7,6 +7,7 @@ import math
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.network import canonical
+from relight.scheduler.floors import check_floor
 
 MAX_WIDTH = 1000
 """So many calls one worker has at once at most."""
@@ -14,7 +15,7 @@ MAX_WIDTH = 1000
 
 def check_limits(function: FunctionSpec, doing: str) -> None:
     """Raise InvalidRequest, beginning with what cannot be done, when a function asks for what nobody gives."""
-    resources, scaling = function.resources, function.scaling
+    resources, scaling, queue = function.resources, function.scaling, function.queue
     ranges = (
         ("cpu", resources.cpu, 0.01, 1024),
         ("memory", resources.memory_mib, 16, 16 * 1024 * 1024),
@@ -27,7 +28,14 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         ("max_workers", scaling.max_workers, 1, 10_000),
         ("buffer_workers", scaling.buffer_workers, 0, 10_000),
         ("scaledown_window", scaling.scaledown_window_seconds, 0, 30 * 86400),
+        ("scaleup_delay", scaling.scaleup_delay_seconds, 0, 3600),
+        ("target_utilization", scaling.target_utilization, 0.05, 1),
+        ("panic_factor", scaling.panic_factor, 1.1, 1000),
+        ("scaledown_per_minute", scaling.scaledown_per_minute, 0.01, 10_000),
+        ("max_waiting", queue.max_waiting, 1, 100_000_000),
+        ("key_concurrency", queue.key_concurrency, 1, 10_000),
         ("retries", function.retries.count, 0, 100),
+        *((f"target_metrics[{one.name!r}]", one.per_worker, 1e-9, 1e18) for one in scaling.metrics),
         ("max_inputs", function.concurrency.max_inputs, 1, MAX_WIDTH),
         ("target_inputs", function.concurrency.target_inputs, 1, function.concurrency.max_inputs),
         ("max_inputs × max_batch_size", function.width, 1, MAX_WIDTH),
@@ -45,6 +53,17 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
     if scaling.max_workers is not None and scaling.max_workers < scaling.min_workers:
         raise InvalidRequest(
             f"{doing}: max_workers={scaling.max_workers} is below min_workers={scaling.min_workers}; raise it"
+        )
+    for floor in scaling.floors:
+        check_floor(floor, doing)
+        if scaling.max_workers is not None and floor.workers > scaling.max_workers:
+            raise InvalidRequest(
+                f"{doing}: its floor of {floor.workers} is above max_workers={scaling.max_workers}; lower it"
+            )
+    rate = queue.rate_limit
+    if rate is not None and not (1 <= rate.calls <= 1_000_000 and 0.001 <= rate.seconds <= 30 * 86400):
+        raise InvalidRequest(
+            f"{doing}: a rate of {rate.calls} calls in {rate.seconds:g} s is none; give 1 call or more in 1 ms to 30 days"
         )
     try:
         network = canonical(function.network)

@@ -29,7 +29,7 @@ from relight.protocol.views import NodeView, Principal, Scope
 from relight.protocol.workers import WorkerState, WorkerView
 from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
-from relight.scheduler.queue import WaitingCall
+from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function, Node, Worker
 from relight.store.logs import Batch
 from relight.store.rows import WorkerRow
@@ -77,6 +77,13 @@ class Nodes:
         """Meet the scheduler."""
         self._scheduler = scheduler
         self._writers = Writers(scheduler.worker)
+
+    async def recover(self, workspaces: tuple[str, ...]) -> None:
+        """Reckon with the workers of before this server, until their nodes say which of them are there."""
+        for workspace in workspaces:
+            for view in await self._store.workers.list(workspace):
+                key = FunctionKey(view.version, view.function, view.binding)
+                self._scheduler.expect(view.id, view.node, key)
 
     # -- from the links
 
@@ -219,6 +226,10 @@ class Nodes:
     def brake_changed(self, function: Function) -> None:
         """Its workers have crashed, or one is well again."""
         self._brakes.keep(function)
+
+    def beyond_wanted(self, function: Function) -> None:
+        """More calls should come from the store."""
+        self._calls.beyond_wanted(function)
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls need their payload from the store."""

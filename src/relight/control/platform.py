@@ -17,6 +17,7 @@ from relight.control.costs import CostReports
 from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
+from relight.control.queues import Queues
 from relight.control.retention import Keeping, Retention
 from relight.control.retries import Retries
 from relight.control.runs import Runs
@@ -25,12 +26,14 @@ from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.tunings import Tunings
 from relight.control.usage import Usage
 from relight.control.versions import Versions
 from relight.control.web import Web
 from relight.metering.cards import DEFAULT_CARD, Card, find_card, load_cards
-from relight.scheduler.loop import Scheduler, Timing
+from relight.scheduler.loop import Policy, Scheduler, Timing
 from relight.scheduler.orders import ACKNOWLEDGE_SECONDS, OrderBook
+from relight.scheduler.placement import Quota
 from relight.store.store import Store
 
 WORKSPACES = (DEFAULT_WORKSPACE,)
@@ -42,6 +45,8 @@ class Control:
 
     calls: Calls
     retries: Retries
+    tunings: Tunings
+    queues: Queues
     deploys: Deploys
     versions: Versions
     runs: Runs
@@ -61,6 +66,7 @@ class Control:
         """Do what must be done without being asked, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.scheduler.run(), name="control.scheduler")
+            tasks.create_task(self.calls.beyond.run(), name="control.beyond")
             tasks.create_task(self.runs.watch(WORKSPACES), name="control.runs")
             tasks.create_task(self.retention.run(), name="control.retention")
             tasks.create_task(self.logs.run(), name="control.logs")
@@ -72,9 +78,14 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force."""
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force.
+
+    A workspace may use as much as `quota` says; `max_waiting` calls may wait in all (None: no bound).
+    """
 
     timing: Timing
+    quota: Quota = field(default_factory=Quota)
+    max_waiting: int | None = None
     keeping: Keeping = field(default_factory=Keeping)
     run_grace_seconds: float = 30.0
     cards: Mapping[str, Card] = field(default_factory=load_cards)
@@ -94,27 +105,37 @@ async def open_control(
     usage = Usage(store, find_card(rules.cards, rules.card), clock)
     web = Web(catalog, clock)
     nodes = Nodes(store, calls, streams, logs, templates, usage, web, clock)
-    versions = Versions(store, catalog, clock)
+    tunings = Tunings(store, catalog, clock)
+    queues = Queues(store, catalog, calls, tunings)
+    versions = Versions(store, catalog, clock, tunings.deployed)
     deploys = Deploys(store, blobs, catalog, versions, calls, templates, web, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
     orders = OrderBook(nodes.send, loop.call_soon, partial(loop.call_later, ACKNOWLEDGE_SECONDS))
-    scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes)
+    policy = Policy(quota=rules.quota, max_waiting=rules.max_waiting, tuner=tunings.tuning)
+    scheduler = Scheduler(epoch, rules.timing, clock, orders, nodes, policy)
     budgets = Budgets(store, clock)
     usage.tell_posted(budgets.look_soon)
     usage.answer_by(orders.usage_kept)
-    for room in (calls, streams, versions, deploys, runs, nodes, templates, usage, budgets, web):
+    for room in (
+        *(calls, streams, tunings, queues, versions, deploys, runs),
+        *(nodes, templates, usage, budgets, web),
+    ):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
     tokens = Tokens(store, clock)
     await tokens.load()
     scheduler.restore_brakes(await Brakes(store, clock).restore())
+    await tunings.load()
     await budgets.load()
     await deploys.recover(WORKSPACES)
+    await nodes.recover(WORKSPACES)
     await calls.recover()
     return Control(
         calls=calls,
         retries=Retries(store, calls),
+        tunings=tunings,
+        queues=queues,
         deploys=deploys,
         versions=versions,
         runs=runs,

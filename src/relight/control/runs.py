@@ -61,7 +61,7 @@ class Runs:
         """End a run; without `cancel` only if nothing of it waits or runs.  How many calls that were (or are)."""
         app = await self._app(workspace, run)
         versions = self._scheduler.versions_of(workspace, app.app, run)
-        unfinished = sum(len(self._scheduler.unfinished(version)) for version in versions)
+        unfinished = sum(len(self._scheduler.unfinished(one)) + self._scheduler.beyond_of(one) for one in versions)
         if unfinished and not cancel:
             return unfinished
         await self._deploys.stop(workspace, app.app, run)

@@ -7,27 +7,30 @@ there is memory for them, so that the way back is as short as any start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields
 
 from relight.clock import Clock
-from relight.control.catalog import Catalog, Route, key_of
+from relight.control.catalog import Catalog, Route, Version, key_of
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import Conflict, InvalidRequest, NotFound
-from relight.protocol.manifest import FunctionSpec, HostImage, Json, Manifest, Resources, Retries, Scaling
+from relight.protocol.manifest import FunctionSpec, HostImage, Json, Manifest, Queueing, Resources, Retries, Scaling
 from relight.protocol.versions import Change, Difference, How, Led, Switch, VersionView
 from relight.scheduler.loop import Scheduler
 from relight.store.rows import NewVersion
 from relight.store.store import Store
 
-_FIELDS = (FunctionSpec, HostImage, Resources, Retries, Scaling)
+_FIELDS = (FunctionSpec, HostImage, Queueing, Resources, Retries, Scaling)
 """What is compared field by field."""
 
 
 class Versions:
     """The versions of every app."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, catalog: Catalog, clock: Clock, on_deployed: Callable[[Version], Awaitable[None]]
+    ) -> None:
+        self._on_deployed = on_deployed
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -54,6 +57,10 @@ class Versions:
             await self._store.versions.switch(*place, switch)
         else:
             await self._store.versions.deploy(row, switch)
+        if how in (How.DEPLOY, How.PROMOTE) and canary is None:
+            await self._on_deployed(
+                stable
+            )  # what it changed has the last word; a way back changes nothing that was said
         self.follow(route)
         replaced = [one.id for one in before.versions if one not in route.versions] if before is not None else []
         for version in replaced:

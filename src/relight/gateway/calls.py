@@ -81,7 +81,7 @@ async def cancel_many(platform: Platform, ask: Ask) -> Answer:
         raise InvalidRequest(f"cannot cancel {len(named.ids)} calls at once: the limit is {MAX_CALLS}; name fewer")
     calls = await platform.calls.unfinished(ask.workspace, named)
     ask.check_calls(calls)
-    return json_answer({"cancelled": await platform.calls.cancel_all(calls)})
+    return json_answer({"cancelled": await platform.calls.cancel_all(ask.workspace, calls)})
 
 
 async def retry(platform: Platform, ask: Ask) -> Answer:

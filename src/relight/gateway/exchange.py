@@ -15,7 +15,7 @@ import msgspec
 from relight.gateway.problems import PROBLEM_TYPE, HttpProblem
 from relight.protocol.api import MEDIA_TYPE
 from relight.protocol.codec import pack, unpack
-from relight.protocol.errors import Forbidden, InvalidRequest, RelightError
+from relight.protocol.errors import Forbidden, InvalidRequest, LimitExceeded, RelightError
 from relight.protocol.manifest import Json
 from relight.protocol.views import Principal
 from relight.protocol.web import Fields
@@ -407,9 +407,14 @@ def frame_answer(message: object) -> Answer:
 
 def problem_answer(error: RelightError | HttpProblem) -> Answer:
     """An error, as a problem."""
-    problem = error if isinstance(error, HttpProblem) else HttpProblem(error.status, error)
+    problem = error if isinstance(error, HttpProblem) else HttpProblem(error.status, error, _when_again(error))
     body = msgspec.json.encode(problem.problem)
     return Answer(status=problem.status, body=body, type=PROBLEM_TYPE, headers=problem.headers)
+
+
+def _when_again(error: RelightError) -> tuple[tuple[str, str], ...]:
+    seconds = error.retry_after_seconds if isinstance(error, LimitExceeded) else None
+    return () if seconds is None else (("retry-after", str(math.ceil(seconds))),)
 
 
 @asynccontextmanager

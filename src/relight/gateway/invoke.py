@@ -94,6 +94,8 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         accept=(RAW, JSON) if _wants_bytes(ask) else (JSON,),
         session=ask.header(b"relight-session"),
         is_strict=_is_strict(ask),
+        priority=_priority(ask.query("priority", "0")),
+        key=ask.query("key"),
     )
     return await platform.calls.submit_once(ask.workspace, request, key, worker=ask.worker)
 
@@ -126,6 +128,16 @@ def _is_strict(ask: Ask) -> bool:
 def _wants_bytes(ask: Ask) -> bool:
     """Whether the caller asks for the result as the bytes that it is."""
     return ask.header(b"accept").partition(",")[0].partition(";")[0].strip().lower() == BYTES_TYPE
+
+
+def _priority(text: str) -> int:
+    """Raises InvalidRequest when it is no whole number."""
+    try:
+        return int(text[:5])
+    except ValueError:
+        raise InvalidRequest(
+            f"cannot read priority={text[:40]!r}: it is no whole number; give one from -100 to 100"
+        ) from None
 
 
 def arguments(body: bytes, said: object) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from relight.control.exchanges import Exchange
@@ -11,7 +11,8 @@ from relight.control.web import Target
 from relight.protocol.api import Await, CallDetail, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.calls import CallKey, CallRequest, CallView
 from relight.protocol.costviews import BudgetView, CostQuery, CostReport
-from relight.protocol.manifest import FunctionSpec
+from relight.protocol.manifest import FunctionSpec, Json
+from relight.protocol.scaleviews import DeadView, QueueView, ScalingView
 from relight.protocol.sources import PushView, SourceRequest, SourceView
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.versions import DeployPlan, Difference, Led, Switch, VersionView
@@ -70,7 +71,7 @@ class Calls(Protocol):
     async def unfinished(self, workspace: str, named: Cancel, /) -> tuple[CallPlace, ...]:
         """Those of the calls named that wait or run."""
 
-    async def cancel_all(self, calls: Sequence[CallPlace], /) -> int:
+    async def cancel_all(self, workspace: str, calls: Sequence[CallPlace], /) -> int:
         """Cancel calls; how many had not ended."""
 
 
@@ -79,6 +80,42 @@ class Retries(Protocol):
 
     async def retry(self, workspace: str, call_id: str, /) -> CallView:
         """A new call of the same function with the same input.  Raises NotFound."""
+
+
+Name = tuple[str, str, str, str]
+"""Workspace, app, environment and function."""
+
+
+class Tunings(Protocol):
+    """What is asked of functions since they were deployed."""
+
+    async def show(self, name: Name, /) -> ScalingView:
+        """What is asked of a function, and what comes of it."""
+
+    async def update(self, name: Name, changes: Mapping[str, Json], /) -> ScalingView:
+        """Ask other things of it."""
+
+    async def report(self, name: Name, worker: str, values: Mapping[str, Json], /) -> None:
+        """A worker says how much there is of something."""
+
+
+class Queues(Protocol):
+    """The queues of functions."""
+
+    async def show(self, name: Name, /) -> QueueView:
+        """What waits, and for what."""
+
+    async def pause(self, name: Name, /, *, is_paused: bool) -> QueueView:
+        """Let no call begin, or let calls begin again."""
+
+    async def purge(self, name: Name, /) -> int:
+        """Cancel what waits; how many that were."""
+
+    async def dead(self, name: Name, limit: int, /) -> DeadView:
+        """What came to nothing."""
+
+    async def rerun(self, name: Name, limit: int, /) -> tuple[str, ...]:
+        """Make it once more; the ids of the new calls."""
 
 
 class Deploys(Protocol):
@@ -287,6 +324,14 @@ class Platform(Protocol):
     @property
     def retries(self) -> Retries:
         """Calls made once more."""
+
+    @property
+    def tunings(self) -> Tunings:
+        """What is asked of functions."""
+
+    @property
+    def queues(self) -> Queues:
+        """Their queues."""
 
     @property
     def deploys(self) -> Deploys:

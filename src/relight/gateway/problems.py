@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from relight.gateway.render import plain
-from relight.protocol.errors import ERRORS, Failure, InvalidInput, InvalidRequest, RelightError, TooLarge
+from relight.protocol.errors import ERRORS, Failure, InvalidInput, InvalidRequest, LimitExceeded, RelightError, TooLarge
 from relight.protocol.manifest import Json
 
 PROBLEM_TYPE = "application/problem+json"
@@ -38,6 +38,8 @@ class HttpProblem(Exception):
 def problem_of(error: RelightError, status: int | None = None) -> dict[str, Json]:
     """An error as a problem."""
     problem = _problem(error.code, str(error), status or error.status, is_retryable=error.retryable)
+    if isinstance(error, LimitExceeded) and error.retry_after_seconds is not None:
+        problem["retry_after_seconds"] = error.retry_after_seconds
     if isinstance(error, InvalidInput):
         problem["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in error.errors]
     return problem
@@ -57,6 +59,7 @@ def problem_schema() -> dict[str, Json]:
             "detail": {"type": "string"},
             "code": {"enum": codes},
             "retryable": {"type": "boolean"},
+            "retry_after_seconds": {"type": "number", "description": "of limit_exceeded: when to ask again"},
             "errors": {"type": "array", "items": fault, "description": "of invalid_input: what is wrong, and where"},
             "exit": {"type": "object", "description": "how the worker ended, where one did over it"},
         },

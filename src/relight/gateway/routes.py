@@ -14,6 +14,10 @@ from relight.protocol.views import Scope
 
 Handler = Callable[[Platform, Ask], Awaitable[Answer | StreamAnswer]]
 
+FUNCTION = "/v1/apps/{app}/functions/{function}"
+ENVIRONMENT = (("environment", "where the app is deployed; main when left out"),)
+"""What may be said with every path of an app."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

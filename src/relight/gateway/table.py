@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from relight.gateway import blobs, calls, costs, deploys, invoke, items, logs, nodes, schemas, sources, starts, tokens
-from relight.gateway.routes import Route
+from relight.gateway.routes import ENVIRONMENT, FUNCTION, Route
+from relight.gateway.scaletable import SCALING_ROUTES
 from relight.protocol.views import Scope
 
-_ENVIRONMENT = (("environment", "where the app is deployed; main when left out"),)
 _INVOKED = (
-    *_ENVIRONMENT,
+    *ENVIRONMENT,
+    ("priority", "from -100 to 100: of calls that wait, the highest begins first; 0 when left out"),
+    ("key", "calls of one key begin in the order they came, as many at once as the function's key_concurrency"),
     ("binding", 'values of the class\'s parameters, and options, as JSON: {"parameters": {"size": "7b"}}'),
 )
 _KEYED = (
@@ -70,7 +72,6 @@ _COST_QUERY = (
     ("until", "only what was used up to then, in seconds since 1970"),
     ("limit", "by call: how many, newest first; 1000 when left out, 10000 at most"),
 )
-_FUNCTION = "/v1/apps/{app}/functions/{function}"
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -245,7 +246,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys.versions,
         summary="The versions of an app, oldest first, and where its name has led, the newest first",
         answer='{"versions": [Version], "switches": [Switch]}',
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
@@ -256,7 +257,7 @@ ROUTES: tuple[Route, ...] = (
         summary="What one version changes beside another",
         answer='{"before", "after", "changes": [Change]}',
         query=(
-            *_ENVIRONMENT,
+            *ENVIRONMENT,
             ("before", "the earlier version, by its id or number; the one before `after` when left out"),
             ("after", "the later one; the last when left out"),
         ),
@@ -269,7 +270,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys.rollback,
         summary="Lead an app's name back: take back its canary, or to the version that served before",
         answer="Version",
-        query=(*_ENVIRONMENT, ("to", "the version to go back to, by its id or number")),
+        query=(*ENVIRONMENT, ("to", "the version to go back to, by its id or number")),
     ),
     Route(
         method="POST",
@@ -280,7 +281,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Deploy to one environment what serves in another",
         answer="Deployed",
         query=(
-            *_ENVIRONMENT,
+            *ENVIRONMENT,
             ("from", "the environment that it serves in; staging when left out"),
             ("id", "an id for the new version, to ask again with while it is not yet live"),
         ),
@@ -294,7 +295,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys.canary,
         summary="Lead so much of an app's calls to its canary: 100 makes it the version, 0 ends it",
         answer='{"version", "canary", "canary_percent"}',
-        query=(*_ENVIRONMENT, ("percent", "how much, from 0 to 100; 100 when left out")),
+        query=(*ENVIRONMENT, ("percent", "how much, from 0 to 100; 100 when left out")),
     ),
     Route(
         method="GET",
@@ -314,7 +315,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys.templates,
         summary="What became of the templates of an app: made in which time, or why there is none",
         answer='{"version", "templates": [Template]}',
-        query=(*_ENVIRONMENT, ("wait", "seconds to wait until it is known of all; 0 when left out, 60 at most")),
+        query=(*ENVIRONMENT, ("wait", "seconds to wait until it is known of all; 0 when left out, 60 at most")),
         waits=True,
     ),
     Route(
@@ -384,29 +385,29 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys.stop,
         summary="Stop an app and cancel its calls",
         answer='{"cancelled": n}',
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
-        path=_FUNCTION,
+        path=FUNCTION,
         name="show_function",
         scope=Scope.READ,
         for_workers=True,
         handler=invoke.show,
         summary="What a function is",
         answer="FunctionSpec",
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
-        path=_FUNCTION + "/schema",
+        path=FUNCTION + "/schema",
         name="function_schema",
         scope=Scope.READ,
         for_workers=True,
         handler=schemas.show,
         summary="What a function takes and gives, as JSON Schema",
         answer='{"app", "function", "description", "input", "output", "streams"}',
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
@@ -416,7 +417,7 @@ ROUTES: tuple[Route, ...] = (
         handler=schemas.describe,
         summary="An app's functions as OpenAPI 3.1",
         answer="OpenAPI document",
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
@@ -427,22 +428,23 @@ ROUTES: tuple[Route, ...] = (
         handler=invoke.urls,
         summary="Where the functions of an app answer web requests",
         answer='{"urls": {name: URL}}',
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
     Route(
         method="GET",
-        path=_FUNCTION + "/stats",
+        path=FUNCTION + "/stats",
         name="function_stats",
         scope=Scope.READ,
         for_workers=True,
         handler=invoke.stats,
         summary="How many calls of a function wait and run, and its workers",
         answer='{"backlog", "running", "workers"}',
-        query=_ENVIRONMENT,
+        query=ENVIRONMENT,
     ),
+    *SCALING_ROUTES,
     Route(
         method="POST",
-        path=_FUNCTION + "/call",
+        path=FUNCTION + "/call",
         name="call_function",
         scope=Scope.CALL,
         for_workers=True,
@@ -456,7 +458,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path=_FUNCTION + "/submit",
+        path=FUNCTION + "/submit",
         name="submit_function",
         scope=Scope.CALL,
         for_workers=True,
@@ -470,7 +472,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST",
-        path=_FUNCTION + "/stream",
+        path=FUNCTION + "/stream",
         name="stream_function",
         scope=Scope.CALL,
         for_workers=True,

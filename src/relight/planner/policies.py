@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from relight.protocol.manifest import Scaling
-from relight.scheduler.autoscale import Load, wanted_workers
+from relight.scheduler.autoscale import Autoscaler, Load, Observation
 
 DAY_SECONDS = 86_400.0
 
@@ -89,22 +89,19 @@ Decide = Callable[[float, Load, int], int]
 
 @dataclass(slots=True)
 class _Floors:
-    """Scalings by their floor: they are few, and asked for with every call."""
+    """Autoscalers by the floor they keep: they are few, and asked with every call."""
 
     scaling: Scaling
-    known: dict[int, Scaling] = field(default_factory=dict)
+    known: dict[int, Autoscaler] = field(default_factory=dict)
 
-    def of(self, floor: int) -> Scaling:
-        """The scaling with this floor."""
+    def decide(self, floor: int, at: float, load: Load, there: int) -> int:
+        """How many workers there should be above this floor."""
         if floor not in self.known:
-            self.known[floor] = replace(self.scaling, min_workers=floor)
-        return self.known[floor]
+            self.known[floor] = Autoscaler(replace(self.scaling, min_workers=floor))
+        return self.known[floor].decide(Observation(now=at, unix=at, load=load, workers=there)).workers
 
 
 def decider(policy: Policy) -> Decide:
     """The scheduler's autoscaler, set as the policy says."""
     floors = _Floors(policy.scaling)
-    if not policy.hours:
-        scaling = floors.of(policy.workers)
-        return lambda at, load, there: wanted_workers(load, scaling)
-    return lambda at, load, there: wanted_workers(load, floors.of(policy.floor(at)))
+    return lambda at, load, there: floors.decide(policy.floor(at), at, load, there)

@@ -65,6 +65,24 @@ TRANSITIONS: dict[tuple[CallState, CallEvent], CallState] = {
 """Every step a call can take; what is not here cannot happen."""
 
 
+PENDING_REASONS: dict[str, str] = {
+    "no_worker": "it is next in line for a worker",
+    "starting": "a worker is being started; which phase that is in follows",
+    "at_max_workers": "as many workers as its function may have are busy",
+    "no_capacity": "no node has room for another worker; what there is too little of follows",
+    "no_node": "no node is connected",
+    "crash_loop": "the last workers did not start; the next is tried in a while",
+    "rate_limited": "its function has begun as many calls as its rate allows",
+    "quota": "its workspace uses as much as it may",
+    "behind_key": "calls with the same key come first",
+    "retry_backoff": "it failed, and is tried again in a while",
+    "not_before": "it was asked for later",
+    "paused": "its function was paused",
+    "deadlock": "it is in a circle of calls that wait for each other",
+}
+"""Why a call waits: what stands before the colon of every `pending_reason`, and what it means."""
+
+
 class Token(NamedTuple):
     """A fencing token: the epoch of the scheduler that granted it, and a number that only grows within it."""
 
@@ -79,7 +97,9 @@ class CallRequest:
     `environment` is a place the app is deployed to, or the id of a run.  `group` ties the calls of one map together,
     `parent` is the call that made it; where `is_awaited`, that waits for this one, which ends with it unless it succeeds.
     `binding` says which workers of the function may take it (`manifest.Binding`); `session` that the worker which served
-    it is to do so again, and where it `is_strict` no other.
+    it is to do so again, and where it `is_strict` no other.  Of those that wait, the highest `priority` (-100 to 100)
+    begins first; calls of one `key` begin in the order they came.  It may wait for `queue_timeout_seconds` (None: as
+    long as its function says).
     """
 
     id: str
@@ -93,6 +113,9 @@ class CallRequest:
     parent: str = ""
     is_awaited: bool = False
     binding: str = ""
+    priority: int = 0
+    key: str = ""
+    queue_timeout_seconds: float | None = None
     session: str = ""
     is_strict: bool = False
 

@@ -116,9 +116,13 @@ class ValueNotPortable(RelightError):
 
 
 class LimitExceeded(RelightError):
-    """A limit the operator or the user set is reached."""
+    """A limit the operator or the user set is reached; `retry_after_seconds` is when to ask again, None where nobody knows."""
 
     code, status, retryable = "limit_exceeded", 429, True
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 # -- the user's function's

@@ -108,16 +108,83 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """At least `workers`, on some days between two times of the day there: `Floor(workers=3, hours="08:00-18:00")`.
+
+    `days` are `mon-fri`, `sat,sun`, or `*`; `hours` may pass midnight (`22:00-06:00`, of the day they begin on);
+    `time_zone` is a name of the tz database.
+    """
+
+    workers: int
+    days: str = "*"
+    hours: str = "00:00-24:00"
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTarget:
+    """A number that the function reports (`relight.report`), and how much of it one worker is to have."""
+
+    name: str
+    per_worker: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     """How many workers there may be.  `max_workers` None: as many as there is room for.
 
-    `buffer_workers` are kept ready beyond what the calls of now need, even where there are none.
+    `buffer_workers` are kept ready beyond what the calls of now need, even where there are none.  `floors` are as
+    `min_workers` at their times.  More load than the workers there are take is answered with others after
+    `scaleup_delay_seconds`; at once where there is none, or where `panic_factor` times as many are needed.  Calls are to
+    keep workers busy up to `target_utilization` (above 0, at most 1).  An idle worker leaves after
+    `scaledown_window_seconds`, at most `scaledown_per_minute` of them (None: no bound).  `prewarm`: one is started
+    shortly before the next call is expected.  `spreads`: on the node that has fewest of the function.
     """
 
     min_workers: int = 0
     max_workers: int | None = None
     scaledown_window_seconds: float = 60.0
     buffer_workers: int = 0
+    floors: tuple[Floor, ...] = ()
+    scaleup_delay_seconds: float = 0.0
+    target_utilization: float = 1.0
+    panic_factor: float = 2.0
+    scaledown_per_minute: float | None = None
+    prewarm: bool = False
+    metrics: tuple[MetricTarget, ...] = ()
+    spreads: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """Calls begin at a rate of `calls` in `seconds`, evenly; so many at once where none began for that long."""
+
+    calls: int
+    seconds: float = 1.0
+
+
+def parse_rate(text: str) -> RateLimit:
+    """`"100/s"`, `"10/m"`, `"1000/h"`, `"5/30s"`.  Raises InvalidRequest for any other."""
+    calls, _, period = text.strip().partition("/")
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    number, unit = period[:-1] or "1", period[-1:]
+    if not (calls.isdecimal() and int(calls) and unit in units and number.isdecimal() and int(number)):
+        raise InvalidRequest(
+            f"cannot read rate_limit={text!r}: it is not CALLS/PERIOD; write for example '100/s' or '5/30s'"
+        )
+    return RateLimit(calls=int(calls), seconds=int(number) * units[unit])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queueing:
+    """How calls wait.  More than `max_waiting` are refused (None: no bound of the function's own).
+
+    Calls of one key begin in the order they came, `key_concurrency` of them at once at most.
+    """
+
+    max_waiting: int | None = None
+    rate_limit: RateLimit | None = None
+    key_concurrency: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +288,7 @@ class FunctionSpec:
     is_class: bool = False
     resources: Resources = field(default_factory=Resources)
     scaling: Scaling = field(default_factory=Scaling)
+    queue: Queueing = field(default_factory=Queueing)
     retries: Retries = field(default_factory=Retries)
     timeout_seconds: float = 600.0
     startup_timeout_seconds: float = 900.0

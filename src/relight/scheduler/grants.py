@@ -33,7 +33,7 @@ class Grants:
             function.sessions.lose(call.session)
             return False
         function.queue.push(call, now)
-        if worker and call.not_before <= now:
+        if worker:
             function.queue.pin(call, worker)
         return True
 
@@ -66,7 +66,7 @@ class Grants:
     ) -> list[tuple[tuple[int, int, bool, str], Worker]]:
         depth, target = function.depth(), function.spec.function.target_width
         for worker in workers:
-            while worker.takes(depth, now) and (call := function.queue.pop_pinned(worker.id)) is not None:
+            while worker.takes(depth, now) and (call := function.queue.pop_pinned(worker.id, now)) is not None:
                 granted.leases.append(self._lease(function, worker, call, now))
         takers = [(one.preference(target), one) for one in workers if one.takes(depth, now)]
         heapq.heapify(takers)
@@ -85,9 +85,10 @@ class Grants:
         if own is not None or not (known and call.is_strict):
             return own or takers[0][1]
         if function.bound_to(call)[1]:
-            function.queue.pin(call, known, is_new=True)
+            function.queue.pin(call, known)
         else:
             function.sessions.lose(call.session)
+            function.queue.leave(call)
             granted.lost.append(call)
         return None
 

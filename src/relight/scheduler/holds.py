@@ -32,7 +32,7 @@ class Holds:
         if call is None:
             return None
         if function.bound_to(call)[0]:  # it is for another worker, or for none any more
-            function.queue.push(call, now)
+            function.queue.put_back(call)
             return None
         function.sessions.serve(call, worker.id)
         worker.calls.add(call.id)
@@ -96,6 +96,7 @@ class Holds:
             if lease.worker in self._world.workers:
                 self._world.workers[lease.worker].calls.discard(call.id)
             call.token, call.is_again = lease.token, True
+            function.queue.leave(call)
             function.queue.push(call, now)
         return rest[::-1]
 

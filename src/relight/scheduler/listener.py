@@ -35,5 +35,8 @@ class Listener(Protocol):
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """These leases wait for their payload to be read from the store; `deliver` goes on."""
 
+    def beyond_wanted(self, function: Function) -> None:
+        """What waits of a function in memory will not last: bring more from the store; `Scheduler.bring` goes on."""
+
     def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state."""

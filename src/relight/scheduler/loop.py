@@ -7,21 +7,18 @@ One central queue for each function; a worker is given a call only when it has c
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from relight.clock import Clock, now_ms
+from relight.clock import Clock
 from relight.protocol.calls import Token
 from relight.protocol.errors import LimitExceeded
 from relight.protocol.exits import NODE_LOST
-from relight.protocol.ids import new_id
 from relight.protocol.link import (
     GrantItems,
-    HeldWorker,
     Hello,
     RunCall,
-    StartWorker,
     WorkerChange,
     WorkerSpec,
     template_key,
@@ -30,7 +27,8 @@ from relight.protocol.manifest import Resources, never_forked
 from relight.protocol.payload import Payload
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerState
-from relight.scheduler.autoscale import wanted_workers
+from relight.scheduler.adoption import Adoption
+from relight.scheduler.alarms import Alarms
 from relight.scheduler.blocks import Blocks
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
 from relight.scheduler.deadlock import Wait
@@ -39,15 +37,18 @@ from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
-from relight.scheduler.placement import NoPlace, Place, place
+from relight.scheduler.placement import Quota
 from relight.scheduler.queue import FunctionKey, WaitingCall
-from relight.scheduler.sessions import session_lost
-from relight.scheduler.state import Function, Node, Worker
+from relight.scheduler.sizing import Sizing
+from relight.scheduler.space import check_space
+from relight.scheduler.state import Function, Node, Tuner, Worker, as_deployed
 from relight.scheduler.waits import Waits, World
-from relight.scheduler.yielding import give_way
 
 MAX_BINDINGS = 1000
 """So many values of parameters and options may be in use at once; each has workers of its own."""
+
+SHORTEST_SECONDS = 0.002
+"""So long at least between two looks at what was to be looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,30 @@ class Timing:
     longest_backoff_seconds: float = LONGEST_SECONDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is asked beside what was deployed: how much a workspace may use, how many calls may wait in all (None: no
+    bound), and what was said of functions since."""
+
+    quota: Quota = field(default_factory=Quota)
+    max_waiting: int | None = None
+    tuner: Tuner = as_deployed
+
+
 class Scheduler:
     """Decides which worker runs which call, and how many workers there are."""
 
-    def __init__(self, epoch: int, timing: Timing, clock: Clock, orders: OrderBook, listener: Listener) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        timing: Timing,
+        clock: Clock,
+        orders: OrderBook,
+        listener: Listener,
+        policy: Policy | None = None,
+    ) -> None:
         self._timing = timing
+        self._policy = policy or Policy()
         self._clock = clock
         self._orders = orders
         self._listener = listener
@@ -78,6 +98,26 @@ class Scheduler:
         self._waits = Waits(world)
         self._holds = Holds(world, orders)
         self._grants = Grants(self._leases, self._holds)
+        self._sizing = Sizing(
+            world=world,
+            clock=clock,
+            orders=orders,
+            listener=listener,
+            holds=self._holds,
+            quota=self._policy.quota,
+            send=lambda lease: self._send_calls([lease]),
+        )
+        self._adoption = Adoption(
+            world=world,
+            orders=orders,
+            holds=self._holds,
+            add=self._add_binding,
+            begin=self._begin_held,
+            claimed=listener.claimed,
+        )
+        self._alarms = Alarms()
+        self._total = 0
+        self._enter, self._let_go = self._sizing.enter, self._sizing.let_go
         self.epoch = epoch
 
     # -- functions
@@ -86,8 +126,39 @@ class Scheduler:
         """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
             brake = self._brakes.pop(key, Brake())
-            self._functions[key] = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
-            self._scale(self._functions[key])
+            function = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
+            self._functions[key] = function
+            self._tune(function)
+            self._scale(function)
+
+    def _add_binding(self, deployed: Function, key: FunctionKey, spec: WorkerSpec) -> Function:
+        """What the scheduler before this one knew of a binding, from a worker that it has."""
+        function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
+        self._functions[key] = function
+        self._tune(function)
+        return function
+
+    def retune(self) -> None:
+        """What is asked of functions has changed since they were deployed."""
+        for function in list(self._functions.values()):
+            if self._tune(function):
+                self._pump(function)
+
+    def _tune(self, function: Function) -> bool:
+        tuning = self._policy.tuner(function.spec)
+        if function.tuning == tuning:
+            return False
+        function.tune(tuning)
+        function.look_at_clock(self._clock.now())
+        return True
+
+    def function(self, key: FunctionKey) -> Function | None:
+        """What is known of a function; None when it is not."""
+        return self._functions.get(key)
+
+    def functions_of(self, version: str, name: str) -> list[Function]:
+        """A function of a version, and its bindings."""
+        return [one for key, one in self._functions.items() if (key.version, key.function) == (version, name)]
 
     def restore_brakes(self, brakes: Mapping[FunctionKey, Brake]) -> None:
         """Hold up what the scheduler before this one held up; before any function is added."""
@@ -127,6 +198,17 @@ class Scheduler:
                 "wait until some of them have no calls and workers left, or pass what differs as an argument"
             )
 
+    def report(self, key: FunctionKey, worker: str, values: dict[str, float]) -> None:
+        """A worker of a function says how much there is of something; "" for whoever is none."""
+        function = self._functions.get(key)
+        if function is not None:
+            function.metrics.report(worker, values, self._clock.monotonic())
+            self._pump(function)
+
+    def check_space(self, key: FunctionKey, more: int) -> None:
+        """Raise LimitExceeded when so many more calls of a function would be more than may wait."""
+        check_space(self._functions[key], more, self._total, self._policy.max_waiting)
+
     def knows(self, key: FunctionKey) -> bool:
         """Whether calls of this function can be submitted."""
         return key in self._functions
@@ -163,10 +245,7 @@ class Scheduler:
 
     def fitting(self, resources: Resources) -> tuple[tuple[str, ...], str]:
         """The nodes that could take such a worker, were they empty; and why, where there is none."""
-        rooms = [node.empty_room() for node in self._nodes.values() if node.is_connected]
-        nodes = tuple(room.node for room in rooms if isinstance(place(resources, [room]), Place))
-        found = place(resources, rooms)
-        return nodes, found.reason if isinstance(found, NoPlace) else ""
+        return self._sizing.fitting(resources)
 
     def knows_session(self, key: FunctionKey, session: str) -> bool:
         """Whether it is known here which worker has a session."""
@@ -179,8 +258,7 @@ class Scheduler:
 
     def backlog(self, version: str, name: str) -> int:
         """How many calls of a function wait, whatever values of parameters or options they are for."""
-        keys = [key for key in self._functions if (key.version, key.function) == (version, name)]
-        return sum(len(self._functions[key].queue) for key in keys)
+        return sum(len(one.queue) for one in self.functions_of(version, name))
 
     def versions_of(self, workspace: str, app: str, environment: str) -> set[str]:
         """The versions of an app that something waits for, or runs, in one of its places."""
@@ -195,18 +273,49 @@ class Scheduler:
         ]
         return waiting + [(one.call.id, one.call.key) for one in self._leases if one.call.key.version == version]
 
+    def beyond_of(self, version: str = "") -> int:
+        """How many calls of a version, or of all, wait in the store alone."""
+        return sum(one.queue.beyond.total() for key, one in self._functions.items() if version in ("", key.version))
+
+    def expect(self, worker: str, node: str, key: FunctionKey) -> None:
+        """A worker that the scheduler before this one had: it counts until its node says what it has, or is given up."""
+        if key in self._functions:
+            self._functions[key].expected[worker] = (node, self._clock.monotonic() + self._timing.lease_seconds)
+
     # -- calls
 
     def restore(self, call: WaitingCall, claim: Claimed) -> None:
         """Take over a call that ran when the server before this one ended; its lease is extended once."""
         self._leases.adopt(call, claim, self._clock.monotonic())
+        self._functions[call.key].queue.hold(call)
 
     def submit(self, calls: Sequence[WaitingCall]) -> None:
         """Take calls in, and give them to workers that are free now.  Their functions must be known."""
         now = self._clock.monotonic()
-        self._lose_sessions([call for call in calls if not self._grants.admit(self._functions[call.key], call, now)])
+        self._sizing.lose_sessions(
+            [call for call in calls if not self._grants.admit(self._functions[call.key], call, now)]
+        )
         for key in {call.key for call in calls}:
             self._pump(self._functions[key])
+
+    def note_beyond(self, key: FunctionKey, counts: Counter[int]) -> None:
+        """So many more calls of each priority, or fewer, wait in the store alone."""
+        function = self._functions.get(key)
+        if function is not None:
+            function.queue.note_beyond(counts)
+            self._pump(function)
+
+    def lose_beyond(self, key: FunctionKey) -> None:
+        """A call that waited in the store alone has ended."""
+        if key in self._functions:
+            self._functions[key].queue.lose_beyond()
+
+    def bring(self, key: FunctionKey, calls: Sequence[WaitingCall], *, is_all: bool) -> None:
+        """Calls that waited in the store alone; `is_all`: no other does."""
+        function, now = self._functions[key], self._clock.monotonic()
+        function.queue.came(Counter(call.priority for call in calls), is_all=is_all)
+        self._sizing.lose_sessions([call for call in calls if not self._grants.admit(function, call, now)])
+        self._pump(function)
 
     def cancel(self, call_id: str, key: FunctionKey) -> WaitingCall | Lease | None:
         """Take a waiting call out, or tell a running one's worker to stop it; None when it is neither."""
@@ -233,6 +342,7 @@ class Scheduler:
         if worker is not None:
             worker.calls.discard(call_id)
         if function is not None:
+            function.queue.leave(lease.call)
             function.held.pop(call_id, None)
         if seconds is not None:
             if worker is not None:
@@ -301,12 +411,12 @@ class Scheduler:
         held = function.held.get(call_id) if function is not None else None
         if held is not None and held.worker in self._workers:
             return f"starting:{self._workers[held.worker].state.value}: a worker is on its way"
-        if function is None or call is None:
+        if function is None or (call is None and not function.queue.beyond):
             return ""
         now = self._clock.monotonic()
-        if call.not_before > now:
-            return f"retry_backoff: it is tried again in {call.not_before - now:.1f} s"
-        return self.blocks.why(function) or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
+        own = function.queue.why_held(call, now) if call is not None else function.queue.why_none(now)
+        blocked = self.blocks.why(function)
+        return own or blocked or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
 
     # -- nodes
 
@@ -326,81 +436,14 @@ class Scheduler:
         held = {worker.worker for worker in hello.workers}
         for worker in [one for one in node.workers.values() if one.id not in held]:
             self._forget_worker(worker)
-        unknown = [worker.worker for worker in hello.workers if not self._adopt(node, worker, now)]
+        unknown = [worker.worker for worker in hello.workers if not self._adoption.adopt(node, worker, now)]
         kept = [call for worker in hello.workers for call, _, _ in worker.calls]
         self._lose(self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more")
         self._prepare_late()
         for function in list(self._functions.values()):
+            function.expect_no_more(node=hello.node)
             self._pump(function)
         return tuple(unknown)
-
-    def _adopt(self, node: Node, held: HeldWorker, now: float) -> bool:
-        key = FunctionKey(held.spec.version, held.spec.function.name, held.spec.binding)
-        function = self._functions.get(key) or self._adopt_binding(key, held.spec)
-        if function is None or function.is_stopped:
-            return False
-        worker = node.workers.get(held.worker) or Worker(
-            id=held.worker,
-            node=node.id,
-            key=key,
-            spec=held.spec,
-            state=held.state,
-            since=now,
-            asked_at=now,
-            since_unix=held.since,
-            isolation=held.isolation,
-            sandbox=held.sandbox,
-            start=held.start,
-        )
-        worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
-        worker.is_parked, worker.was_ready = held.state is WorkerState.READY, not worker.is_starting
-        worker.calls = {
-            call for call, token, attempt in held.calls if self._adopt_call(function, worker, (call, token, attempt))
-        }
-        node.workers[worker.id] = self._workers[worker.id] = function.workers[worker.id] = worker
-        if not worker.is_starting:
-            self._begin_held(function, worker, now)  # it was ready while its node was away
-        return True
-
-    def _adopt_binding(self, key: FunctionKey, spec: WorkerSpec) -> Function | None:
-        """What the scheduler before this one knew of a binding, from a worker that it has; None when nobody wants it."""
-        deployed = self._functions.get(key._replace(binding=""))
-        if deployed is None or deployed.is_stopped:
-            return None
-        function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
-        self._functions[key] = function
-        return function
-
-    def _adopt_call(self, function: Function, worker: Worker, claim: tuple[str, Token, int]) -> bool:
-        """Take over a claim from before this scheduler began; False when the call is no longer that worker's.
-
-        One under a newer token than is known was granted when the end of that before it was not kept yet.
-        """
-        call_id, token, attempt = claim
-        now = self._clock.monotonic()
-        lease = self._leases.get(call_id)
-        if lease is not None and lease.token == token:
-            lease.renewed_at = now
-            if lease.call.is_cancelled:
-                self._orders.cancel(worker.node, call_id, token)  # while its node was away nobody heard it
-            return True
-        call = lease.call if lease is not None else function.queue.get(call_id)
-        newest = lease.token if lease is not None else call.token if call is not None else None
-        if call is None or (newest is not None and token <= newest):
-            self._orders.cancel(worker.node, call_id, token)
-            return False
-        if lease is not None and lease.worker in self._workers:
-            self._workers[lease.worker].calls.discard(call_id)
-        function.queue.remove(call_id)
-        function.held.pop(call_id, None)
-        known = Claimed(token=token, worker=worker.id, node=worker.node, attempt=attempt)
-        adopted = self._leases.adopt(call, known, now)
-        function.sessions.serve(call, worker.id)
-        if worker.is_starting:
-            self._holds.keep(function, adopted)
-        else:
-            self._listener.claimed([adopted])
-        return True
 
     def disconnect(self, node_id: str) -> None:
         """A node's link is gone; its calls are still its own until their leases end."""
@@ -479,9 +522,20 @@ class Scheduler:
 
     async def run(self) -> None:
         """Look for silence until cancelled."""
+        next_sweep = self._clock.monotonic() + self._timing.sweep_seconds
         while True:
-            await self._clock.sleep(self._timing.sweep_seconds)
-            self.sweep()
+            now = self._clock.monotonic()
+            await self._clock.sleep(max(SHORTEST_SECONDS, min(next_sweep, self._alarms.next_at()) - now))
+            self.wake()
+            if self._clock.monotonic() >= next_sweep:
+                self.sweep()
+                next_sweep = self._clock.monotonic() + self._timing.sweep_seconds
+
+    def wake(self) -> None:
+        """See to the functions that asked to be looked at by now: a rate lets calls begin, a delay is over."""
+        for key in self._alarms.take(self._clock.monotonic()):
+            if key in self._functions:
+                self._pump(self._functions[key])
 
     def sweep(self) -> None:
         """Take back what ran out, let go what is idle, try again what could not be started."""
@@ -500,8 +554,11 @@ class Scheduler:
             if late:
                 self._listener.expired(late, self._waits.why_no_worker(function, now))
             self._holds.ask_back_late(function, now)
+            function.expect_no_more(now=now)
+            function.look_at_clock(self._clock.now())
             self._pump(function)
-            self._stop_idle(function, now)
+            self._sizing.stop_idle(function, now)
+        self._total = sum(len(one.queue) for one in self._functions.values())
         for key in [
             key
             for key, one in self._functions.items()
@@ -522,18 +579,6 @@ class Scheduler:
             worker.calls.discard(lease.call.id)
             self._let_go(worker, now=True)
 
-    def _stop_idle(self, function: Function, now: float) -> None:
-        window = function.spec.function.scaling.scaledown_window_seconds
-        idle = [
-            one
-            for one in function.workers.values()
-            if one.is_free and one.state is not WorkerState.BUSY and now - one.since >= window
-        ]
-        if idle:
-            idle.sort(key=lambda one: (one.is_parked, one.since))  # a buffer is of workers that were never used
-            for worker in idle[: max(0, len(function.staying()) - function.wanted(now))]:
-                self._let_go(worker, now=False)
-
     # -- inside: giving calls to workers
 
     def _pump(self, function: Function) -> None:
@@ -541,9 +586,10 @@ class Scheduler:
         if not function.has_work or self.blocks.why(function):
             return
         now = self._clock.monotonic()
+        self._sizing.trim(function)
         granted = self._grants.give(function, now)
         leases = granted.leases
-        self._lose_sessions(granted.lost)
+        self._sizing.lose_sessions(granted.lost)
         for lease in leases:
             worker = self._workers[lease.worker]
             if worker.state is not WorkerState.BUSY:
@@ -552,12 +598,14 @@ class Scheduler:
             self._listener.granted(leases)
             self._listener.claimed(leases)
             self._send_calls(leases)
-        if len(function.queue) or function.floor() or function.spec.function.scaling.buffer_workers:
+        if function.queue.wants_more():
+            function.queue.is_refilling = True
+            self._listener.beyond_wanted(function)
+        if len(function.queue) or function.is_watched or function.scaling.buffer_workers:
             self._scale(function)
-
-    def _lose_sessions(self, calls: Sequence[WaitingCall]) -> None:
-        for call in calls:
-            self._listener.cannot_start([call], session_lost(call))
+            later = function.queue.next_at(now)
+            if later is not None:
+                self._alarms.set(function.key, later)
 
     def _send_calls(self, leases: list[Lease]) -> None:
         missing = [lease for lease in leases if lease.call.payload is None]
@@ -593,61 +641,20 @@ class Scheduler:
     def _lose(self, leases: Sequence[Lease], why: str) -> None:
         """Nobody has these calls any more: those that did not begin wait on, the others are the listener's."""
         lost = self._holds.give_back(leases, self._clock.monotonic())
+        for lease in lost:
+            if lease.call.key in self._functions:
+                self._functions[lease.call.key].queue.leave(lease.call)
         if lost:
             self._listener.lost(lost, why)
 
     # -- inside: how many workers
 
     def _scale(self, function: Function) -> None:
-        now = self._clock.monotonic()
-        if function.is_stopped or function.brake.is_on(now) or self.blocks.why(function):
+        if self.blocks.why(function):
             return
-        load = function.load(now)
-        scaling = function.scaling(load)
-        wanted = wanted_workers(load, scaling)
-        needed = wanted_workers(load, replace(scaling, buffer_workers=0)) if scaling.buffer_workers else wanted
-        function.no_place = None
-        for _ in range(wanted - len(function.workers)):
-            is_buffer = len(function.workers) >= needed  # it takes what is free and nobody waits for, and no more
-            if is_buffer and any(other.lacks_room for other in self._functions.values() if other is not function):
-                return
-            rooms = [node.room(template=function.template) for node in self._nodes.values() if node.is_connected]
-            where = place(function.spec.function.resources, rooms)
-            if isinstance(where, NoPlace):
-                if is_buffer:
-                    return
-                function.no_place = where
-                self._make_room(function, where)
-                return
-            self._start(function, where)
-
-    def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
-        worker = Worker(
-            id=new_id("worker", now_ms()),
-            node=where.node,
-            key=function.key,
-            spec=spec,
-            state=WorkerState.REQUESTED,
-            since=self._clock.monotonic(),
-            since_unix=self._clock.now(),
-            asked_at=self._clock.monotonic(),
-        )
-        function.workers[worker.id] = self._workers[worker.id] = worker
-        self._nodes[where.node].workers[worker.id] = worker
-        self._listener.worker_entered(worker, "")
-        self._enter(worker, WorkerState.PLACING)
-        self._orders.start(where.node, StartWorker(worker=worker.id, spec=spec))
-        lease = self._holds.take_along(function, worker, self._clock.monotonic())
-        if lease is not None:
-            self._listener.granted([lease])
-            self._send_calls([lease])
-
-    def _make_room(self, function: Function, refusal: NoPlace) -> None:
-        """Let idle workers of other functions go, if the one that is wanted would fit then."""
-        if refusal.is_for_now and not any(worker.is_leaving for worker in self._workers.values()):
-            for worker in give_way(function, tuple(self._nodes.values()), self._functions):
-                self._let_go(worker, now=False)
+        again_seconds = self._sizing.scale(function)
+        if again_seconds is not None:
+            self._alarms.set(function.key, self._clock.monotonic() + again_seconds)
 
     def _pump_others(self, function: Function) -> None:
         """Room may have come: see to the functions that found none.  What is too little for one is for its equals, too."""
@@ -661,17 +668,6 @@ class Scheduler:
 
     # -- inside: the ends of workers
 
-    def _let_go(self, worker: Worker, *, now: bool) -> None:
-        if not worker.is_leaving or now:
-            worker.is_leaving = True
-            self._leave_sessions(worker)
-            self._orders.stop(worker.node, worker.id, now=now)
-
-    def _leave_sessions(self, worker: Worker) -> None:
-        """What waits for this worker alone waits in vain."""
-        function = self._functions.get(worker.key)
-        self._lose_sessions(function.lose_pinned(worker.id) if function is not None else ())
-
     def _forget_workers(self, node: Node) -> None:
         for worker in list(node.workers.values()):
             self._forget_worker(worker)
@@ -680,16 +676,11 @@ class Scheduler:
         if not is_told:
             worker.exit = NODE_LOST
             self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
-        self._leave_sessions(worker)
+        self._sizing.leave_sessions(worker)
         self._workers.pop(worker.id, None)
         if worker.node in self._nodes:
             self._nodes[worker.node].workers.pop(worker.id, None)
         function = self._functions.get(worker.key)
         if function is not None:
             function.workers.pop(worker.id, None)
-
-    def _enter(self, worker: Worker, state: WorkerState, *, at: float | None = None, detail: str = "") -> None:
-        worker.state = state
-        worker.since = self._clock.monotonic()
-        worker.since_unix = max(worker.since_unix, self._clock.now() if at is None else at)
-        self._listener.worker_entered(worker, detail)
+            function.metrics.forget(worker.id)

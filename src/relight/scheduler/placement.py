@@ -21,7 +21,7 @@ class Room:
     """What a node has, and has free.  `starting` workers are being started there, of at most `start_limit` at once.
 
     `free_gpus` are those of which nothing is taken, `free_shares` how much is free of each of the others.
-    `has_template`: the worker would be a fork there.
+    `has_template`: the worker would be a fork there; `siblings` are workers of its function.
     """
 
     node: str
@@ -34,6 +34,7 @@ class Room:
     starting: int = 0
     start_limit: int = 4
     has_template: bool = False
+    siblings: int = 0
     free_shares: tuple[tuple[str, float], ...] = ()
 
 
@@ -64,8 +65,39 @@ def memory_of(resources: Resources) -> int:
     return DEFAULT_MEMORY_MIB if resources.memory_mib is None else resources.memory_mib
 
 
-def place(resources: Resources, rooms: Sequence[Room]) -> Place | NoPlace:
-    """The earliest GPU of its list that is free anywhere; where a template is, and of those nodes where most CPU is left."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How much one workspace may use at once; None is no bound.  `cpu` in cores."""
+
+    workers: int | None = None
+    cpu: float | None = None
+    memory_mib: int | None = None
+    gpus: int | None = None
+
+
+def over_quota(asked: Resources, used: Sequence[Resources], quota: Quota) -> NoPlace | None:
+    """Why a workspace may have no such worker beside those that it has; None where it may."""
+    gpus = max((gpu.count for gpu in asked.gpu), default=0)
+    bounds = (
+        ("workers", 1.0, float(len(used)), quota.workers),
+        ("cores", cpu_of(asked), sum(map(cpu_of, used)), quota.cpu),
+        ("MiB of memory", float(memory_of(asked)), float(sum(map(memory_of, used))), quota.memory_mib),
+        ("GPUs", float(gpus), float(sum(one.gpu[0].count for one in used if one.gpu)), quota.gpus),
+    )
+    for what, more, now, most in bounds:
+        if most is not None and more and now + more > most + 1e-9:
+            return NoPlace(
+                reason=f"quota: its workspace uses {now:g} of the {most:g} {what} that it may have; it waits its turn",
+                is_for_now=more <= most,
+            )
+    return None
+
+
+def place(resources: Resources, rooms: Sequence[Room], *, spreads: bool = False) -> Place | NoPlace:
+    """The earliest GPU of its list that is free anywhere; where a template is, and of those nodes where most CPU is left.
+
+    `spreads`: before all that, where fewest of its siblings are.
+    """
     if not rooms:
         return NoPlace(
             reason="no_node: no node is connected; start one with `relight up` or `relight agent`", is_for_now=True
@@ -73,7 +105,7 @@ def place(resources: Resources, rooms: Sequence[Room]) -> Place | NoPlace:
     for gpu in resources.gpu or (None,):
         fitting = [room for room in rooms if _fits(resources, gpu, room)]
         if fitting:
-            best = max(fitting, key=lambda room: (room.has_template, room.free_cpu))
+            best = max(fitting, key=lambda room: (-room.siblings if spreads else 0, room.has_template, room.free_cpu))
             return Place(node=best.node, gpus=_choose(gpu, best) or (), gpu_share=gpu.share if gpu else 1.0)
     return _explain(resources, rooms)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.protocol.errors import Failure
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import GpuUse, Hello, WorkerChange, WorkerSpec, template_key
-from relight.protocol.manifest import Scaling, never_forked
+from relight.protocol.manifest import Queueing, Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState, WorkerView
-from relight.scheduler.autoscale import DRAIN_SECONDS, Load, wanted_workers
+from relight.scheduler.autoscale import DRAIN_SECONDS, Autoscaler, Load, Observation
 from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
 from relight.scheduler.gpus import free_shares, is_whole
 from relight.scheduler.leases import Lease
+from relight.scheduler.metrics import Metrics
 from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
 from relight.scheduler.sessions import Sessions
@@ -124,18 +125,40 @@ class Worker:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What is asked of a function's workers and of its queue now: what was deployed, or what was said since."""
+
+    scaling: Scaling
+    queue: Queueing
+    is_paused: bool = False
+
+
+Tuner = Callable[[WorkerSpec], Tuning]
+"""What is asked now of the workers that have a spec."""
+
+
+def as_deployed(spec: WorkerSpec) -> Tuning:
+    """What was asked when it was deployed."""
+    return Tuning(scaling=spec.function.scaling, queue=spec.function.queue)
+
+
 @dataclass(slots=True, kw_only=True)
 class Function:
     """One function of one version: its queue, its workers, and how its starts have gone.
 
     `failed_starts` counts the starts that failed one after another; `brake` holds up the next ones.  `template` is the
-    key of what its workers are forked from, "" for nothing.
-    `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`).
+    key of what its workers are forked from, "" for nothing.  `clock_floor` is what its floors came to when last looked at.
+    `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`); `expected` workers of
+    before a restart, each with its node and until when it counts.
     """
 
     key: FunctionKey
     spec: WorkerSpec
-    queue: FunctionQueue = field(default_factory=FunctionQueue)
+    queue: FunctionQueue = field(init=False)
+    autoscaler: Autoscaler = field(init=False)
+    tuning: Tuning = field(init=False)
+    metrics: Metrics = field(default_factory=Metrics)
     workers: dict[str, Worker] = field(default_factory=dict)
     held: dict[str, Lease] = field(default_factory=dict)
     mean_seconds: float | None = None
@@ -145,32 +168,62 @@ class Function:
     is_stopped: bool = False
     is_superseded: bool = False
     template: str = ""
+    clock_floor: int = 0
+    expected: dict[str, tuple[str, float]] = field(default_factory=dict)
     sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
+        self.tuning = as_deployed(self.spec)
+        self.queue = FunctionQueue(self.tuning.queue)
+        self.autoscaler = Autoscaler(self.tuning.scaling)
+
+    @property
+    def scaling(self) -> Scaling:
+        """What is asked of it now: what was deployed, or what was said since."""
+        return self.autoscaler.scaling
+
+    def tune(self, tuning: Tuning) -> None:
+        """From now on this is asked of it."""
+        self.tuning = tuning
+        self.autoscaler.tune(tuning.scaling)
+        self.queue.tune(tuning.queue, is_paused=tuning.is_paused)
+
+    def counted(self) -> int:
+        """How many workers there are, those on their way out and those that a node may still have included."""
+        return len(self.workers) + len(self.expected)
 
     def floor(self) -> int:
-        """How many workers there are even when nothing waits."""
-        return self.spec.function.scaling.min_workers if self.is_current else 0
+        """How many workers there are even when nothing waits, as of the last look at the clock."""
+        return max(self.scaling.min_workers, self.clock_floor) if self.is_current else 0
 
-    def scaling(self, load: Load) -> Scaling:
-        """What its options come to under a load.
+    def look_at_clock(self, unix: float) -> None:
+        """It is that time, in seconds since 1970."""
+        self.clock_floor = self.autoscaler.floor(unix) if self.scaling.floors else 0
+
+    def observe(self, now: float, unix: float) -> Observation:
+        """What its autoscaler decides by.
 
         One that is superseded keeps nothing for its own sake, and a binding's buffer is there only while calls are: there
         may be as many bindings as there are values.
         """
-        asked = self.spec.function.scaling
-        is_parking = self.is_parking or (bool(self.key.binding) and self.is_current and not load.is_nothing)
-        floor, buffer = self.floor(), asked.buffer_workers if is_parking else 0
-        if (floor, buffer) == (asked.min_workers, asked.buffer_workers):
-            return asked
-        return replace(asked, min_workers=floor, buffer_workers=buffer)
-
-    def wanted(self, now: float) -> int:
-        """How many workers there should be."""
         load = self.load(now)
-        return wanted_workers(load, self.scaling(load))
+        is_binding_used = bool(self.key.binding) and self.is_current and not load.is_nothing
+        return Observation(
+            now=now,
+            unix=unix,
+            load=load,
+            workers=len(self.staying()),
+            metrics=self.metrics.sums(now),
+            keeps_floor=self.is_current,
+            keeps_buffer=self.is_parking or is_binding_used,
+        )
+
+    def expect_no_more(self, *, node: str = "", now: float = 0.0) -> None:
+        """That node has said what it has, or it is that time: workers of before that did not come are not there."""
+        if self.expected:
+            kept = {one: seen for one, seen in self.expected.items() if seen[0] != node and seen[1] > now}
+            self.expected = kept
 
     @property
     def is_current(self) -> bool:
@@ -180,12 +233,17 @@ class Function:
     @property
     def is_parking(self) -> bool:
         """Whether workers are kept ready beyond what its calls need, even when there are none."""
-        return self.is_current and not self.key.binding and self.spec.function.scaling.buffer_workers > 0
+        return self.is_current and not self.key.binding and self.scaling.buffer_workers > 0
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there may have to be workers though nothing waits."""
+        return bool(self.floor() or self.is_parking or self.scaling.prewarm or self.metrics)
 
     @property
     def has_work(self) -> bool:
         """Whether there is anything to be seen to: calls, or workers that are kept without them."""
-        return bool(len(self.queue) or self.held or self.floor() or self.is_parking)
+        return bool(len(self.queue) or self.held or self.is_watched)
 
     @property
     def lacks_room(self) -> bool:
@@ -253,6 +311,11 @@ class Function:
         crash = Crash(at=now, since=worker.asked_at, exit=ending, failure=failure, is_free=is_free)
         self.brake = crashed(self.brake, crash, longest_seconds)
 
+    def seconds_to_drain(self, more: int) -> float:
+        """After about how long there is room in its queue for `more` calls, by what is known: 1 to 60 seconds."""
+        busy = sum(bool(worker.calls) for worker in self.workers.values())
+        return min(60.0, max(1.0, more * (self.mean_seconds or 1.0) / max(1, busy)))
+
     def _load_of_wide(self, busy: Sequence[Worker], now: float) -> Load:
         """Of workers that run several calls: each call holds its place for as long as it runs."""
         return Load(
@@ -304,10 +367,10 @@ class Node:
         """What it has, as if nothing were on it."""
         return replace(self.room(gone=tuple(self.workers)), starting=0)
 
-    def room(self, gone: Collection[str] = (), template: str = "") -> Room:
+    def room(self, gone: Collection[str] = (), template: str = "", like: FunctionKey | None = None) -> Room:
         """What is free, had the workers of `gone` left already.  One whose call waits for others lends its CPU.
 
-        `template` is the key of that which is wanted, "" where it makes no difference.
+        `template` is the key of that which is wanted, "" where it makes no difference; `like` whose workers are counted.
         """
         workers = [worker for worker in self.workers.values() if worker.id not in gone]
         asked = [worker.spec.function.resources for worker in workers]
@@ -324,4 +387,5 @@ class Node:
             starting=sum(worker.is_starting for worker in workers),
             start_limit=max(2, int(2 * self.hello.cpu)),
             has_template=bool(template) and self.can_fork(template),
+            siblings=0 if like is None else sum(worker.key == like for worker in workers),
         )

@@ -32,7 +32,7 @@ class World:
     """What the scheduler knows, as it changes."""
 
     functions: Mapping[FunctionKey, Function]
-    workers: Mapping[str, Worker]
+    workers: dict[str, Worker]
     nodes: Mapping[str, Node]
     leases: Leases
 
@@ -95,7 +95,7 @@ class Waits:
             return function.no_place.reason
         if not any(node.is_connected for node in self._world.nodes.values()):
             return "no_node: no node is connected; start one with `relight up`"
-        limit = function.spec.function.scaling.max_workers
+        limit = function.scaling.max_workers
         if limit is not None and len(function.workers) >= limit:
             return f"at_max_workers: all {limit} workers are busy; raise max_workers= to run more at once"
         return "no_worker: it is next in line for a worker"
@@ -158,7 +158,7 @@ class Waits:
 
 
 def _line(function: Function, now: float) -> Line:
-    scaling = function.spec.function.scaling
+    scaling = function.scaling
     workers = function.workers.values()
     has_room = any(not one.calls or (one.width > 1 and one.takes(function.depth(), now)) for one in workers)
     will_change = function.is_stopped or function.brake.is_on(now) or has_room

@@ -20,7 +20,8 @@ from relight.protocol.inside import RAW, inside
 from relight.sdk.bindings import with_more_options
 from relight.sdk.connection import Connection
 from relight.sdk.elsewhere import FindWords, pass_over
-from relight.sdk.options import CallOptions, call_options, split_session
+from relight.sdk.options import CallOptions, ScalingOptions, call_options, scaling_fields, split_session
+from relight.sdk.requests import query, quoted
 from relight.sdk.session import Callee, Session, session_inside
 from relight.sdk.shells import asked
 from relight.sdk.steps import Steps
@@ -29,6 +30,8 @@ from relight.sdk.verbs import ForEach, Iterate, Map, Run, Spawn, SpawnMap, Starm
 if TYPE_CHECKING:
     from typing import Self, Unpack
 
+    from relight.protocol.manifest import Json
+    from relight.protocol.scaleviews import ScalingView
     from relight.protocol.views import FunctionStats
 
 P = ParamSpec("P")
@@ -66,6 +69,54 @@ class Place:
         return from_plain(dict(said), FunctionStats)
 
     get_current_stats = stats
+
+    @asked
+    def update_scaling(self, **given: Unpack[ScalingOptions]) -> Steps[ScalingView]:
+        """Change how many workers it has and how its calls wait, at once and without a deploy; what comes of it.
+
+        It outlives the server, and a deploy that leaves what was changed as it was.
+        """
+        return self._scaling("POST", scaling_fields(str(self.callee), given))
+
+    update_autoscaler = update_scaling
+
+    @asked
+    def reset_scaling(self) -> Steps[ScalingView]:
+        """Take back all that `update_scaling` said: it is as it was deployed."""
+        return self._scaling("POST", {"reset": True})
+
+    @asked
+    def scaling(self) -> Steps[ScalingView]:
+        """How many workers it has and should have, and why."""
+        return self._scaling("GET")
+
+    def _scaling(self, method: str, body: Json = None) -> Steps[ScalingView]:
+        from relight.protocol.scaleviews import ScalingView  # 10 ms that who only calls need not pay
+
+        said = yield from self._ask(method, "scaling", body)
+        return from_plain(said, ScalingView)
+
+    @asked
+    def report_metrics(self, /, **values: float) -> Steps[None]:
+        """Say how much there is of what it is scaled by (`target_metrics`); inside a worker, of that worker's.
+
+        It counts for a minute, or until it is said again.
+        """
+        yield from self._ask("POST", "metrics", dict(values))
+
+    def _ask(self, method: str, what: str, body: Json = None) -> Steps[Json]:
+        session = self.session()
+        path = f"/v1/apps/{quoted(session.app)}/functions/{quoted(self.callee.function)}/{what}"
+        return session.connection.server.json(method, path + query({"environment": session.environment}), body)
+
+    def queued(self, *, key: str = "", priority: int = 0) -> Self:
+        """The same for calls that wait in another way, on the same workers.
+
+        Calls of one `key` begin in the order they came, as many at once as `key_concurrency`; of all that wait the
+        highest `priority` (-100 to 100) begins first.
+        """
+        made: Self = _rebound(self, replace(self.callee, key=key, priority=priority))
+        return made
 
     @asked
     def get_web_url(self) -> Steps[str | None]:

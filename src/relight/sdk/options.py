@@ -16,16 +16,20 @@ from relight.protocol.inside import WEB, inside
 from relight.protocol.manifest import (
     ClassParameter,
     Concurrency,
+    Floor,
     FunctionSpec,
     GpuRequest,
     HostImage,
     Json,
     MethodSpec,
+    MetricTarget,
     ParameterSpec,
+    Queueing,
     Resources,
     Retries,
     Scaling,
     parse_gpu,
+    parse_rate,
 )
 from relight.protocol.network import EGRESS, canonical
 from relight.protocol.values import is_json
@@ -49,6 +53,9 @@ class FunctionOptions(TypedDict, total=False):
     `buffer_containers` are other words for these.
     `network` is `"egress"` (outward only; what is so when nothing is said), `"none"`, `"host"` (this machine's), or a list
     of what may be reached: `["pypi.org", "*.example.com", "10.0.0.0/8"]`; `block_network=True` is another word for `"none"`.  `env` are environment variables.  `name` instead of the function's own.
+    More of workers and of what waits is in docs/scaling.md: `scaleup_delay`, `target_utilization`, `panic_factor`,
+    `scaledown_per_minute`, `floors`, `prewarm`, `target_metrics` and `spread` for workers; for calls that wait
+    `max_waiting`, `rate_limit` (`"100/s"`) and `key_concurrency`.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
@@ -69,6 +76,17 @@ class FunctionOptions(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: float
+    scaleup_delay: float
+    target_utilization: float
+    panic_factor: float
+    scaledown_per_minute: float | None
+    floors: Sequence[Floor]
+    prewarm: bool
+    target_metrics: Mapping[str, float]
+    spread: bool
+    max_waiting: int | None
+    rate_limit: str | None
+    key_concurrency: int
     network: str | Sequence[str]
     block_network: bool
     env: Mapping[str, str]
@@ -133,8 +151,32 @@ class SessionWish:
         )
 
 
+class ScalingOptions(TypedDict, total=False):
+    """What may be said of a function's workers and its queue after it was deployed; as in `FunctionOptions`."""
+
+    min_workers: int
+    max_workers: int | None
+    buffer_workers: int
+    min_containers: int | None
+    max_containers: int | None
+    buffer_containers: int | None
+    scaledown_window: float
+    scaleup_delay: float
+    target_utilization: float
+    panic_factor: float
+    scaledown_per_minute: float | None
+    floors: Sequence[Floor]
+    prewarm: bool
+    target_metrics: Mapping[str, float]
+    spread: bool
+    max_waiting: int | None
+    rate_limit: str | None
+    key_concurrency: int
+
+
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)
 CALL_NAMES = frozenset(CallOptions.__annotations__) - frozenset(OTHER_NAMES)
+SCALING_NAMES = frozenset(ScalingOptions.__annotations__) - frozenset(OTHER_NAMES)
 SESSION_LETTERS = 255
 _FIELDS: Mapping[str, tuple[str, str]] = {
     "cpu": ("resources", "cpu"),
@@ -145,6 +187,17 @@ _FIELDS: Mapping[str, tuple[str, str]] = {
     "max_workers": ("scaling", "max_workers"),
     "buffer_workers": ("scaling", "buffer_workers"),
     "scaledown_window": ("scaling", "scaledown_window_seconds"),
+    "scaleup_delay": ("scaling", "scaleup_delay_seconds"),
+    "target_utilization": ("scaling", "target_utilization"),
+    "panic_factor": ("scaling", "panic_factor"),
+    "scaledown_per_minute": ("scaling", "scaledown_per_minute"),
+    "floors": ("scaling", "floors"),
+    "prewarm": ("scaling", "prewarm"),
+    "target_metrics": ("scaling", "metrics"),
+    "spread": ("scaling", "spreads"),
+    "max_waiting": ("queue", "max_waiting"),
+    "rate_limit": ("queue", "rate_limit"),
+    "key_concurrency": ("queue", "key_concurrency"),
     "timeout": ("", "timeout_seconds"),
     "startup_timeout": ("", "startup_timeout_seconds"),
     "queue_timeout": ("", "queue_timeout_seconds"),
@@ -175,7 +228,10 @@ _NO_IMAGE = HostImage(python="", prefix="", base_prefix="", version="")
 
 
 def check_options(
-    name: str, options: FunctionOptions | CallOptions, known: frozenset[str] = NAMES, doing: str = "decorate"
+    name: str,
+    options: FunctionOptions | CallOptions | ScalingOptions,
+    known: frozenset[str] = NAMES,
+    doing: str = "decorate",
 ) -> None:
     """Raises InvalidRequest naming the option that cannot be."""
     cannot = f"cannot {doing} {name}"
@@ -188,11 +244,11 @@ def check_options(
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise InvalidRequest(f"{cannot}: {option!r} is not an option; {hint}")
     _check_numbers(cannot, given)
-    parse_gpus(options)
+    parse_gpus(given)
     _check_rest(cannot, given)
 
 
-def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage) -> FunctionSpec:
+def spec_of(place: Place, given: FunctionOptions | CallOptions | ScalingOptions, image: HostImage) -> FunctionSpec:
     """The spec, on this image."""
     options = in_our_words(f"cannot decorate {place.name}", given)
     spec = FunctionSpec(
@@ -210,14 +266,10 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
             cpu=_float_or_none(options.get("cpu")),
             memory_mib=options.get("memory"),
             ephemeral_disk_mib=options.get("ephemeral_disk"),
-            gpu=parse_gpus(given),
+            gpu=parse_gpus(options),
         ),
-        scaling=Scaling(
-            min_workers=options.get("min_workers", 0),
-            max_workers=options.get("max_workers"),
-            buffer_workers=options.get("buffer_workers", 0),
-            scaledown_window_seconds=float(options.get("scaledown_window", 60.0)),
-        ),
+        scaling=_scaling(options),
+        queue=_queueing(options),
         retries=plain_retries(options.get("retries", 0)),
         env=tuple(sorted(options.get("env", {}).items())),
     )
@@ -230,6 +282,44 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions, image: HostImage
         network=canonical(options.get("network", EGRESS)),
         uses_template=options.get("template", spec.uses_template),
     )
+
+
+def _scaling(options: Mapping[str, Any]) -> Scaling:
+    rate = options.get("scaledown_per_minute")
+    return Scaling(
+        min_workers=options.get("min_workers", 0),
+        max_workers=options.get("max_workers"),
+        buffer_workers=options.get("buffer_workers", 0),
+        scaledown_window_seconds=float(options.get("scaledown_window", 60.0)),
+        scaleup_delay_seconds=float(options.get("scaleup_delay", 0.0)),
+        target_utilization=float(options.get("target_utilization", 1.0)),
+        panic_factor=float(options.get("panic_factor", 2.0)),
+        scaledown_per_minute=_float_or_none(rate),
+        floors=tuple(options.get("floors", ())),
+        prewarm=options.get("prewarm", False),
+        metrics=tuple(
+            MetricTarget(name=metric, per_worker=float(target))
+            for metric, target in sorted(options.get("target_metrics", {}).items())
+        ),
+        spreads=options.get("spread", False),
+    )
+
+
+def _queueing(options: Mapping[str, Any]) -> Queueing:
+    rate = options.get("rate_limit")
+    return Queueing(
+        max_waiting=options.get("max_waiting"),
+        rate_limit=None if rate is None else parse_rate(rate),
+        key_concurrency=options.get("key_concurrency", 1),
+    )
+
+
+def scaling_fields(name: str, given: ScalingOptions) -> dict[str, Json]:
+    """What is said of a function's workers and its queue, as fields of a spec.  Raises InvalidRequest as `check_options`."""
+    check_options(name, given, SCALING_NAMES, "scale")
+    spec = spec_of(_NOWHERE, given, _NO_IMAGE)
+    places = [_FIELDS[option] for option in in_our_words(f"cannot scale {name}", given)]
+    return {field: _plain(getattr(getattr(spec, section), field)) for section, field in places}
 
 
 def split_session(name: str, given: CallOptions) -> tuple[CallOptions, SessionWish]:
@@ -272,7 +362,7 @@ def _plain(value: object) -> Json:
     return to_plain(value) if is_dataclass(value) else json.loads(json.dumps(value))
 
 
-def parse_gpus(options: FunctionOptions | CallOptions) -> tuple[GpuRequest, ...]:
+def parse_gpus(options: Mapping[str, Any]) -> tuple[GpuRequest, ...]:
     """The GPUs asked for, in order of preference.  Raises InvalidRequest when one cannot be read."""
     gpu = options.get("gpu") or ()
     return tuple(parse_gpu(text) for text in ((gpu,) if isinstance(gpu, str) else gpu))
@@ -335,8 +425,12 @@ def _float_or_none(value: float | None) -> float | None:
 
 
 def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
-    above_zero = ("cpu", "memory", "ephemeral_disk", "timeout", "startup_timeout", "queue_timeout", "max_workers")
-    for option in (*above_zero, "grace", "min_workers", "buffer_workers", "scaledown_window"):
+    above_zero = (
+        *("cpu", "memory", "ephemeral_disk", "timeout", "startup_timeout", "queue_timeout", "max_workers"),
+        *("target_utilization", "panic_factor", "scaledown_per_minute", "max_waiting", "key_concurrency"),
+    )
+    others = ("grace", "min_workers", "buffer_workers", "scaledown_window", "scaleup_delay")
+    for option in (*above_zero, *others):
         value = given.get(option)
         if value is None:
             continue
@@ -345,7 +439,16 @@ def _check_numbers(cannot: str, given: Mapping[str, Any]) -> None:
         if not math.isfinite(value) or value < 0 or (value == 0 and option in above_zero):
             bound = "above 0" if option in above_zero else "0 or more"
             raise InvalidRequest(f"{cannot}: {option}={value!r} is out of range; make it {bound}")
-    for option in ("memory", "ephemeral_disk", "min_workers", "max_workers", "buffer_workers"):
+    whole = (
+        "memory",
+        "ephemeral_disk",
+        "min_workers",
+        "max_workers",
+        "buffer_workers",
+        "max_waiting",
+        "key_concurrency",
+    )
+    for option in whole:
         if isinstance(given.get(option), float):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is not a whole number; round it")
 
@@ -364,7 +467,28 @@ def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")
-    if not isinstance(given.get("template", True), bool):
-        raise InvalidRequest(f"{cannot}: template={given['template']!r} is neither True nor False; write one of them")
+    for option in ("template", "prewarm", "spread"):
+        if not isinstance(given.get(option, True), bool):
+            raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is neither True nor False; write one of them")
+    _check_scaling(cannot, given)
     if not isinstance(given.get("image"), (Image, NoneType)):
         raise InvalidRequest(f"{cannot}: image={given['image']!r} is no image; use relight.Image.host()")
+
+
+def _check_scaling(cannot: str, given: Mapping[str, Any]) -> None:
+    rate = given.get("rate_limit")
+    if rate is not None and not isinstance(rate, str):
+        raise InvalidRequest(f"{cannot}: rate_limit={rate!r} is no text; write for example rate_limit='100/s'")
+    if rate is not None:
+        parse_rate(rate)
+    floors = given.get("floors", ())
+    if not isinstance(floors, (list, tuple)) or not all(isinstance(floor, Floor) for floor in floors):
+        raise InvalidRequest(f"{cannot}: floors={floors!r} is no list of floors; write [relight.Floor(workers=2, …)]")
+    targets = given.get("target_metrics", {})
+    if not isinstance(targets, Mapping) or not all(
+        isinstance(name, str) and isinstance(target, (int, float)) and target > 0 for name, target in targets.items()
+    ):
+        raise InvalidRequest(
+            f"{cannot}: target_metrics={targets!r} is no mapping of names to numbers above 0; "
+            "write for example {'tokens_waiting': 1000}"
+        )

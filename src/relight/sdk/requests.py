@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from relight.protocol.api import MEDIA_TYPE, Await, CallViews, Cancel, Deploy, Deployed, Items, ReadItems, Submit
 from relight.protocol.codec import from_plain, pack, unpack
-from relight.protocol.errors import ERRORS, InputFault, InvalidInput, ProtocolError, RelightError
+from relight.protocol.errors import ERRORS, InputFault, InvalidInput, LimitExceeded, ProtocolError, RelightError
 from relight.protocol.manifest import Json
 
 if TYPE_CHECKING:
@@ -195,10 +195,11 @@ def check(reply: Reply) -> Reply:
 def error_from(reply: Reply) -> RelightError:
     """The error a reply tells, by its code."""
     faults: object = ()
+    again: float | None = None
     try:
         problem = json.loads(reply.body)
         code, detail = problem["code"], problem.get("detail") or problem.get("title", "")
-        faults = problem.get("errors", ())
+        faults, again = problem.get("errors", ()), problem.get("retry_after_seconds")
     except (ValueError, KeyError, TypeError, AttributeError):
         text = reply.body[:200].decode(errors="replace")
         said = f"the server answered {reply.status} {text}".rstrip()
@@ -206,6 +207,8 @@ def error_from(reply: Reply) -> RelightError:
     error = ERRORS.get(str(code))
     if error is InvalidInput and isinstance(faults, list):
         return InvalidInput(str(detail), tuple(from_plain(one, InputFault) for one in faults))
+    if error is LimitExceeded:
+        return LimitExceeded(str(detail), again)
     if error is None:
         error = next((kind for kind in reversed(ERRORS.values()) if kind.status == reply.status), RelightError)
     return error(str(detail))

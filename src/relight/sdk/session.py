@@ -39,12 +39,15 @@ _EXIT_CHUNK = 100
 class Callee:
     """What is called: a function, or a method of a class; `binding` is the text of a `manifest.Binding`.
 
-    `session` is the caller's name for what calls belong together; where it `is_strict` one worker alone runs them.
+    `key` and `priority` say how its calls wait (`calls.CallRequest`).  `session` is the caller's name for what calls belong
+    together; where it `is_strict` one worker alone runs them.
     """
 
     function: str
     method: str = ""
     binding: str = ""
+    key: str = ""
+    priority: int = 0
     session: str = ""
     is_strict: bool = False
 
@@ -99,6 +102,8 @@ class Session:
             parent=inside.call,
             is_awaited=bool(inside.call),
             binding=callee.binding,
+            key=callee.key,
+            priority=callee.priority,
             session=callee.session,
             is_strict=callee.is_strict,
         )

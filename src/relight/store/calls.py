@@ -177,7 +177,7 @@ class CallTable:
         row = connection.execute(sql, {**value, "sequence": self._sequence + 1 if is_final else 0}).fetchone()
         if row is not None and is_final:
             self._sequence += 1
-        return None if row is None else _view(row, end if is_final else None)
+        return None if row is None else read_view(row, end if is_final else None)
 
     # -- reads
 
@@ -190,7 +190,7 @@ class CallTable:
 
         def work(connection: sqlite3.Connection) -> dict[str, CallView]:
             rows = (connection.execute(self._sql["get"], {"workspace": workspace, "id": one}).fetchone() for one in ids)
-            views = (_view(row) for row in rows if row is not None)
+            views = (read_view(row) for row in rows if row is not None)
             return {view.id: view for view in views}
 
         return await self._database.read(work)
@@ -257,7 +257,7 @@ class CallTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["request"], value).fetchone())
         if row is None:
             return None
-        app, environment, function, method, binding, session, is_strict, accept, payload = row
+        (app, environment, function, method, binding, session, is_strict, accept, payload, priority, key) = row
         return CallRequest(
             id=new_call,
             app=app,
@@ -269,6 +269,8 @@ class CallTable:
             is_strict=bool(is_strict),
             accept=tuple(json.loads(accept)),
             payload=unpack(payload, Payload),
+            priority=priority,
+            key=key,
         )
 
     async def session_worker(self, workspace: str, request: CallRequest) -> str:
@@ -296,9 +298,9 @@ class CallTable:
         return await self._database.read(work)
 
     async def unfinished(self) -> tuple[Unfinished, ...]:
-        """Every call that waits or runs, oldest first, without what it was given."""
+        """Every call that waits or runs, oldest first, without what it was given; those that wait here alone are in `lines`."""
         return await self._database.read(
-            lambda connection: tuple(_unfinished(row) for row in connection.execute(self._sql["unfinished"]))
+            lambda connection: tuple(read_unfinished(row) for row in connection.execute(self._sql["unfinished"]))
         )
 
     async def named_blobs(self, digests: Sequence[str]) -> frozenset[str]:
@@ -313,7 +315,7 @@ class CallTable:
 
     async def _views(self, name: str, value: Mapping[str, object]) -> tuple[CallView, ...]:
         return await self._database.read(
-            lambda connection: tuple(_view(row) for row in connection.execute(self._sql[name], value))
+            lambda connection: tuple(read_view(row) for row in connection.execute(self._sql[name], value))
         )
 
 
@@ -342,6 +344,10 @@ def _new_call(workspace: str, row: NewCall) -> dict[str, object]:
         "submitted_at": row.at,
         "payload_blob": request.payload.blob,
         "payload": pack(request.payload),
+        "priority": request.priority,
+        "order_key": request.key,
+        "expires_at": row.expires_at,
+        "is_beyond": int(row.is_beyond),
     }
 
 
@@ -410,7 +416,7 @@ def _ended_view(new: NewCall, end: End, sequence: int) -> CallView:
     )
 
 
-def _view(row: sqlite3.Row | tuple[object, ...], end: End | None = None) -> CallView:
+def read_view(row: sqlite3.Row | tuple[object, ...], end: End | None = None) -> CallView:
     """A call as it is kept; what `end` says of its outcome need not be read back."""
     (_, call_id, app, environment, version, function, method, state, attempts, worker, group, parent, *rest) = row
     binding, submitted_at, started_at, ended_at, sequence, result, failure, items = rest
@@ -456,9 +462,10 @@ def _attempt(row: sqlite3.Row | tuple[object, ...]) -> AttemptView:
     )
 
 
-def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
+def read_unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
     (call_id, workspace, app, environment, version, function, method, binding, *rest) = row
     accept, state, attempts, epoch, n, worker, node, not_before, submitted_at, group, parent, is_awaited, *more = rest
+    session, is_strict, priority, order_key, expires_at, payload = more[:6]
     return Unfinished(
         id=str(call_id),
         workspace=str(workspace),
@@ -479,8 +486,12 @@ def _unfinished(row: sqlite3.Row | tuple[object, ...]) -> Unfinished:
         group=str(group),
         parent=str(parent),
         is_awaited=bool(is_awaited),
-        session=str(more[0]),
-        is_strict=bool(more[1]),
+        session=str(session),
+        is_strict=bool(is_strict),
+        priority=_int(priority),
+        order_key=str(order_key),
+        expires_at=_time(expires_at),
+        payload=_unpacked(payload, Payload),
     )
 
 

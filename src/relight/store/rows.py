@@ -13,11 +13,16 @@ from relight.protocol.workers import WorkerView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCall:
-    """A call to keep, and the version its name led to."""
+    """A call to keep, and the version its name led to.
+
+    It may wait until `expires_at` (seconds since 1970; None: for ever); `is_beyond`: in the store alone, until it is brought.
+    """
 
     request: CallRequest
     version: str
     at: float
+    expires_at: float | None = None
+    is_beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,34 @@ class Unfinished:
     is_awaited: bool = False
     session: str = ""
     is_strict: bool = False
+    priority: int = 0
+    order_key: str = ""
+    expires_at: float | None = None
+    payload: Payload | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The calls of a function, as one binding has it, that wait in the store alone: how many of each priority."""
+
+    workspace: str
+    app: str
+    environment: str
+    version: str
+    function: str
+    binding: str
+    counts: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningRow:
+    """What was said of a function after it was deployed, as JSON."""
+
+    workspace: str
+    app: str
+    environment: str
+    function: str
+    said: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,9 @@ from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerT
 from relight.store.seal import Seal
 from relight.store.sources import SourceTable
 from relight.store.starts import StartTable
+from relight.store.tunings import TuningTable
 from relight.store.usage import UsageTable
+from relight.store.waiting import WaitingTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class Store:
     """All that must outlive the server."""
 
     calls: CallTable
+    waiting: WaitingTable
+    tunings: TuningTable
     keys: KeyTable
     versions: VersionTable
     workers: WorkerTable
@@ -54,6 +58,8 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     return Store(
         calls=calls,
         keys=KeyTable(main, calls),
+        waiting=WaitingTable(main),
+        tunings=TuningTable(main),
         versions=VersionTable(main),
         workers=WorkerTable(main),
         starts=StartTable(main),

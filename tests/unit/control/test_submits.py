@@ -131,7 +131,7 @@ async def test_a_group_and_calls_by_name_are_cancelled_at_once_even_while_they_a
     await control.calls.submit(WS, submit(ids[3], b"1"))
 
     async def cancel() -> int:
-        return await control.calls.cancel_all(await control.calls.unfinished(WS, named))
+        return await control.calls.cancel_all(WS, await control.calls.unfinished(WS, named))
 
     _, cancelled = await asyncio.gather(control.calls.submit(WS, grouped), cancel())
 

@@ -24,8 +24,9 @@ from relight.protocol.calls import CallKey, CallRequest, CallState, CallView
 from relight.protocol.errors import InvalidRequest, KeyReused, NotFound, Unauthenticated
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import GpuFact
-from relight.protocol.manifest import FunctionSpec, HostImage
+from relight.protocol.manifest import FunctionSpec, HostImage, Json, Queueing, Scaling
 from relight.protocol.payload import Payload
+from relight.protocol.scaleviews import DeadView, QueueView, ScalingView
 from relight.protocol.starts import Phase, StartLevel
 from relight.protocol.startviews import StartQuery, StartSummary, StartView
 from relight.protocol.templates import TemplateState, TemplateView
@@ -137,7 +138,7 @@ class FakeCalls:
             if not one.state.is_final
         )
 
-    async def cancel_all(self, calls: Sequence[CallPlace], /) -> int:
+    async def cancel_all(self, workspace: str, calls: Sequence[CallPlace], /) -> int:
         for call in calls:
             self.views[call.id] = replace(self.views[call.id], state=CallState.CANCELLED)
         return len(calls)
@@ -153,6 +154,49 @@ class FakeRetries:
 
     async def retry(self, workspace: str, call_id: str, /) -> CallView:
         return CallView(id=f"{call_id}-again", app="a", environment="main", version="v", function="f")
+
+
+@dataclass
+class FakeTunings:
+    """What was asked last."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def show(self, name: tuple[str, str, str, str], /) -> ScalingView:
+        _, app, environment, function = name
+        return ScalingView(
+            app=app, environment=environment, function=function, version="v", scaling=Scaling(), queue=Queueing()
+        )
+
+    async def update(self, name: tuple[str, str, str, str], changes: Mapping[str, Json], /) -> ScalingView:
+        self.asked.append((name, changes))
+        return await self.show(name)
+
+    async def report(self, name: tuple[str, str, str, str], worker: str, values: Mapping[str, Json], /) -> None:
+        self.asked.append((name, worker, values))
+
+
+@dataclass
+class FakeQueues:
+    """One queue, which may be paused."""
+
+    is_paused: bool = False
+
+    async def show(self, name: tuple[str, str, str, str], /) -> QueueView:
+        return QueueView(waiting=3, is_paused=self.is_paused, priorities={"0": 3}, reasons={"paused": 3})
+
+    async def pause(self, name: tuple[str, str, str, str], /, *, is_paused: bool) -> QueueView:
+        self.is_paused = is_paused
+        return await self.show(name)
+
+    async def purge(self, name: tuple[str, str, str, str], /) -> int:
+        return 3
+
+    async def dead(self, name: tuple[str, str, str, str], limit: int, /) -> DeadView:
+        return DeadView(calls=(), dead=limit)
+
+    async def rerun(self, name: tuple[str, str, str, str], limit: int, /) -> tuple[str, ...]:
+        return (f"call-{limit}",)
 
 
 @dataclass
@@ -368,6 +412,8 @@ class FakePlatform:
 
     calls: FakeCalls = field(default_factory=FakeCalls)
     retries: FakeRetries = field(default_factory=FakeRetries)
+    tunings: FakeTunings = field(default_factory=FakeTunings)
+    queues: FakeQueues = field(default_factory=FakeQueues)
     deploys: FakeDeploys = field(default_factory=FakeDeploys)
     runs: FakeRuns = field(default_factory=FakeRuns)
     logs: FakeLogs = field(default_factory=FakeLogs)

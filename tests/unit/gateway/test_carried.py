@@ -136,6 +136,7 @@ def test_workers_may_do_these_things_and_no_others() -> None:
             "show_function",
             "function_schema",
             "function_stats",
+            "report_metrics",
             "call_function",
             "submit_function",
             "stream_function",

@@ -11,7 +11,7 @@ from relight.protocol.calls import Token
 from relight.protocol.errors import Failure
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import HeldWorker, Orders, WorkerChange, WorkerSpec, template_key
-from relight.protocol.manifest import CodeBundle, FunctionSpec, Resources, Scaling
+from relight.protocol.manifest import CodeBundle, FunctionSpec, Queueing, Resources, Scaling
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome, TemplateState
 from relight.protocol.workers import WorkerState
@@ -19,6 +19,7 @@ from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.queue import WaitingCall
+from relight.scheduler.state import Tuning
 from scheduled import IMAGE, LEASE_SECONDS, World, held_worker
 
 
@@ -426,10 +427,8 @@ def test_a_worker_that_has_been_at_one_call_for_long_is_given_none_ahead() -> No
 
 def test_a_short_function_gets_another_worker_once_the_one_it_has_is_stuck() -> None:
     world = brief()
-    world.scheduler._functions[world.key].spec = replace(
-        world.scheduler._functions[world.key].spec,
-        function=replace(world.scheduler._functions[world.key].spec.function, scaling=Scaling()),
-    )
+    world.tunings[world.key.function] = Tuning(scaling=Scaling(), queue=Queueing())
+    world.scheduler.retune()
     world.submit("long", "behind")
     assert world.started() == []
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from relight.protocol.calls import Token
 from relight.protocol.link import GpuFact
 from relight.protocol.manifest import GpuRequest, Resources, Scaling
-from relight.scheduler.autoscale import Load, wanted_workers
+from relight.scheduler.autoscale import Load
 from relight.scheduler.leases import Claimed, Leases
 from relight.scheduler.placement import NoPlace, Place, Room, place
 from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
+from scheduled import wanted_workers
 
 KEY = FunctionKey("v1", "f")
 

@@ -9,7 +9,6 @@ import pytest
 from relight.protocol.link import GpuFact, Hello, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, GpuRequest, HostImage, Resources, Scaling
 from relight.protocol.workers import WorkerState
-from relight.scheduler.autoscale import wanted_workers
 from relight.scheduler.brake import Brake
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.leases import Leases
@@ -18,6 +17,7 @@ from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function, Node, Worker
 from relight.scheduler.waits import LINGER_SECONDS, LOOK_SECONDS, STAND_SECONDS, Waits, World
 from relight.scheduler.yielding import give_way
+from scheduled import wanted_workers
 
 IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
 NOW = 1000.0
@@ -219,8 +219,7 @@ def test_what_will_go_on_by_itself_is_no_circle(here: Place, change: str) -> Non
     elif change == "the next start is held back":
         function.brake = Brake(crashes=1, blocked_until=NOW + 60)
     elif change == "there may be more workers":
-        scaling = replace(function.spec.function.scaling, max_workers=2)
-        function.spec = replace(function.spec, function=replace(function.spec.function, scaling=scaling))
+        function.tune(replace(function.tuning, scaling=replace(function.scaling, max_workers=2)))
     else:
         function.is_stopped = True
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relight.protocol.manifest import Batching, Concurrency, MethodSpec, Scaling
-from relight.scheduler.autoscale import Load, wanted_workers
-from scheduled import World
+from relight.scheduler.autoscale import Load
+from scheduled import World, wanted_workers
 
 
 def world(max_inputs: int, target_inputs: int, **more: object) -> World:

@@ -50,7 +50,7 @@ def test_each_name_stands_for_one_statement_and_says_what_it_is_for(file: str) -
 
 SCANS = {
     "calls": {"list"},  # by any of four fields; the newest are found first
-    "platform": {"tokens"},
+    "platform": {"tokens", "tunings"},
     # one row; what an older relight left; and what waits to fill a block, a few hundred rows at most
     "logs": {"indexed", "note_indexed", "old_lines", "count_old_tails", "drop_old_tails", "drop_senders"},
 }

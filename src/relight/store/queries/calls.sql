@@ -1,12 +1,12 @@
 -- submit: keep a call; one whose id is there stays as it is
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload)
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at, is_beyond)
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, 'queued', :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at, :is_beyond)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- submit_ended: a call whose end came before it was kept, as one row; no row: its id was used before
-INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload,
+INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at,
     attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items, used_us)
-VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload,
+VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at,
     :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items, :used_us)
 ON CONFLICT (workspace, id) DO NOTHING;
 
@@ -33,7 +33,7 @@ INSERT INTO attempts (workspace, call, token_epoch, token_n, number, worker, nod
 VALUES (:workspace, :call, :epoch, :n, :attempt, :worker, :node, :started_at, :at, :outcome, :detail);
 
 -- end_queued: a call ends that nobody runs; no row: somebody does, or it has ended
-UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure
+UPDATE calls SET state = :state, ended_at = :at, sequence = :sequence, failure = :failure, is_beyond = 0
 WHERE workspace = :workspace AND id = :call AND state = 'queued'
 RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, result, failure, items;
 
@@ -87,7 +87,7 @@ WHERE workspace = :workspace AND in_group = :group AND sequence = 0 AND in_group
 SELECT payload FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- request: what one call asked for
-SELECT app, environment, function, method, binding, session, is_strict, accept, payload FROM calls WHERE workspace = :workspace AND id = :id;
+SELECT app, environment, function, method, binding, session, is_strict, accept, payload, priority, order_key FROM calls WHERE workspace = :workspace AND id = :id;
 
 -- session_worker: the worker that had the newest call of a session of a function
 SELECT worker FROM calls INDEXED BY calls_by_session
@@ -107,10 +107,46 @@ SELECT call, number, worker, node, started_at, ended_at, outcome, detail, failur
     )
 ) ORDER BY token_epoch, token_n;
 
--- unfinished: every call that waits or runs, oldest first
+-- unfinished: every call that waits or runs, but for those that wait here alone, oldest first
 SELECT id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
-    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict
-FROM calls WHERE sequence = 0 ORDER BY workspace, id;
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, NULL
+FROM calls WHERE sequence = 0 AND is_beyond = 0 ORDER BY workspace, id;
+
+-- lines: how many calls wait here alone, by function and priority
+SELECT c.workspace, v.app, v.environment, c.version, c.function, c.binding, c.priority, c.n FROM (
+    SELECT workspace, version, function, binding, priority, count(*) AS n FROM calls WHERE is_beyond = 1
+    GROUP BY workspace, version, function, binding, priority
+) AS c JOIN versions AS v ON v.workspace = c.workspace AND v.id = c.version;
+
+-- bring: those that are next of the calls of a function that wait here alone; they do no more
+UPDATE calls SET is_beyond = 0 WHERE rowid IN (
+    SELECT rowid FROM calls INDEXED BY calls_beyond WHERE workspace = :workspace AND version = :version
+        AND function = :function AND binding = :binding AND is_beyond = 1 ORDER BY priority DESC, rowid LIMIT :limit
+) RETURNING id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, payload, rowid;
+
+-- bring_late: the same for those that have waited longer than they may
+UPDATE calls SET is_beyond = 0 WHERE rowid IN (
+    SELECT rowid FROM calls INDEXED BY calls_beyond_late WHERE is_beyond = 1 AND expires_at <= :now LIMIT :limit
+) RETURNING id, workspace, app, environment, version, function, method, binding, accept, state, attempts, token_epoch, token_n,
+    worker, node, not_before, submitted_at, in_group, parent, is_awaited, session, is_strict, priority, order_key, expires_at, NULL, rowid;
+
+-- beyond: some of the calls of a version, or of one function of it, that wait here alone
+SELECT id, function, binding, priority FROM calls INDEXED BY calls_beyond
+WHERE workspace = :workspace AND version = :version AND (:function = '' OR function = :function) AND is_beyond = 1 LIMIT :limit;
+
+-- dead: calls of a function that came to nothing and were not made once more, oldest ends first
+SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items
+FROM calls INDEXED BY calls_dead WHERE workspace = :workspace AND app = :app AND environment = :environment AND function = :function
+    AND state IN ('failed', 'timed_out', 'expired') AND rerun = '' ORDER BY sequence LIMIT :limit;
+
+-- count_dead: how many of them there are
+SELECT count(*) FROM calls INDEXED BY calls_dead WHERE workspace = :workspace AND app = :app AND environment = :environment
+    AND function = :function AND state IN ('failed', 'timed_out', 'expired') AND rerun = '';
+
+-- note_rerun: a call was made once more, as another; no row: it was before, or is no such call
+UPDATE calls SET rerun = :rerun WHERE workspace = :workspace AND id = :id AND rerun = '' AND state IN ('failed', 'timed_out', 'expired')
+RETURNING id;
 
 -- forget: drop some of the calls that ended before a time, looking no further than the oldest ends
 DELETE FROM calls WHERE rowid IN (

@@ -85,3 +85,13 @@ SELECT worker, state, since, until, detail FROM worker_intervals
 WHERE workspace = :workspace AND worker = :worker
     AND (n < :first OR since <= coalesce(:until, since) AND coalesce(until, :since) >= :since)
 ORDER BY n;
+
+-- put_tuning: what is said of a function from now on
+INSERT INTO tunings (workspace, app, environment, function, said) VALUES (:workspace, :app, :environment, :function, :said)
+ON CONFLICT (workspace, app, environment, function) DO UPDATE SET said = excluded.said;
+
+-- remove_tuning: nothing is said of a function any more
+DELETE FROM tunings WHERE workspace = :workspace AND app = :app AND environment = :environment AND function = :function;
+
+-- tunings: all that is said of functions
+SELECT workspace, app, environment, function, said FROM tunings ORDER BY workspace, app, environment, function;

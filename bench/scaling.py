@@ -1,0 +1,237 @@
+"""Scaling, measured: bursts, ramps and sawteeth on a real server; recorded traffic under a clock of its own; a million
+waiting calls.
+
+    python bench/scaling.py burst              200 calls of 100 ms from zero, 50 workers at most
+    python bench/scaling.py shapes             a ramp and a sawtooth
+    python bench/scaling.py traces FOLDER      azure_llm_*.csv and alibaba_genai_lora.csv, if they are there
+    python bench/scaling.py dispatch           calls a second with 100 and with 100,000 waiting over 200 functions
+    python bench/scaling.py memory [N]         what a server takes with N calls waiting (1,000,000)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from scaledispatch import dispatch_rate
+from scalereplay import Call, replay
+from sleeper import app, nap
+
+import relight
+from relight.protocol.manifest import Scaling
+
+WINDOWS = (5.0, 60.0, 300.0, 900.0)
+START_SECONDS = {"fork": 0.005, "adapter": 4.4, "model": 22.7}
+"""Starting takes so long: a fork of a template here; p50 of adapters and of base models in the Alibaba trace."""
+
+
+def say(what: str, **figures: object) -> None:
+    """One line of JSON for each figure."""
+    print(json.dumps({"what": what, **figures}), flush=True)
+
+
+@contextmanager
+def server(**settings: str) -> Iterator[int]:
+    """A server of its own, which this process's SDK finds; its pid."""
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**os.environ, **{f"RELIGHT_{name.upper()}": value for name, value in settings.items()}}
+        command = [sys.executable, "-m", "relight", "up", "--data-dir", folder, "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("relight is up"), "the server did not start"
+        os.environ["RELIGHT_DATA_DIR"] = folder
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+# -- on a real server
+
+
+def burst() -> None:
+    """200 calls of 100 ms from zero, five times; a template is there, no worker is."""
+    with server():
+        app.deploy()
+        nap.remote(0.0)
+        for number in range(5):
+            nap.update_scaling(max_workers=50, scaledown_window=0)
+            while nap.scaling().workers:
+                nap.stats()
+            nap.update_scaling(max_workers=50, scaledown_window=60)
+            sent = time.time()
+            began = list(nap.map([0.1] * 200, order_outputs=False))
+            took = time.time() - sent
+            decided = next(one.at for one in nap.scaling().history if one.at >= sent and one.workers)
+            say(
+                "burst",
+                round=number,
+                seconds=round(took, 3),
+                first_began_ms=round(1000 * (min(began) - sent), 1),
+                decided_ms=round(1000 * (decided - sent), 1),
+                workers=max(one.workers for one in nap.scaling().history if one.at >= sent),
+            )
+
+
+def shapes() -> None:
+    """A ramp from 1 to 40 calls at once, and a sawtooth of 20 and none, of 50 ms each."""
+    with server():
+        app.deploy()
+        nap.remote(0.0)
+        nap.update_scaling(max_workers=50, scaledown_window=1)
+        for shape, loads in (("ramp", range(1, 41, 3)), ("sawtooth", [20, 0] * 5)):
+            waits: list[float] = []
+            since = time.time()
+            for load in loads:
+                sent = time.time()
+                waits += [began - sent for began in nap.map([0.05] * load, order_outputs=False)]
+                if not load:
+                    time.sleep(1.5)
+            waits.sort()
+            history = [one.workers for one in nap.scaling().history if one.at >= since]
+            say(
+                shape,
+                calls=len(waits),
+                p50_wait_ms=round(1000 * waits[len(waits) // 2], 1),
+                p99_wait_ms=round(1000 * waits[int(0.99 * len(waits))], 1),
+                most_workers=max(history, default=0),
+                decisions=len(history),
+            )
+
+
+# -- recorded traffic
+
+
+def llm(path: Path) -> list[list[Call]]:
+    """One function; how long a call takes is a stand-in: 0.02 s + 30 µs a prompt token + 20 ms a generated one."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    calls = [
+        (_moment(row["TIMESTAMP"]), 0.02 + 0.00003 * float(row["ContextTokens"]) + 0.02 * float(row["GeneratedTokens"]))
+        for row in rows
+    ]
+    first = min(at for at, _ in calls)
+    return [sorted((at - first, seconds) for at, seconds in calls)]
+
+
+def lora(path: Path) -> list[list[Call]]:
+    """A function for each model."""
+    functions: defaultdict[str, list[Call]] = defaultdict(list)
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            functions[row["model"]].append((_moment(row["arrived"]), max(0.0, float(row["seconds"] or 0))))
+    first = min(at for calls in functions.values() for at, _ in calls)
+    return [sorted((at - first, seconds) for at, seconds in calls) for calls in functions.values()]
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text[:26]).replace(tzinfo=timezone.utc).timestamp()
+
+
+def traces(folder: Path) -> None:
+    """Each trace with fixed windows, and with what else the autoscaler can do."""
+    for name, read, start in (
+        ("alibaba_genai_lora.csv", lora, "adapter"),
+        ("azure_llm_code.csv", llm, "model"),
+        ("azure_llm_conversation.csv", llm, "model"),
+    ):
+        if not (folder / name).exists():
+            say("trace", trace=name, missing=True)
+            continue
+        functions = read(folder / name)
+        base = Scaling(scaledown_window_seconds=60.0)
+        policies = {f"window {window:g} s": replace(base, scaledown_window_seconds=window) for window in WINDOWS}
+        policies["60 s, prewarm"] = replace(base, prewarm=True)
+        policies["60 s, buffer 1"] = replace(base, buffer_workers=1)
+        policies["60 s, utilization 0.7"] = replace(base, target_utilization=0.7)
+        policies["60 s, delay 2 s"] = replace(base, scaleup_delay_seconds=2.0)
+        for kind in dict.fromkeys((start, "fork")):
+            for policy, scaling in policies.items():
+                _tell(name, policy, functions, scaling, kind)
+
+
+def _tell(name: str, policy: str, functions: Sequence[Sequence[Call]], scaling: Scaling, kind: str) -> None:
+    began = time.perf_counter()
+    out = replay(functions, scaling, START_SECONDS[kind])
+    whole = out.busy_seconds + out.idle_seconds + out.start_seconds
+    say(
+        "trace",
+        trace=name,
+        start=kind,
+        policy=policy,
+        calls=out.calls,
+        cold=round(out.cold / max(1, out.calls), 4),
+        wait_mean=round(sum(out.waits) / max(1, out.calls), 4),
+        wait_p99=round(out.wait(0.99), 3),
+        idle_hours=round(out.idle_seconds / 3600, 1),
+        utilization=round(out.busy_seconds / whole, 3) if whole else 0.0,
+        workers=out.most_workers,
+        expected=out.expected,
+        met=out.met,
+        took=round(time.perf_counter() - began, 1),
+    )
+
+
+# -- many that wait
+
+
+def dispatch() -> None:
+    """The same closed loop with few and with many waiting, in turns."""
+    rates: defaultdict[int, list[float]] = defaultdict(list)
+    for number in range(3):
+        for waiting in (100, 100_000) if number % 2 else (100_000, 100):
+            rate = asyncio.run(dispatch_rate(functions=200, waiting=waiting, calls=10_000))
+            rates[waiting].append(rate)
+            say("dispatch", round=number, waiting=waiting, per_second=round(rate))
+    few, many = (sorted(rates[waiting])[1] for waiting in (100, 100_000))
+    say("dispatch", per_second_with_100=round(few), per_second_with_100000=round(many), ratio=round(many / few, 3))
+
+
+def memory(count: int) -> None:
+    """A server without a node, which so many calls over 200 functions wait at."""
+    waiting = relight.App("bench-waiting")
+    functions = [waiting.function(name=f"f{n}", serialized=True)(lambda x: x) for n in range(200)]
+    with server(with_agent="false") as pid:
+        waiting.deploy()
+        say("memory", waiting=0, rss_mib=_rss(pid))
+        began, sent = time.perf_counter(), 0
+        while sent < count:
+            for function in functions:
+                some = min(500, count - sent)
+                if some:
+                    function.spawn_map(range(some))
+                    sent += some
+            say("memory", waiting=sent, rss_mib=_rss(pid), per_second=round(sent / (time.perf_counter() - began)))
+
+
+def _rss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
+
+
+def main() -> None:
+    """What the command line asks for."""
+    what, *rest = sys.argv[1:] or ["burst"]
+    if what == "traces":
+        traces(Path(rest[0]))
+    elif what == "memory":
+        memory(int(rest[0]) if rest else 1_000_000)
+    else:
+        {"burst": burst, "shapes": shapes, "dispatch": dispatch}[what]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The part of the API that says how many workers a function has, and how its calls wait."""
+
+from __future__ import annotations
+
+from relight.gateway import scaling
+from relight.gateway.routes import ENVIRONMENT, FUNCTION, Route
+from relight.protocol.views import Scope
+
+SCALING_ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path=FUNCTION + "/scaling",
+        name="show_scaling",
+        scope=Scope.READ,
+        handler=scaling.show,
+        summary="How many workers a function has and should have, why, and what was said of it since it was deployed",
+        answer="Scaling",
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/scaling",
+        name="update_scaling",
+        scope=Scope.DEPLOY,
+        handler=scaling.update,
+        summary="Change how many workers a function has and how its calls wait, without a deploy",
+        body='{"max_workers": n, ...} or {"reset": true}',
+        answer="Scaling",
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/metrics",
+        name="report_metrics",
+        scope=Scope.CALL,
+        for_workers=True,
+        handler=scaling.report,
+        summary="Say how much there is of something that a function is scaled by",
+        body='{"tokens_waiting": n}',
+        answer="{}",
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
+        path=FUNCTION + "/queue",
+        name="show_queue",
+        scope=Scope.READ,
+        handler=scaling.show_queue,
+        summary="How many calls of a function wait, with which priorities and for what",
+        answer='{"waiting", "running", "is_paused", "in_memory", "priorities", "reasons", "dead"}',
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/queue/pause",
+        name="pause_queue",
+        scope=Scope.DEPLOY,
+        handler=scaling.pause,
+        summary="Let no call of a function begin; those that run go on",
+        answer="as of queue",
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/queue/resume",
+        name="resume_queue",
+        scope=Scope.DEPLOY,
+        handler=scaling.resume,
+        summary="Let calls of a function begin again",
+        answer="as of queue",
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/queue/purge",
+        name="purge_queue",
+        scope=Scope.DEPLOY,
+        handler=scaling.purge,
+        summary="Cancel all calls of a function that wait",
+        answer='{"cancelled": n}',
+        query=ENVIRONMENT,
+    ),
+    Route(
+        method="GET",
+        path=FUNCTION + "/queue/dead",
+        name="list_dead",
+        scope=Scope.READ,
+        handler=scaling.dead,
+        summary="Calls of a function that failed for good, timed out or expired, and were not made once more; oldest ends first",
+        answer='{"calls": [Call], "dead": n}',
+        query=(*ENVIRONMENT, ("limit", "how many; 50 when left out, 1000 at most")),
+    ),
+    Route(
+        method="POST",
+        path=FUNCTION + "/queue/rerun",
+        name="rerun_dead",
+        scope=Scope.DEPLOY,
+        handler=scaling.rerun,
+        summary="Make those calls once more, to the function as it is deployed now",
+        answer='{"calls": [id]}',
+        query=(*ENVIRONMENT, ("limit", "how many, the oldest; 10000 when left out, and at most")),
+    ),
+)
