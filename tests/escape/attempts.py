@@ -748,7 +748,7 @@ def reach_the_server_by_the_hosts_loopback() -> str:
     return "connected"
 
 
-@attempt("ENETUNREACH")
+@attempt("ENETUNREACH", "EHOSTUNREACH")
 def reach_the_metadata_of_the_cloud() -> str:
     socket.create_connection(("169.254.169.254", 80), 2).close()
     return "connected"

@@ -69,9 +69,9 @@ def test_a_call_whose_worker_is_killed_runs_again_and_has_one_result(server: Ser
 
 
 def test_calls_whose_template_is_killed_while_it_loads_run_all_the_same(server: Server) -> None:
-    slow.app.deploy()
+    known = set(templates_of(server))
+    slow.app.deploy(wait=False)
     try:
-        known = set(templates_of(server))
         calls = [slow.double.spawn(n) for n in range(8)]
         wait_until(lambda: set(templates_of(server)) > known, server)
 

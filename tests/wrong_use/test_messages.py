@@ -17,7 +17,8 @@ HOLE = "\N{BULLET}"
 BETWEEN_MACHINES = (
     *("agent/", "links/", "sandbox/", "transport.py", "runtime/channel.py", "runtime/worker.py", "runtime/template.py"),
     "runtime/concurrency.py",
-    *("protocol/streams.py", "protocol/codec.py", "control/nodes.py"),
+    *("protocol/streams.py", "protocol/codec.py", "protocol/web.py"),
+    *("control/nodes.py", "control/exchanges.py", "control/web.py"),
 )
 """Where messages are of one program of ours about another: nobody can act on them but whoever mends it."""
 

@@ -75,7 +75,9 @@ class Budgets:
     async def set(self, workspace: str, app: str, nanos: int, warn_percent: int) -> BudgetView:
         """So much may be spent from now on.  Raises InvalidRequest."""
         if nanos < 0 or not 1 <= warn_percent <= 100:
-            raise InvalidRequest("cannot set the budget: it must be 0 or more, with a warning at 1 to 100 percent")
+            raise InvalidRequest(
+                "cannot set the budget: it is below 0, or its warning is not at 1 to 100 percent; give such values"
+            )
         row = BudgetRow(workspace=workspace, app=app, nanos=nanos, warn_percent=warn_percent)
         await self._store.budgets.put(row)
         self._rows[workspace, app] = row

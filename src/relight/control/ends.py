@@ -21,7 +21,7 @@ LOST_RETRIES = 3
 
 CANCELLED = Failure(
     code="cancelled",
-    message="cannot finish the call: it was cancelled, and it had not begun; call again to have a result",
+    message="cannot finish the call: it was cancelled while it waited; call again to have a result",
 )
 """Why a call that somebody cancelled has no result."""
 

@@ -117,7 +117,10 @@ class Sites:
                 return self._labelled(host.removesuffix(SUFFIX))
             if raw.startswith(b"/w/") and not self._hosts.take(ask.header(b"host")):
                 raise HttpProblem(
-                    421, Forbidden(f"cannot answer for host {host[:100]!r}: it is not a name of this server")
+                    421,
+                    Forbidden(
+                        f"cannot answer for host {host[:100]!r}: it is not a name of this server; see `allowed_hosts`"
+                    ),
                 )
         return self._of_path(raw) if raw.startswith(b"/w/") else None
 
@@ -130,7 +133,9 @@ class Sites:
     def _of_path(self, raw: bytes) -> Place:
         words = raw.split(b"/", 4)  # "", w, app, name, the rest
         if len(words) < 4 or not words[2] or not words[3]:
-            raise NotFound("cannot find this path: write /w/APP/FUNCTION/…, or /w/APP@ENVIRONMENT/FUNCTION/…")
+            raise NotFound(
+                "cannot find this path: it names no function; write /w/APP/FUNCTION/…, or /w/APP@ENVIRONMENT/FUNCTION/…"
+            )
         root = b"/w/%b/%b" % (words[2], words[3])
         known = self._places.get(root)
         if known is None:
@@ -152,7 +157,9 @@ class Sites:
         if target.web.kind == "endpoint" and rest not in (b"", b"/"):
             made = pages.answer(target, rest, place.root)
             if made is None:
-                raise NotFound(f"cannot find {ask.head.path[:200]!r}: the endpoint is {place.root.decode('latin-1')}/")
+                raise NotFound(
+                    f"cannot find {ask.head.path[:200]!r}: there is nothing below the endpoint; ask for {place.root.decode('latin-1')}/"
+                )
             return made
         answer = await self._pass(ask, target, place)
         return answer if not allowed else _with_origin(answer, allowed)
@@ -163,10 +170,12 @@ class Sites:
             return
         principal = authenticate(ask, self._platform.tokens)
         if not principal.scope.includes(Scope.CALL):
-            raise Forbidden(f"cannot open {target.name}: it needs a token of scope 'call'")
+            raise Forbidden(f"cannot open {target.name}: it needs a token of scope 'call'; show such a one")
         app, environment = target.version.app, target.version.environment
         if principal.app not in ("", app) or principal.environment not in ("", environment):
-            raise Forbidden(f"cannot open {target.name}: the token is for another app")
+            raise Forbidden(
+                f"cannot open {target.name}: the token is for another app; use one for this app, or for all"
+            )
 
     async def _pass(self, ask: Ask, target: Target, place: Place) -> RawAnswer:
         head, is_upgrade = ask.head, ask.is_upgrade

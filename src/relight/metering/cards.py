@@ -167,10 +167,10 @@ def _as_read(written: dict[str, object], reading: str) -> dict[str, object]:
     _refuse_unknown(written, _KEYS)
     readings = written.get("readings", {})
     if not isinstance(readings, dict):
-        raise InvalidRequest("readings is no table")
+        raise ValueError("readings is no table")
     chosen = reading or str(written.get("reading", ""))
     if chosen and chosen not in readings:
-        raise InvalidRequest(f"it has no reading {chosen!r}")
+        raise ValueError(f"it has no reading {chosen!r}")
     changed = {key: value for key, value in readings.get(chosen, {}).items() if key != "says"}
     _refuse_unknown(changed, _KEYS)
     return {
@@ -191,7 +191,7 @@ def _card(written: dict[str, object]) -> Card:
         gpus += (GpuRate(kind=hardware.gpu.upper(), flex=own.gpu, active=own.gpu, memory_gib=hardware.gpu_memory_gib),)
     dated = written["dated"]
     if not isinstance(dated, date):
-        raise InvalidRequest(f"dated={dated!r} is no date; write for example 2026-11-24")
+        raise ValueError(f"dated={dated!r} is no date; write for example 2026-11-24")
     return Card(
         id=str(written["id"]),
         name=str(written["name"]),
@@ -252,7 +252,7 @@ def _states(written: object, kind: WorkerKind) -> frozenset[WorkerState]:
 
 def _quantum(per: str) -> int:
     if per not in QUANTA:
-        raise InvalidRequest(f"per={per!r} is none of {', '.join(QUANTA)}")
+        raise ValueError(f"per={per!r} is none of {', '.join(QUANTA)}")
     return QUANTA[per]
 
 
@@ -270,18 +270,18 @@ def _times(price: Fraction | None, factor: Fraction) -> Fraction | None:
 
 def _list(written: object) -> list[object]:
     if not isinstance(written, (list, tuple)):
-        raise InvalidRequest(f"{written!r} is no list")
+        raise ValueError(f"{written!r} is no list")
     return list(written)
 
 
 def _table(written: object) -> dict[str, Decimal]:
     """A table; its values are checked by whoever takes them."""
     if not isinstance(written, dict):
-        raise InvalidRequest(f"{written!r} is no table")
+        raise ValueError(f"{written!r} is no table")
     return written
 
 
 def _refuse_unknown(written: Mapping[str, object], known: frozenset[str]) -> None:
     strange = sorted(set(written) - known)
     if strange:
-        raise InvalidRequest(f"it has {', '.join(strange)}, which no card has")
+        raise ValueError(f"it has {', '.join(strange)}, which no card has")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from relight.metering.money import NANOS, nanodollars
-from relight.protocol.errors import InvalidRequest
 
 YEAR_HOURS = 8760
 MONTH_HOURS = 730
@@ -69,12 +68,12 @@ def prices_of(machine: Hardware) -> Prices:
 
 
 def read_hardware(written: object) -> Hardware:
-    """A machine as its card describes it.  Raises InvalidRequest, KeyError."""
+    """A machine as its card describes it.  Raises ValueError, KeyError."""
     if not isinstance(written, dict):
-        raise InvalidRequest("hardware is no table")
+        raise ValueError("hardware is no table")
     strange = sorted(set(written) - set(_KEYS))
     if strange:
-        raise InvalidRequest(f"hardware has {', '.join(strange)}, which no machine has")
+        raise ValueError(f"hardware has {', '.join(strange)}, which no machine has")
 
     def number(key: str, default: object = None) -> Fraction:
         return nanodollars(written[key] if default is None else written.get(key, default)) / NANOS
@@ -97,7 +96,7 @@ def read_hardware(written: object) -> Hardware:
         gpu_memory_gib=int(written["gpu_memory_gib"]) if "gpu_memory_gib" in written else None,
     )
     if machine.cpu_share + machine.memory_share + machine.gpu_share != 1:
-        raise InvalidRequest("cpu_share, memory_share and gpu_share do not add up to 1")
+        raise ValueError("cpu_share, memory_share and gpu_share do not add up to 1")
     if not 0 < machine.utilisation <= 1 or machine.life_years <= 0:
-        raise InvalidRequest("utilisation must be above 0 and at most 1, and life_years above 0")
+        raise ValueError("utilisation must be above 0 and at most 1, and life_years above 0")
     return machine

@@ -12,7 +12,6 @@ from decimal import Decimal
 from fractions import Fraction
 
 from relight.metering.money import nanodollars, whole
-from relight.protocol.errors import InvalidRequest
 
 _KEYS = frozenset(
     (
@@ -74,13 +73,13 @@ def _tiers(terms: Terms, month_nanos: int) -> Fraction:
 
 
 def read_terms(written: Mapping[str, object]) -> Terms:
-    """Terms as a card writes them.  Raises InvalidRequest."""
+    """Terms as a card writes them.  Raises ValueError."""
     strange = sorted(set(written) - _KEYS)
     if strange:
-        raise InvalidRequest(f"terms has {', '.join(strange)}, which no card has")
+        raise ValueError(f"terms has {', '.join(strange)}, which no card has")
     tiers = written.get("tiers", [])
     if not isinstance(tiers, list):
-        raise InvalidRequest("tiers is no list")
+        raise ValueError("tiers is no list")
     return Terms(
         tiers=tuple(Tier(above=nanodollars(one["above"]), discount=_share(one["discount"])) for one in tiers),
         committed_per_month=nanodollars(written.get("committed_per_month", 0)),
@@ -96,5 +95,5 @@ def read_terms(written: Mapping[str, object]) -> Terms:
 def _share(written: object) -> Fraction:
     share = nanodollars(written) / 10**9
     if not 0 <= share <= 1:
-        raise InvalidRequest(f"{written} is no share between 0 and 1")
+        raise ValueError(f"{written} is no share between 0 and 1")
     return share

@@ -54,6 +54,7 @@ class Place:
     def __init__(self, control: Control) -> None:
         self.control = control
         self.key = ""
+        self.keys: list[str] = []
         self.has_orders = asyncio.Event()
 
     def connect(self, node: str = "n1", *outcomes: TemplateOutcome) -> None:
@@ -70,6 +71,7 @@ class Place:
     def _obey(self, orders: Orders) -> None:
         self.has_orders.set()
         for spec in orders.prepare:
+            self.keys.append(template_key(spec))
             if spec.function.name == "square":
                 self.key = template_key(spec)
 
@@ -85,6 +87,10 @@ class Place:
     def say(self, state: TemplateState, why: str = "", node: str = "n1", **more: float) -> None:
         outcome = TemplateOutcome(key=self.key, state=state, why=why, **more)  # type: ignore[arg-type]  # shorthand
         self.control.nodes.report(node, Reports(templates=(outcome,)))
+
+    def say_of_others(self, node: str = "n1") -> None:
+        others = [TemplateOutcome(key=key, state=TemplateState.READY) for key in self.keys if key != self.key]
+        self.control.nodes.report(node, Reports(templates=tuple(others)))
 
 
 @pytest.fixture
@@ -107,6 +113,7 @@ async def test_a_template_that_is_being_made_is_waited_for_until_its_node_says_w
     assert not done
 
     place.say(TemplateState.READY, seconds=0.4, memory_bytes=38 << 20)
+    place.say_of_others()
     after = await waiting
 
     assert before["square"].state is TemplateState.MAKING
@@ -179,5 +186,6 @@ async def test_what_is_deployed_while_there_is_no_node_is_made_by_the_first_that
     place.connect()
     await place.has_orders.wait()
     place.say(TemplateState.READY, seconds=0.4)
+    place.say_of_others()
 
     assert (await place.views(wait=60))["square"].seconds == 0.4

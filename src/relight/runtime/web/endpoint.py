@@ -153,7 +153,8 @@ class EndpointHandler:
             return {self._wholes[0]: said}  # the one argument that is no scalar is the body itself
         if not isinstance(said, dict):
             raise InvalidInput(
-                "cannot read the body: it is no object", (InputFault(pointer="", detail="it must be an object"),)
+                "cannot read the body: it is no object; send one with the arguments by their names",
+                (InputFault(pointer="", detail="it must be an object"),),
             )
         return said
 
