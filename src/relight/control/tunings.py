@@ -129,7 +129,7 @@ class Tunings:
         for metric, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e18:
                 raise InvalidRequest(
-                    f"cannot take the metric {metric!r} of {spec.name}: {value!r} is no number of 0 or more"
+                    f"cannot take the metric {metric!r} of {spec.name}: {value!r} is no number of 0 or more; report such a one"
                 )
             numbers[metric[:100]] = float(value)
         functions = self._scheduler.functions_of(version.id, spec.name)
