@@ -72,10 +72,16 @@ class _Telling:
                 await self.platform.calls.cancel(self.ask.workspace, view.id)
 
     async def _changes(self) -> Events:
+        told = self._standing()
+        yield "progress", told  # as it was taken in: it may be over before anybody looks
         async for view in self.platform.calls.follow(self.ask.workspace, self.view.id):
             self.view = view
-            if not view.state.is_final:
-                yield "progress", {"state": view.state.value, **{name: getattr(view, name) for name in _SHOWN}}
+            if not view.state.is_final and self._standing() != told:
+                told = self._standing()
+                yield "progress", told
+
+    def _standing(self) -> dict[str, Json]:
+        return {"state": self.view.state.value, **{name: getattr(self.view, name) for name in _SHOWN}}
 
     async def _outputs(self) -> Events:
         reading = Reading(self.platform, self.ask, self.view.id)
