@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import threading
 
 import relight
 
@@ -30,11 +30,11 @@ def stay(how: str) -> str:
     """Stay as one is told to: in Python's code, which can be stopped, or in C's, which cannot."""
     print(how, flush=True)
     if how == "stubborn":
-        time.sleep(60)
+        threading.Event().wait()
     while how == "obedient":
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
     if how == "brief":
-        time.sleep(1.0)
+        threading.Event().wait(1.0)
     return how
 
 
@@ -50,7 +50,7 @@ async def count(to: int):  # type: ignore[no-untyped-def]
 @relight.concurrent(max_inputs=4, target_inputs=2)
 async def spread() -> str:
     """Take a while."""
-    await asyncio.sleep(1)
+    await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=1)
     return os.environ["RELIGHT_WORKER"]
 
 
@@ -88,5 +88,5 @@ def sit(*, ends: bool = False) -> str:
     """Where it runs; or the end of that."""
     if ends:
         os._exit(1)
-    time.sleep(0.02)
+    threading.Event().wait(0.02)
     return os.environ["RELIGHT_WORKER"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -56,5 +56,5 @@ def raw() -> bytes:
 @app.function()
 def slow() -> str:
     """Take longer than its caller."""
-    time.sleep(2)
+    threading.Event().wait(2)
     return "slow"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 import relight
 
@@ -14,5 +14,5 @@ WINDOW_SECONDS = 3.0
 @app.function(scaledown_window=WINDOW_SECONDS, max_workers=8)
 def take(seconds: float) -> float:
     """Return after so long."""
-    time.sleep(seconds)
+    threading.Event().wait(seconds)
     return seconds

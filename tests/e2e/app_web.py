@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -72,7 +73,7 @@ async def _raw(scope: dict[str, Any], receive: Callable[[], Any], send: Callable
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         for number in range(5):
             await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
-            await asyncio.sleep(0.05)
+            await _take(0.05)
         await send({"type": "http.response.body", "body": b""})
     elif path == "/wait":
         try:
@@ -80,7 +81,7 @@ async def _raw(scope: dict[str, Any], receive: Callable[[], Any], send: Callable
             print("waits", flush=True)
             message = await receive()
             print(f"told {message['type']}", flush=True)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             print("cancelled", flush=True)
             raise
@@ -91,16 +92,21 @@ async def _raw(scope: dict[str, Any], receive: Callable[[], Any], send: Callable
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ValueError("on purpose")
     elif path == "/die":
-        await asyncio.sleep(0.1)
+        await _take(0.1)
         os._exit(3)
     elif path == "/slow":
-        await asyncio.sleep(float(scope["query_string"] or b"0.2"))
+        await _take(float(scope["query_string"] or b"0.2"))
         await _say(send, b"%d" % os.getpid())
     else:
         said = {"path": scope["path"], "root_path": scope["root_path"], "started": scope["state"].get("started")}
         cookie = b"cookie" in dict(scope["headers"])
         headers = [(b"set-cookie", b"a=1"), (b"x-cookie", b"%d" % cookie), (b"x-scheme", scope["scheme"].encode())]
         await _say(send, repr(said).encode(), headers)
+
+
+async def _take(seconds: float) -> None:
+    """Be at work for so long, and let others go on."""
+    await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=seconds)
 
 
 async def _say(send: Callable[[Any], Any], body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
@@ -157,7 +163,7 @@ def sleeps(seconds: float) -> str:
     try:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
     except BaseException as error:
         print(f"stopped by {type(error).__name__}", flush=True)
         raise

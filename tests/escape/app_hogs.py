@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import sys
-import time
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def never_answer() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:
         with suppress(BaseException):
-            time.sleep(60)
+            threading.Event().wait()
 
 
 # -- liars: what they write on their channel is not what a worker writes
@@ -120,7 +120,7 @@ def frame(message: object) -> bytes:
 
 def wait() -> None:
     """For what comes of it."""
-    time.sleep(10)
+    threading.Event().wait(10)
 
 
 @app.function()

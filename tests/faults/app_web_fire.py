@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +21,7 @@ async def _answer(scope: dict[str, Any], receive: Callable[[], Any], send: Calla
         body += message["body"]
         if not message["more_body"]:
             break
-    await asyncio.sleep(0.005)
+    await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.005)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": scope["query_string"] + body})
 
@@ -41,5 +41,5 @@ def bursts() -> Any:
 @app.function(scaledown_window=0)
 @relight.web_endpoint()
 def one(x: int) -> int:
-    time.sleep(0.002)
+    threading.Event().wait(0.002)
     return x
