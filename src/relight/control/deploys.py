@@ -70,27 +70,7 @@ class Deploys:
         Raises InvalidRequest when the manifest cannot be run, DeployFailed when it was to be tried and does not load; then
         nothing has changed.
         """
-        self._check(deploy)
-        version = Version(
-            workspace=workspace,
-            id=deploy.id or new_id("version", now_ms()),
-            app=deploy.manifest.app,
-            environment=deploy.environment,
-            manifest=deploy.manifest,
-        )
-        self._web.check_labels(version)
-        row = NewVersion(
-            workspace=workspace,
-            id=version.id,
-            app=version.app,
-            environment=version.environment,
-            manifest=version.manifest,
-            at=self._clock.now(),
-            made_by=made_by,
-            tags=deploy.tags,
-            commit=deploy.commit,
-        )
-        return await self._deploy(version, row, is_tried=deploy.is_tried, percent=deploy.canary_percent)
+        return await self._deploy(workspace, deploy, made_by=made_by)
 
     async def promote(
         self, workspace: str, app: str, source: str, environment: str, *, version: str = "", made_by: str = ""
@@ -104,25 +84,8 @@ class Deploys:
                 f"cannot promote {app!r}: it is to go from {source!r} to {source!r}; name another environment"
             )
         origin = (await self._catalog.route(workspace, app, source)).stable
-        self._check(Deploy(manifest=origin.manifest, environment=environment, id=version))
-        promoted = Version(
-            workspace=workspace,
-            id=version or new_id("version", now_ms()),
-            app=app,
-            environment=environment,
-            manifest=origin.manifest,
-        )
-        row = NewVersion(
-            workspace=workspace,
-            id=promoted.id,
-            app=app,
-            environment=environment,
-            manifest=origin.manifest,
-            at=self._clock.now(),
-            made_by=made_by,
-            source=origin.id,
-        )
-        return await self._deploy(promoted, row, is_tried=True, how=How.PROMOTE)
+        deploy = Deploy(manifest=origin.manifest, environment=environment, id=version, is_tried=True)
+        return await self._deploy(workspace, deploy, made_by=made_by, how=How.PROMOTE, source=origin.id)
 
     async def plan(self, workspace: str, deploy: Deploy) -> DeployPlan:
         """What a deploy would change, and where its workers could be; nothing is kept.  Raises InvalidRequest."""
@@ -154,27 +117,54 @@ class Deploys:
         )
 
     async def _deploy(
-        self, version: Version, row: NewVersion, *, is_tried: bool, percent: float = 100.0, how: How = How.DEPLOY
+        self, workspace: str, deploy: Deploy, *, made_by: str, how: How = How.DEPLOY, source: str = ""
     ) -> Deployed:
-        place = (version.workspace, version.app, version.environment)
-        async with self._turns[place] if is_tried else nullcontext():
+        self._check(deploy)
+        version = Version(
+            workspace=workspace,
+            id=deploy.id or new_id("version", now_ms()),
+            app=deploy.manifest.app,
+            environment=deploy.environment,
+            manifest=deploy.manifest,
+        )
+        self._web.check_labels(version)
+        row = NewVersion(
+            workspace=workspace,
+            id=version.id,
+            app=version.app,
+            environment=version.environment,
+            manifest=version.manifest,
+            at=self._clock.now(),
+            made_by=made_by,
+            tags=deploy.tags,
+            commit=deploy.commit,
+            source=source,
+        )
+        place = (workspace, version.app, version.environment)
+        async with self._turns[place] if deploy.is_tried else nullcontext():
             before = await self._catalog.find(*place)
             if before is not None and version.id in [one.id for one in before.versions]:
                 return self._deployed(version)  # it was asked for again: the answer was lost, say
-            tried = self._tried.get(place)
-            if tried is None or tried.id != version.id:
-                self._forget_tried(place)
-                self._prepare(version)
-            if is_tried:
-                self._tried[place] = version
-                if not await self._has_loaded(version):
-                    return self._deployed(version, is_live=False)
-                del self._tried[place]
-            if before is None or percent >= 100:
-                route = Route(stable=version)
-            else:
-                route, how = Route(stable=before.stable, canary=version, percent=percent), How.CANARY
-            return self._deployed(version, replaced=await self._versions.lead(route, how, row.made_by, row))
+            if not await self._is_fit(place, version, is_tried=deploy.is_tried):
+                return self._deployed(version, is_live=False)
+            route = Route(stable=version)
+            if before is not None and deploy.canary_percent < 100:
+                route, how = Route(stable=before.stable, canary=version, percent=deploy.canary_percent), How.CANARY
+            return self._deployed(version, replaced=await self._versions.lead(route, how, made_by, row))
+
+    async def _is_fit(self, place: tuple[str, str, str], version: Version, *, is_tried: bool) -> bool:
+        """Have its templates made, and whether calls may be led to it by now.  Raises DeployFailed when it does not load."""
+        tried = self._tried.get(place)
+        if tried is None or tried.id != version.id:
+            self._forget_tried(place)
+            self._prepare(version)
+        if not is_tried:
+            return True
+        self._tried[place] = version
+        if not await self._has_loaded(version):
+            return False
+        del self._tried[place]
+        return True
 
     def _deployed(self, version: Version, *, replaced: str = "", is_live: bool = True) -> Deployed:
         return Deployed(

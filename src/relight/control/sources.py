@@ -12,13 +12,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import io
 import json
 import logging
 import platform
 import secrets
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -32,6 +30,7 @@ from relight.control.deploys import Deploys
 from relight.control.runs import Runs
 from relight.forge import Fetched, ForgeError
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, Deploy, Submit
+from relight.protocol.archive import archive
 from relight.protocol.calls import CallRequest, CallState, CallView
 from relight.protocol.codec import from_plain
 from relight.protocol.errors import DeployFailed, InvalidRequest, NotFound, RelightError, Unauthenticated, Unavailable
@@ -127,10 +126,10 @@ class Sources:
 
     async def remove(self, workspace: str, source: str) -> SourceView:
         """Deploy no more of its pushes; what is deployed stays.  Raises NotFound."""
-        view = await self._find(workspace, source)
+        row = await self._find(workspace, source)
         await self._store.sources.remove(workspace, source)
         self._waiting.pop(source, None)
-        return view
+        return row.view
 
     async def pushes(self, workspace: str, source: str) -> tuple[PushView, ...]:
         """What became of its pushes, the newest first.  Raises NotFound."""
@@ -144,11 +143,13 @@ class Sources:
             )
         return self._forge
 
-    async def _find(self, workspace: str, source: str) -> SourceView:
-        for view in await self._store.sources.list(workspace):
-            if view.id == source:
-                return view
-        raise NotFound(f"cannot find source {source[:60]!r}: there is none of that id; `relight git list` shows them")
+    async def _find(self, workspace: str, source: str) -> SourceRow:
+        row = await self._store.sources.get(source)
+        if row is None or row.workspace != workspace:
+            raise NotFound(
+                f"cannot find source {source[:60]!r}: there is none of that id; `relight git list` shows them"
+            )
+        return row
 
     # -- pushes
 
@@ -175,10 +176,7 @@ class Sources:
 
     async def redeploy(self, workspace: str, source: str) -> PushView:
         """Deploy the newest commit of a source without a push.  Raises NotFound."""
-        await self._find(workspace, source)
-        row = await self._store.sources.get(source)
-        assert row is not None, "it was found"
-        return await self._queue(row)
+        return await self._queue(await self._find(workspace, source))
 
     async def _queue(self, row: SourceRow, commit: str = "") -> PushView:
         """Have the newest commit of a source deployed; one that waits already gives way."""
@@ -376,19 +374,13 @@ def _ignored(said: dict[str, Json], headers: Mapping[str, str], branch: str) -> 
 
 
 def _pack(fetched: Fetched, folder: str) -> bytes:
-    """A tar archive of the files below `folder`, the same for the same files."""
+    """The files below `folder`, as a bundle."""
     top = PurePosixPath(folder)
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in sorted(fetched.files):
-            if not PurePosixPath(name).is_relative_to(top):
-                continue
-            data = fetched.files[name]
-            entry = tarfile.TarInfo(str(PurePosixPath(name).relative_to(top)))
-            entry.size = len(data)
-            entry.mode = 0o755 if name in fetched.executable else 0o644
-            archive.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
+    return archive(
+        (str(PurePosixPath(name).relative_to(top)), data, name in fetched.executable)
+        for name, data in sorted(fetched.files.items())
+        if PurePosixPath(name).is_relative_to(top)
+    )
 
 
 def _items(value: Json) -> list[Json]:

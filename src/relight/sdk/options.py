@@ -40,7 +40,52 @@ from relight.sdk.image import Image
 from relight.sdk.session import Callee
 
 
-class FunctionOptions(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
+    """What each worker gets, and its calls; as in `FunctionOptions`."""
+
+    cpu: float | None
+    memory: int | None
+    ephemeral_disk: int | None
+    gpu: str | Sequence[str] | None
+    timeout: float
+    startup_timeout: float
+    queue_timeout: float | None
+    grace: float
+    retries: int | Retries
+    network: str | Sequence[str]
+    block_network: bool
+    env: Mapping[str, str]
+
+
+class WorkerOptions(TypedDict, total=False):
+    """How many workers there are; as in `FunctionOptions`."""
+
+    min_workers: int
+    max_workers: int | None
+    buffer_workers: int
+    min_containers: int | None
+    max_containers: int | None
+    buffer_containers: int | None
+    scaledown_window: float
+
+
+class ScalingOptions(WorkerOptions, total=False):
+    """What may be said of a function's workers and its queue after it was deployed; as in `FunctionOptions`."""
+
+    scaleup_delay: float
+    target_utilization: float
+    panic_factor: float
+    scaledown_per_minute: float | None
+    floors: Sequence[Floor]
+    prewarm: bool
+    target_metrics: Mapping[str, float]
+    spread: bool
+    max_waiting: int | None
+    rate_limit: str | None
+    key_concurrency: int
+
+
+class FunctionOptions(RunOptions, ScalingOptions, total=False):
     """What may be said of a function or a class; all of it has a default.
 
     `cpu` in cores, `memory` in MiB; `ephemeral_disk` in MiB is what /tmp, /dev/shm and the home hold together (1024; it
@@ -60,68 +105,19 @@ class FunctionOptions(TypedDict, total=False):
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
 
-    cpu: float | None
-    memory: int | None
-    ephemeral_disk: int | None
-    gpu: str | Sequence[str] | None
-    timeout: float
-    startup_timeout: float
-    queue_timeout: float | None
-    grace: float
-    retries: int | Retries
-    min_workers: int
-    max_workers: int | None
-    buffer_workers: int
-    min_containers: int | None
-    max_containers: int | None
-    buffer_containers: int | None
-    scaledown_window: float
-    scaleup_delay: float
-    target_utilization: float
-    panic_factor: float
-    scaledown_per_minute: float | None
-    floors: Sequence[Floor]
-    prewarm: bool
-    target_metrics: Mapping[str, float]
-    spread: bool
-    max_waiting: int | None
-    rate_limit: str | None
-    key_concurrency: int
-    network: str | Sequence[str]
-    block_network: bool
-    env: Mapping[str, str]
     image: Image
     name: str
     serialized: bool
     template: bool
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(RunOptions, WorkerOptions, total=False):
     """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
 
     As in `FunctionOptions`; `env` is added to the variables that are there.  `session` names what calls belong together: the
     worker that served it serves the next call, if it has room (`affinity="soft"`), or no other does (`"strict"`).
     """
 
-    cpu: float | None
-    memory: int | None
-    ephemeral_disk: int | None
-    gpu: str | Sequence[str] | None
-    timeout: float
-    startup_timeout: float
-    queue_timeout: float | None
-    grace: float
-    retries: int | Retries
-    min_workers: int
-    max_workers: int | None
-    buffer_workers: int
-    min_containers: int | None
-    max_containers: int | None
-    buffer_containers: int | None
-    scaledown_window: float
-    network: str | Sequence[str]
-    block_network: bool
-    env: Mapping[str, str]
     session: str
     affinity: str
 
@@ -149,29 +145,6 @@ class SessionWish:
             before.name if self.name is None else self.name,
             before.is_strict if self.is_strict is None else self.is_strict,
         )
-
-
-class ScalingOptions(TypedDict, total=False):
-    """What may be said of a function's workers and its queue after it was deployed; as in `FunctionOptions`."""
-
-    min_workers: int
-    max_workers: int | None
-    buffer_workers: int
-    min_containers: int | None
-    max_containers: int | None
-    buffer_containers: int | None
-    scaledown_window: float
-    scaleup_delay: float
-    target_utilization: float
-    panic_factor: float
-    scaledown_per_minute: float | None
-    floors: Sequence[Floor]
-    prewarm: bool
-    target_metrics: Mapping[str, float]
-    spread: bool
-    max_waiting: int | None
-    rate_limit: str | None
-    key_concurrency: int
 
 
 NAMES = frozenset(FunctionOptions.__annotations__) - frozenset(OTHER_NAMES)

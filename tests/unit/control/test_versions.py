@@ -316,3 +316,15 @@ async def test_a_node_that_comes_before_a_version_is_kept_makes_its_templates(tm
 
     assert len(place.asked) == 1
     await store.close()
+
+
+async def test_a_promotion_is_held_to_the_labels_of_the_web_as_a_deploy_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.deploy(environment="staging")
+    checked: list[str] = []
+    monkeypatch.setattr(place.control.web, "check_labels", lambda version: checked.append(version.environment))
+
+    await place.control.deploys.promote(WS, "a", "staging", "main")
+
+    assert checked == ["main"]
