@@ -36,7 +36,7 @@ from relight.agent.platform import Doors
 from relight.agent.provider import Provider, Sources
 from relight.agent.resources import cores, declared_gpus, memory_mib
 from relight.agent.sandboxes import Sandboxes
-from relight.agent.slots import NoDevices, Slots
+from relight.agent.slots import Slots
 from relight.agent.starter import Starter
 from relight.agent.surroundings import Surroundings
 from relight.agent.templates import Forge, Templates
@@ -176,7 +176,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         values=values,
         ways=Ways(Path(options.socket).with_name(WEB_SOCKET), link),
         outbox=outbox,
-        slots=Slots(NoDevices()),
+        slots=Slots(),
         clock=clock,
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,

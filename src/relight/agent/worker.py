@@ -270,7 +270,7 @@ class Worker:
             self._leave(ending, failure)
             return
         ending = self._wind_up(await sandbox.wait())
-        await self._around.slots.wait_clear(sandbox, self.spec, partial(self._tell_late, ending))
+        await self._around.slots.wait_clear(sandbox, partial(self._tell_late, ending))
         self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:

@@ -17,7 +17,7 @@ from pathlib import Path
 import tomllib
 
 from relight.metering.hardware import Hardware, prices_of, read_hardware
-from relight.metering.money import nanodollars
+from relight.metering.money import nanodollars, up_to
 from relight.metering.terms import Terms, read_terms
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.workers import STATES, WorkerKind, WorkerState
@@ -105,7 +105,7 @@ class Card:
     def billed_us(self, kind: WorkerKind, times: Iterable[tuple[WorkerState, int]]) -> int:
         """What of a worker's life is charged, rounded up as the card says; 0 stays 0."""
         billed = sum(microseconds for state, microseconds in times if state in self.bills[kind])
-        return max(-(-billed // self.quantum_us) * self.quantum_us, self.minimum_us) if billed else 0
+        return max(up_to(billed, self.quantum_us), self.minimum_us) if billed else 0
 
     def in_region(self, region: str) -> Card:
         """The card where its prices are those of a region.  Raises NotFound."""

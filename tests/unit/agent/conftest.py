@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from relight.agent.outbox import Outbox
-from relight.agent.slots import NoDevices, Slots
+from relight.agent.slots import Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
 from relight.agent.surroundings import Surroundings
@@ -275,7 +275,7 @@ class Bench:
             values=self.values,
             ways=self.ways,
             outbox=self.outbox,
-            slots=Slots(NoDevices()),
+            slots=Slots(),
             clock=self.clock,
             later=self._later,
             tasks=tasks,
