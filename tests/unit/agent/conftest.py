@@ -321,8 +321,8 @@ class Bench:
     def give(worker: Worker, *orders: RunCall) -> None:
         """Give a worker calls to run, as one message does."""
         for order in orders:
-            worker.take(order)
-        worker.feed()
+            worker.calls.take(order)
+        worker.calls.feed()
 
     @staticmethod
     def order(call: str = "call-1", n: int = 1, payload: Payload | None = None) -> RunCall:
