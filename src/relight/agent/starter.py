@@ -88,14 +88,16 @@ class Starter:
         self._bases = bases
         self._gpus = gpus
 
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that was forked ahead; None where none waits."""
+        taken = self._templates.take(worker, spec)
+        return _begun(*taken) if taken is not None else None
+
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.
 
         Raises RelightError, OSError.
         """
-        if taken := self._templates.take(worker, spec):
-            begin("take")
-            return _begun(*taken)
         cable = Cable.lay()
         try:
             begun = await self._start(worker, spec, cable, tell, begin)

@@ -21,6 +21,9 @@ from relight.protocol.link import WorkerSpec
 class StartsProcesses(Protocol):
     """Where workers' processes come from."""
 
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that waits for whoever comes first; None where none does."""
+
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError, OSError."""
 

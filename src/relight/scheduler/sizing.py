@@ -125,7 +125,8 @@ class Sizing:
         return place(asked, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads)
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
+        has_gpu = bool(where.gpus or where.gpu_share)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share) if has_gpu else function.spec
         worker = Worker(
             id=new_id("worker", int(self.clock.now() * 1000)),
             node=where.node,

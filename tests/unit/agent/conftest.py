@@ -148,6 +148,9 @@ class FakeSandboxes:
     refusal: Exception | None = None
     level: StartLevel = StartLevel.FORK
 
+    def take(self, worker: str, spec: WorkerSpec) -> None:
+        """None waits."""
+
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         begin("fork")
         if self.refusal is not None:
