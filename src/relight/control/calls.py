@@ -317,7 +317,8 @@ class Calls:
         self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
     ) -> Taken:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
-        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        route = await self._catalog.route(workspace, request.app, request.environment)
+        version = route.of(request.session or request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)

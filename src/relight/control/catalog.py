@@ -80,9 +80,9 @@ class Route:
         """Those that it leads to."""
         return (self.stable,) if self.canary is None else (self.stable, self.canary)
 
-    def of(self, call: str) -> Version:
-        """The version that this call goes to: the same one however often it is asked."""
-        if self.canary is not None and zlib.crc32(call.encode()) % 10_000 < 100 * self.percent:
+    def of(self, name: str) -> Version:
+        """The version that a call of this id goes to, or a session of this name: the same one however often it is asked."""
+        if self.canary is not None and zlib.crc32(name.encode()) % 10_000 < 100 * self.percent:
             return self.canary
         return self.stable
 
