@@ -120,6 +120,13 @@ class Settings:
             between=(0, 1024 * 1024),
         ),
     )
+    forks_ahead: int = field(
+        default=1,
+        metadata=_rule(
+            "how many processes of each template wait for the next worker, forked ahead of time (some 3 MiB each)",
+            between=(0, 16),
+        ),
+    )
     max_waiting: int = field(
         default=0,
         metadata=_rule(

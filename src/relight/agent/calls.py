@@ -109,6 +109,11 @@ class Calls:
         return bool(self._attempts)
 
     @property
+    def are_given(self) -> bool:
+        """Whether the worker has one of them."""
+        return self._turns.head is not None
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """All of them."""
         return tuple(self._attempts)
@@ -154,27 +159,42 @@ class Calls:
         if self._channel is None or self._worker.state in BEFORE_READY:
             return
         while (attempt := self._turns.next()) is not None:
-            order = attempt.order
-            run = Run(
-                call=order.call,
-                attempt=order.attempt,
-                payload=order.payload,
-                method=order.method,
-                accept=order.accept,
-                is_behind=not self._turns.runs(attempt),
-            )
-            self._channel.queue(run, attempt.descriptors)
-            attempt.descriptors = ()
-            granted = self._deliveries.granted(attempt)
-            if granted > 1:
-                self._channel.queue(Grant(call=order.call, items=granted))
-            rule = self._batched.get(order.method)
+            self._give(self._channel, attempt)
+            rule = self._batched.get(attempt.order.method)
             if rule is not None:
                 self._gather(attempt, rule)
             elif self._turns.runs(attempt):
                 self._begin(attempt)
         self._channel.flush()
         self._watch()
+
+    def give_ahead(self, channel: Channel) -> None:
+        """Give the first to a worker that is ready sooner than it could be asked back; it waits there for `begin`."""
+        if self._function.width == 1 and not self._function.is_class and not self._batched:
+            attempt = self._turns.next()
+            if attempt is not None:
+                self._give(channel, attempt)
+
+    def begin(self) -> None:
+        """The worker is ready, for what it has been given and for the rest."""
+        self._go_on()
+        self.feed()
+
+    def _give(self, channel: Channel, attempt: Attempt) -> None:
+        order = attempt.order
+        run = Run(
+            call=order.call,
+            attempt=order.attempt,
+            payload=order.payload,
+            method=order.method,
+            accept=order.accept,
+            is_behind=not self._turns.runs(attempt),
+        )
+        channel.queue(run, attempt.descriptors)
+        attempt.descriptors = ()
+        granted = self._deliveries.granted(attempt)
+        if granted > 1:
+            channel.queue(Grant(call=order.call, items=granted))
 
     def cancel(self, call: str, token: Token) -> bool:
         """Interrupt an attempt; false when it is not here."""
@@ -189,8 +209,7 @@ class Calls:
         attempt = self._attempts.get(call)
         if attempt is None or attempt.order.token != token:
             return False
-        if self._worker.state in BEFORE_READY and attempt.interrupted is None:
-            self._turns.leave(attempt)
+        if self._worker.state in BEFORE_READY and attempt.interrupted is None and self._turns.leave(attempt):
             self._refuse((attempt,), f"worker {self._worker.id} is still being started, and another is free")
         return True
 
@@ -199,8 +218,8 @@ class Calls:
         attempt = self._attempts.get(order.call)
         if attempt is None or attempt.order.token != order.token:
             return False
-        if self._deliveries.grant(attempt, order.items) and self._worker.state not in BEFORE_READY:
-            self._send(Grant(call=order.call, items=order.items))  # lost on a worker that has not got it: see `feed`
+        if self._deliveries.grant(attempt, order.items) and self._turns.has_given(attempt):
+            self._send(Grant(call=order.call, items=order.items))
         return True
 
     def refuse_waiting(self, why: str) -> None:
@@ -276,7 +295,8 @@ class Calls:
         """The worker has ended, and all it had with it."""
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
+            has_run = attempt.began is not None and self._turns.runs(attempt)
+            end = end_with_worker(attempt, ending, is_own_fault=has_run)
             self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
         self._attempts.clear()
 

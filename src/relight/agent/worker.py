@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,11 +32,12 @@ from relight.agent.meter import Meter
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
 from relight.agent.surroundings import Surroundings
-from relight.agent.template import Ends, failure_in, load_of
+from relight.agent.template import failure_in, load_of
 from relight.protocol.channel import (
     Began,
     Ended,
     Item,
+    Load,
     LoadFailed,
     Ready,
     Recalled,
@@ -47,7 +46,7 @@ from relight.protocol.channel import (
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import LogLines, WorkerChange, WorkerSpec
-from relight.protocol.starts import StartReport
+from relight.protocol.starts import StartLevel, StartReport
 from relight.protocol.workers import STATES, WorkerState
 from relight.sandbox.spec import SandboxExit
 
@@ -155,31 +154,32 @@ class Worker:
         self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:
-        ours, theirs = socket.socketpair()
-        mark = secrets.token_hex(16)
-        self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
-        output = self._output = Output(mark, self.calls.owners, self._tell_lines)
-        self.calls.meet(self._channel, output)
         self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
-        ends = Ends(channel=theirs, stdout=output.stdout.writer, stderr=output.stderr.writer)
-        try:
-            begun = await self._begin_process(ends)
-        finally:
-            theirs.close()
-            output.close_writers()
+        begun = await self._begin_process()
+        cable = begun.cable
+        channel = self._channel = Channel(cable.ours, on_message=self._hear, on_closed=self._hear_close)
+        if not self.verdict:
+            channel.queue(self._load_of(begun))
+            if begun.level is StartLevel.FORK:
+                self.calls.give_ahead(channel)
+            channel.flush()
+        self._output = Output(cable, self.calls.owners, self._tell_lines)
+        self.calls.meet(channel, self._output)
         self._sandbox = begun.sandbox
         self.isolation = begun.isolation
         self._start_seen.begun(begun.level, begun.why)
         if self.verdict:  # stopped before there was anything to kill
             self._end_sandbox()
-        else:
-            self._send(load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform))
         return begun.sandbox
 
-    async def _begin_process(self, ends: Ends) -> Begun:
+    def _load_of(self, begun: Begun) -> Load:
+        mark = begun.cable.mark
+        return load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform, worker=self.id)
+
+    async def _begin_process(self) -> Begun:
         """Start its process.  Raises Unavailable when it was told to leave while it waited for that."""
         starting = self._starting = asyncio.ensure_future(
-            self._around.starter.start(self.id, self.spec, ends, self._tell_lines, self._start_seen.begin)
+            self._around.starter.start(self.id, self.spec, self._tell_lines, self._start_seen.begin)
         )
         try:
             return await starting
@@ -247,6 +247,8 @@ class Worker:
     # -- the worker speaks
 
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
+        if self.state in BEFORE_READY and not isinstance(message, (Ready, LoadFailed)):
+            raise ProtocolError(f"cannot believe a {type(message).__name__} of a worker that is not ready")
         if isinstance(message, Ended):
             self.calls.hear_end(message, descriptors)
         elif isinstance(message, Began):
@@ -274,10 +276,10 @@ class Worker:
         detail = f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s"
         self.enter(WorkerState.READY, start=self.start, detail=detail)
         if self.calls.has_any:
-            if self._output is not None:
+            if self._output is not None and not self.calls.are_given:
                 self._output.end_call()  # what loading wrote is no call's
             self.enter(WorkerState.BUSY)
-            self.calls.feed()
+            self.calls.begin()
 
     def _hear_load_failed(self, message: LoadFailed) -> None:
         if self.state is not WorkerState.STARTING:
@@ -342,9 +344,9 @@ class Worker:
             self._later(self.spec.function.grace_seconds, lambda: self.kill("stopped"))
 
     def signal(self, number: int) -> None:
-        """Send its first process a signal; without effect when that is gone."""
+        """Send its first process a signal; without effect when that is gone, or not ready: it would die of it."""
         with suppress(ProcessLookupError):
-            if self._sandbox is not None:
+            if self._sandbox is not None and self.state not in BEFORE_READY:
                 self._sandbox.signal(number)
 
     # -- small things

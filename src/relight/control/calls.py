@@ -119,11 +119,21 @@ class Calls:
         return CallViews(calls=views)
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest.
+
+        One without a key is waited for, `wait_seconds` at most.
+        """
         if key is None:
-            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+            submit = Submit(calls=(request,), wait_seconds=wait_seconds)
+            return (await self.submit(workspace, submit, worker=worker)).calls[0]
         (asked,) = self._families.adopt(self._scheduler, worker, (request,))
         taken = await self._admit(workspace, asked, Counter(), returns=False)
         self._check_space([taken.key])
@@ -296,7 +306,7 @@ class Calls:
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
-        already = await committed
+        already = await asyncio.shield(committed)  # who asked may hang up, and the call is kept all the same
         self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:

@@ -34,6 +34,7 @@ class Load:
     cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
     with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
     each of its forks will be given, that it has not.  `web` is the kind of what answers web requests, "" where nothing does.
+    `worker` is its name, where its process is older than that.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Load:
     max_inputs: int = 1
     batches: tuple[tuple[str, int, float], ...] = ()
     web: str = ""
+    worker: str = ""
 
     @property
     def is_concurrent(self) -> bool:
@@ -163,12 +165,13 @@ class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
     With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
-    of the shell's groups.  `env` is the worker's alone.
+    of the shell's groups.  `env` is the worker's alone.  One that `is_ahead` is nobody's yet, and gets ready for any.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
+    is_ahead: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
 

@@ -72,6 +72,8 @@ class Worker:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
+        if order.worker:
+            os.environ["RELIGHT_WORKER"] = order.worker
         output = CallOutput(order.mark) if order.is_concurrent else Output(order.mark)
         try:
             loaded = self._load(order, self._loop.run)

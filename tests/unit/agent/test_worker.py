@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from relight.agent import pace
 from relight.agent.calls import CREDIT, RECALL_SECONDS, RING_SECONDS, STALL_SECONDS
 from relight.agent.lines import WORKER_BYTES
 from relight.agent.turns import AHEAD
@@ -106,7 +107,8 @@ async def test_the_traceback_of_a_failed_load_stands_in_its_lines_after_what_it_
     ]
 
 
-async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench):
+async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench, monkeypatch):
+    monkeypatch.setattr(pace, "BURST_BYTES", 1 << 40)
     _, sandbox = await bench.running()
     os.set_blocking(sandbox.stdout, False)
 
