@@ -446,7 +446,7 @@ class Calls:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
             has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of that worker
-            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
+            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None, end.cpu_us)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)
                 continue

@@ -144,12 +144,17 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
+    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out.
+
+    `cpu_us` is the CPU time that its worker, and what it started and waited for, took for it, in microseconds; None where
+    several calls run at once, and nobody can tell whose it was.
+    """
 
     call: str
     outcome: CallEvent
     result: Payload | None = None
     failure: Failure | None = None
+    cpu_us: int | None = None
 
 
 # -- agent ⇄ template: a worker's first words (Load, LoadFailed), then these, each a packet

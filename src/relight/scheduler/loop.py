@@ -329,7 +329,9 @@ class Scheduler:
             self._orders.cancel(lease.node, call_id, lease.token)
         return lease
 
-    def release(self, call_id: str, token: Token, seconds: float | None = None) -> Lease | None:
+    def release(
+        self, call_id: str, token: Token, seconds: float | None = None, cpu_us: int | None = None
+    ) -> Lease | None:
         """A call's attempt ended after `seconds` (None: it never began); `refill` gives its worker another.
 
         None when another holds the call, or nobody does: then the end means nothing.
@@ -348,7 +350,7 @@ class Scheduler:
             if worker is not None:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
-                function.measure(seconds)
+                function.measure(seconds, cpu_us)
                 if function.brake.crashes:  # a worker that gets through a call is in no loop
                     self._set_brake(function, Brake())
         return lease
@@ -660,7 +662,7 @@ class Scheduler:
         """Room may have come: see to the functions that found none.  What is too little for one is for its equals, too."""
         refused: set[Resources] = set()
         for other in list(self._functions.values()):
-            resources = other.spec.function.resources
+            resources = other.resources
             if other is not function and other.no_place is not None and resources not in refused:
                 self._pump(other)
                 if other.no_place is not None:

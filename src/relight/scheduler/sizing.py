@@ -122,7 +122,9 @@ class Sizing:
                 return refusal
         like: FunctionKey | None = function.key if spreads else None
         nodes = [node for node in self.world.nodes.values() if node.is_connected]
-        return place(asked, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads)
+        return place(
+            function.resources, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads
+        )
 
     def _start(self, function: Function, where: Place) -> None:
         has_gpu = bool(where.gpus or where.gpu_share)
@@ -136,6 +138,7 @@ class Sizing:
             since=self.clock.monotonic(),
             since_unix=self.clock.now(),
             asked_at=self.clock.monotonic(),
+            appetite=function.appetite,
         )
         function.workers[worker.id] = self.world.workers[worker.id] = worker
         self.world.nodes[where.node].workers[worker.id] = worker

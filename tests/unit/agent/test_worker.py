@@ -313,8 +313,19 @@ async def test_an_end_that_was_said_before_the_death_counts(bench):
         {"result": Payload(format="json", data=b"1", size=1, preview="x" * 5000)},
         {"result": Payload(format="json", data=b"1", size=1, blob="0" * 64)},
         {"result": Payload(format="json", data=None, size=9)},
+        {"cpu_us": -1},
     ],
-    ids=["not its call", "no outcome", "no result", "too long", "format", "preview", "another's blob", "no descriptor"],
+    ids=[
+        "not its call",
+        "no outcome",
+        "no result",
+        "too long",
+        "format",
+        "preview",
+        "another's blob",
+        "no descriptor",
+        "no time",
+    ],
 )
 async def test_an_end_that_cannot_be_believed_ends_the_worker(bench, fields):
     _, sandbox = await bench.running()
