@@ -22,6 +22,7 @@ from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
+from relight.control.heirs import Heirs
 from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
@@ -82,12 +83,14 @@ class Calls:
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self.beyond = Beyond(store, clock, self._recall_row)
+        self.heirs = Heirs(store, catalog, self._schedule, self._end_rows)
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler, which was built with this as its listener."""
         self._scheduler = scheduler
         self.beyond.use(scheduler)
+        self.heirs.use(scheduler)
 
     # -- what callers ask
 
@@ -247,8 +250,11 @@ class Calls:
         """
         ended = await self._end_rows(workspace, list(keys), CallEvent.CANCELLED, CANCELLED) if keys else ()
         for view in ended:
-            if self._scheduler.cancel(view.id, keys[view.id]) is None:
-                self._scheduler.lose_beyond(keys[view.id])
+            key = FunctionKey(
+                view.version, view.function, view.binding
+            )  # another's by now, where its version was replaced
+            if self._scheduler.cancel(view.id, key) is None:
+                self._scheduler.lose_beyond(key)
         return len(ended)
 
     async def cancel_version(self, version: str) -> int:
@@ -307,7 +313,8 @@ class Calls:
         self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
     ) -> Taken:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
-        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        route = await self._catalog.route(workspace, request.app, request.environment)
+        version = self.heirs.parents_version(request) or route.of(request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
@@ -346,12 +353,13 @@ class Calls:
         key = key_of(version, bound)
         if not self._scheduler.knows(key):
             self._scheduler.check_room(key)
-            self._scheduler.add_function(key, version.worker_spec(bound))
+            self._add_function(version, bound)
         return bound
 
     def _add_function(self, version: Version, bound: Bound) -> None:
-        is_current = self._catalog.is_current(version)
-        self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound), is_superseded=not is_current)
+        is_superseded, heir = not self._catalog.is_current(version), self._catalog.heir_of(version)
+        spec = version.worker_spec(bound)
+        self._scheduler.add_function(key_of(version, bound), spec, is_superseded=is_superseded, heir=heir)
 
     def _schedule(self, calls: Sequence[WaitingCall]) -> None:
         """Hand calls to the scheduler, which may have forgotten a binding while nothing of it waited."""

@@ -231,6 +231,11 @@ class Nodes:
         """More calls should come from the store."""
         self._calls.beyond_wanted(function)
 
+    def inherited(self, function: Function, calls: Sequence[WaitingCall]) -> None:
+        """Calls are for the version that replaces theirs."""
+        self._web.inherited([call.id for call in calls if of_web(call.id)], function.heir)
+        self._calls.heirs.inherit(function, [call for call in calls if not of_web(call.id)])
+
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls need their payload from the store."""
         self._calls.payload_missing(leases)

@@ -1,7 +1,7 @@
 """Versions: where a name leads and has led, what changes between two, and the ways from one to another.
 
-A name leads to one version, or in part to a second, its canary.  Each change of that is one transaction; from then on calls
-go there, and what the name does not lead to any more finishes what it has.  Templates of earlier versions stay as long as
+A name leads to one version, or in part to a second, its canary, or a second gets copies, its shadow.  Each change of that is
+one transaction; from then on calls go there, and what the name does not lead to any more finishes what it has.  Templates of earlier versions stay as long as
 there is memory for them, so that the way back is as short as any start.
 """
 
@@ -15,7 +15,7 @@ from relight.control.catalog import Catalog, Route, Version, key_of
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import Conflict, InvalidRequest, NotFound
 from relight.protocol.manifest import FunctionSpec, HostImage, Json, Manifest, Queueing, Resources, Retries, Scaling
-from relight.protocol.versions import Change, Difference, How, Led, Switch, VersionView
+from relight.protocol.versions import Change, Difference, How, Led, Strategy, Switch, VersionView
 from relight.scheduler.loop import Scheduler
 from relight.store.rows import NewVersion
 from relight.store.store import Store
@@ -52,6 +52,7 @@ class Versions:
             canary=canary.id if canary is not None else "",
             canary_percent=route.percent if canary is not None else 0.0,
             made_by=made_by,
+            strategy=route.strategy,
         )
         if row is None:
             await self._store.versions.switch(*place, switch)
@@ -63,15 +64,19 @@ class Versions:
             )  # what it changed has the last word; a way back changes nothing that was said
         self.follow(route)
         replaced = [one.id for one in before.versions if one not in route.versions] if before is not None else []
-        for version in replaced:
-            self._scheduler.supersede_version(version)
+        if route.strategy is Strategy.RECREATE:
+            for version in self._scheduler.versions_of(*place) - {stable.id}:
+                self._scheduler.replace_version(version, stable.id)
+        else:
+            for version in replaced:
+                self._scheduler.supersede_version(version)
         return replaced[0] if replaced else ""
 
     def follow(self, route: Route) -> None:
         """Make what a name leads to known to catalog and scheduler."""
         self._catalog.lead(route)
         for version in route.versions:
-            self._scheduler.serve_version(version.id)
+            self._scheduler.serve_version(version.id, is_alone=route.strategy is Strategy.RECREATE)
             for bound in version.all_unbound():
                 self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
 
@@ -132,7 +137,9 @@ class Versions:
                 + f"; `relight versions {app}` shows what there is"
             )
         version = await self._catalog.version(workspace, target, app, environment)
-        await self.lead(Route(stable=version), How.ROLLBACK, made_by)
+        is_alone = route.strategy is Strategy.RECREATE  # whatever both are too much for, they are so on the way back
+        back = Route(stable=version, strategy=Strategy.RECREATE if is_alone else Strategy.ROLLING)
+        await self.lead(back, How.ROLLBACK, made_by)
         return _named((await self.history(workspace, app, environment))[0], target)
 
     async def shift(self, workspace: str, app: str, environment: str, percent: float, made_by: str = "") -> Led:
