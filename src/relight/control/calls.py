@@ -26,6 +26,7 @@ from relight.control.heirs import Heirs
 from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
+from relight.control.shadows import Shadows
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
@@ -71,7 +72,8 @@ TREE_DEPTH = 200
 class Calls:
     """Every call of every workspace."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams) -> None:
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams, shadows: Shadows) -> None:
+        self._shadows = shadows
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -136,6 +138,8 @@ class Calls:
         elif named.is_new and taken.call is not None:
             self._newness.take(workspace, taken.call.id)
             self._schedule([taken.call])
+        if named.is_new:
+            self._shadows.copy(workspace, (asked,))
         return await self._find(workspace, named.call)
 
     async def named(self, workspace: str, key: CallKey) -> CallView | None:
@@ -302,6 +306,7 @@ class Calls:
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
+        self._shadows.copy(workspace, requests)
         already = await committed
         self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
@@ -314,7 +319,8 @@ class Calls:
     ) -> Taken:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
         route = await self._catalog.route(workspace, request.app, request.environment)
-        version = self.heirs.parents_version(request) or route.of(request.id)
+        parents = self.heirs.parents_version(request) or self._shadows.parents_version(request, route)
+        version = parents or route.of(request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
@@ -358,7 +364,7 @@ class Calls:
 
     def _add_function(self, version: Version, bound: Bound) -> None:
         is_superseded, heir = not self._catalog.is_current(version), self._catalog.heir_of(version)
-        spec = version.worker_spec(bound)
+        spec = self._catalog.worker_spec(version, bound)
         self._scheduler.add_function(key_of(version, bound), spec, is_superseded=is_superseded, heir=heir)
 
     def _schedule(self, calls: Sequence[WaitingCall]) -> None:
@@ -546,6 +552,7 @@ class Calls:
         self._families.remove(view.id)
         self._waiters.publish(view)
         self._streams.ended(view)
+        self._shadows.call_ended(view)
 
     # -- what the scheduler tells
 

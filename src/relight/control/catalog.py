@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relight.control.bindings import Bound, bind, unbound
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import FunctionSpec, Manifest
 from relight.protocol.versions import Strategy
+from relight.protocol.workers import WorkerKind
 from relight.scheduler.queue import FunctionKey
 from relight.store.store import Store
 
@@ -185,9 +186,20 @@ class Catalog:
         current = self._routes.get((version.workspace, version.app, version.environment))
         return current is not None and any(one.id == version.id for one in current.versions)
 
+    def current(self, workspace: str, app: str, environment: str) -> Route | None:
+        """Where a name leads that was looked up or led before; None otherwise."""
+        return self._routes.get((workspace, app, environment))
+
+    def worker_spec(self, version: Version, bound: Bound) -> WorkerSpec:
+        """What a node needs to start a worker of a version as it is led to now."""
+        route, spec = self.current(version.workspace, version.app, version.environment), version.worker_spec(bound)
+        canary = route.canary if route is not None and route.strategy is Strategy.SHADOW else None
+        is_shadow = canary is not None and canary.id == version.id
+        return replace(spec, kind=WorkerKind.SHADOW) if is_shadow else spec
+
     def heir_of(self, version: Version) -> str:
         """The version that begins when the workers of this one are gone; "" where both may be there."""
-        route = self._routes.get((version.workspace, version.app, version.environment))
+        route = self.current(version.workspace, version.app, version.environment)
         if route is None or route.strategy is not Strategy.RECREATE or route.stable.id == version.id:
             return ""
         return route.stable.id
