@@ -293,7 +293,7 @@ ROUTES: tuple[Route, ...] = (
         name="shift_canary",
         scope=Scope.DEPLOY,
         handler=deploys.canary,
-        summary="Lead so much of an app's calls to its canary: 100 makes it the version, 0 ends it",
+        summary="Lead so much of an app's calls to its canary, or shadow: 100 makes it the version, 0 ends it",
         answer='{"version", "canary", "canary_percent"}',
         query=(*ENVIRONMENT, ("percent", "how much, from 0 to 100; 100 when left out")),
     ),
