@@ -167,6 +167,29 @@ def test_a_caller_that_hangs_up_is_told_to_the_app_and_its_task_is_cancelled(ser
     assert time.monotonic() - began < 2
 
 
+def test_requests_are_recorded_once_they_are_over(server: Server) -> None:
+    ask(server, "/w/web/add?x=40&y=2")
+    ask(server, "/w/web/raw/raise")
+
+    def recorded(function: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = server.get(f"/v1/calls?app=web&function={function}&kind=request&limit=1")["calls"]
+        return found[0]
+
+    added, raised = recorded("add"), recorded("raw")
+    shown = server.get(f"/v1/calls/{added['id']}")
+    costs = server.get(f"/v1/costs?by=call&call={added['id']}")
+
+    assert (added["request"]["verb"], added["request"]["path"]) == ("GET", "/w/web/add")
+    assert (added["request"]["status"], added["request"]["bytes_out"]) == (200, len('{"sum":42}'))
+    assert (added["request"]["client"], added["state"]) == ("127.0.0.1", "succeeded")
+    assert added["submitted_at"] <= added["started_at"] < added["ended_at"]
+    assert added["worker"].startswith("worker-")
+    assert shown["attempts"][0]["worker"] == added["worker"]
+    assert 0 < costs["rows"][0]["busy_us"] <= (added["ended_at"] - added["started_at"]) * 1e6 + 1
+    assert (raised["state"], raised["request"]["status"]) == ("failed", 500)
+    wait_until(lambda: "on purpose" in repr(list(server.lines(f"/v1/logs?call={raised['id']}"))), server)
+
+
 def test_wsgi_apps_answer_in_threads(server: Server) -> None:
     answer = ask(server, "/w/web/wsgi/a%20b", "POST", b"x" * 300_000)
 

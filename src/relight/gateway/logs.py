@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import msgspec
 
-from relight.gateway.exchange import NDJSON_TYPE, Answer, Ask, StreamAnswer, closing, json_answer
+from relight.gateway.exchange import MAX_MOMENT, NDJSON_TYPE, Answer, Ask, StreamAnswer, closing, json_answer
 from relight.gateway.platform import Platform
 from relight.gateway.render import log_line, plain
 from relight.protocol.errors import InvalidRequest, NotFound
+from relight.protocol.ids import is_id
 from relight.protocol.views import LogQuery, LogRecord, RunEnded
 
 SOURCES = ("stdout", "stderr", "system")
 MAX_LINES = 10_000
 MAX_ID = 2**62
+LATE_SECONDS = 0.1
+"""So much later may a line be dated than the answer that its request got: its time is that of its reading."""
+
+NOBODY = "nobody"
+"""No worker's name."""
 
 
 async def read(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
@@ -37,10 +44,21 @@ async def read(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     )
     if query.source not in ("", *SOURCES):
         raise InvalidRequest(f"cannot read source={query.source[:40]!r}: it must be one of {', '.join(SOURCES)}")
+    if is_id(query.call, "req"):
+        query = await _meanwhile(platform, ask, query)
     if ask.query("follow") in ("1", "true"):
         return StreamAnswer(parts=_lines(platform.logs.follow(ask.workspace, query)))
     records = await platform.logs.read(ask.workspace, query)
     return Answer(body=b"".join(map(log_line, records)), type=NDJSON_TYPE)
+
+
+async def _meanwhile(platform: Platform, ask: Ask, query: LogQuery) -> LogQuery:
+    """What to read for a web request: what its worker wrote from when it had it.  Raises NotFound."""
+    call = (await platform.traffic.show(ask.workspace, query.call)).call
+    ask.check_calls((call,))
+    since = max(query.since, call.started_at or call.submitted_at)
+    until = min(query.until or MAX_MOMENT, (call.ended_at or 0.0) + LATE_SECONDS)
+    return replace(query, call="", worker=call.worker or NOBODY, since=since, until=until)
 
 
 async def attach(platform: Platform, ask: Ask) -> StreamAnswer:

@@ -75,6 +75,16 @@ class Calls(Protocol):
         """Cancel calls; how many had not ended."""
 
 
+class Traffic(Protocol):
+    """Web requests that are over."""
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        """Those that are asked for, newest first."""
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        """All that is known of one.  Raises NotFound."""
+
+
 class Retries(Protocol):
     """Calls made once more."""
 
@@ -320,6 +330,10 @@ class Platform(Protocol):
     @property
     def calls(self) -> Calls:
         """Calls."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Web requests that are over, which are calls too."""
 
     @property
     def retries(self) -> Retries:

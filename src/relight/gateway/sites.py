@@ -241,7 +241,6 @@ async def _pump(ask: Ask, exchange: Exchange) -> None:
     except ClientGone:
         exchange.hang_up()
     except HttpProblem as problem:
-        exchange.hang_up()
         exchange.fail(problem.error)
 
 

@@ -34,9 +34,10 @@ _CALL_QUERY = (
     ("before", "the id of a call: only those older than it"),
     ("parent", "the id of a call: only those it made"),
     ("since", "seconds since 1970: only those submitted from then on"),
+    ("kind", "only these: `call`, or `request` for those that came over the web"),
 )
 _LOG_QUERY = (
-    ("call", "only what this call wrote"),
+    ("call", "only what this call wrote; of a web request: what its worker wrote meanwhile"),
     ("app", "only what this app wrote"),
     ("environment", "only what was written in this environment, or run"),
     ("function", "only what this function wrote"),

@@ -149,6 +149,19 @@ class FakeCalls:
 
 
 @dataclass
+class FakeTraffic:
+    """Web requests that are over."""
+
+    views: dict[str, CallView] = field(default_factory=dict)
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        return tuple(self.views.values()) if query.kind != "call" else ()
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        return CallDetail(call=self.views[request_id])
+
+
+@dataclass
 class FakeRetries:
     """A call made once more has the id of the first and a mark."""
 
@@ -411,6 +424,7 @@ class FakePlatform:
     """All of it."""
 
     calls: FakeCalls = field(default_factory=FakeCalls)
+    traffic: FakeTraffic = field(default_factory=FakeTraffic)
     retries: FakeRetries = field(default_factory=FakeRetries)
     tunings: FakeTunings = field(default_factory=FakeTunings)
     queues: FakeQueues = field(default_factory=FakeQueues)
