@@ -465,7 +465,9 @@ class Web:
             kind = StartFailed if error.status < 500 or error.code == "function_failed" else error
             waiting, pool.waiting = pool.waiting, deque()
             for exchange in waiting:
-                exchange.fail(kind(f"cannot answer: {failure.message}"))
+                told = kind(f"cannot answer: {failure.message}")
+                told.add_note(failure.traceback)
+                exchange.fail(told)
             for other in [one for one in pool.sessions.values() if one.way is None]:
                 self._scheduler.cancel(other.id, pool.target.key)
                 self._forget(other)

@@ -17,6 +17,7 @@ from relight.protocol.views import LogQuery, LogRecord, RunEnded
 SOURCES = ("stdout", "stderr", "system")
 MAX_LINES = 10_000
 MAX_ID = 2**62
+MAX_FAULT = 64 * 1024
 LATE_SECONDS = 0.1
 """So much later may a line be dated than the answer that its request got: its time is that of its reading."""
 
@@ -80,9 +81,26 @@ async def stop_run(platform: Platform, ask: Ask) -> Answer:
             'cannot stop the run: say whether to cancel its calls; send {"cancel": true} or {"cancel": false}'
         )
     if ask.app:
-        apps = await platform.deploys.apps(ask.workspace)
-        ask.check_app(*(app.app for app in apps if app.environment == ask.params["run"]))
+        await _check_run(platform, ask)
     return json_answer({"unfinished": await platform.runs.stop(ask.workspace, ask.params["run"], cancel=cancel)})
+
+
+async def tell_fault(platform: Platform, ask: Ask) -> Answer:
+    """POST /v1/runs/{run}/fault"""
+    _, said = await ask.json()
+    text = said.get("text") if isinstance(said, dict) else None
+    if not isinstance(text, str):
+        raise InvalidRequest('cannot tell what is wrong with the run: send {"text": "…"}, or {"text": ""} for nothing')
+    if ask.app:
+        await _check_run(platform, ask)
+    await platform.runs.tell_fault(ask.workspace, ask.params["run"], text[:MAX_FAULT])
+    return json_answer({})
+
+
+async def _check_run(platform: Platform, ask: Ask) -> None:
+    """Raise Forbidden where a run is of an app that the caller's token is not for."""
+    apps = await platform.deploys.apps(ask.workspace)
+    ask.check_app(*(app.app for app in apps if app.environment == ask.params["run"]))
 
 
 async def _lines(records: AsyncIterator[LogRecord]) -> AsyncIterator[bytes]:

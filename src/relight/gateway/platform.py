@@ -189,6 +189,12 @@ class Runs(Protocol):
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         """End a run; how many of its calls had not ended."""
 
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        """What is wrong with the newest form of what is served, "" for nothing.  Raises NotFound."""
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        """What was told last."""
+
 
 class Sources(Protocol):
     """Branches whose pushes are deployed."""

@@ -628,6 +628,17 @@ ROUTES: tuple[Route, ...] = (
         answer='{"unfinished": n}',
     ),
     Route(
+        method="POST",
+        path="/v1/runs/{run}/fault",
+        name="tell_fault",
+        scope=Scope.DEPLOY,
+        knows_apps=True,
+        handler=logs.tell_fault,
+        summary="Say what is wrong with the newest form of what a run serves: pages show it",
+        body='{"text": "…"}',
+        answer="{}",
+    ),
+    Route(
         method="GET",
         path="/v1/token",
         name="show_own_token",

@@ -279,6 +279,7 @@ class FakeRuns:
     """A run that has written a line and ends."""
 
     stops: list[tuple[str, bool]] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
     async def attach(self, workspace: str, run: str, after: int = 0, /) -> AsyncIterator[LogRecord | RunEnded]:
         yield record(after + 1)
@@ -287,6 +288,12 @@ class FakeRuns:
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         self.stops.append((run, cancel))
         return 2
+
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        self.faults[run] = text
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        return self.faults.get(run, "")
 
 
 class FakeNodes:
