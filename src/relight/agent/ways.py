@@ -14,7 +14,7 @@ from typing import Protocol
 
 from relight.agent.platform import Opens, carry
 from relight.protocol.errors import RelightError
-from relight.protocol.web import Kind, frame
+from relight.protocol.web import SOCKET_BYTES, Kind, frame
 from relight.transport import Stream, short_path
 
 SERVICE = "web"
@@ -56,6 +56,7 @@ class Ways:
         dialled = socket.socket(socket.AF_UNIX)
         try:
             dialled.setblocking(False)
+            dialled.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
             with short_path(str(self._path)) as name:
                 await loop.sock_connect(dialled, name)
             await loop.sock_sendall(dialled, attach)

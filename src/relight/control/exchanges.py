@@ -39,7 +39,7 @@ CREDIT_BYTES = WINDOW_BYTES // 2
 class Carries(Protocol):
     """The way to a worker."""
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         """Say something to it."""
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class Exchange:
         self.head = head
         self._desk = desk
         self._is_noted = False
-        self._replay: list[bytes] | None = [body] if body else []
+        self._replay: list[bytes | memoryview] | None = [body] if body else []
         self._is_body_whole = body is not None
         self._way: Carries | None = None
         self._owner: Owner | None = None
@@ -166,8 +166,9 @@ class Exchange:
 
     async def send(self, data: bytes) -> None:
         """More of the request's body; waits until there is room for it.  Nothing is sent once it is over."""
+        whole = memoryview(data)  # a piece of it is no copy
         for at in range(0, len(data), PART_BYTES):
-            piece = data[at : at + PART_BYTES]
+            piece = whole[at : at + PART_BYTES]
             while not self.is_over and not self._has_room(len(piece)):
                 await self._wait()
             if self.is_over:
@@ -182,7 +183,7 @@ class Exchange:
             return self._room > 0
         return self._replay is not None and sum(map(len, self._replay)) + length <= REPLAY_BYTES
 
-    def _hold(self, piece: bytes) -> None:
+    def _hold(self, piece: memoryview) -> None:
         """Keep it for another try, where there is room for all of them."""
         replay = self._replay
         if replay is not None and sum(map(len, replay)) + len(piece) <= REPLAY_BYTES:

@@ -47,7 +47,7 @@ class Way:
         self.said: list[tuple[Kind, int, bytes]] = []
         self.is_closed = False
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         self.said.append((kind, request, data))
 
     def close(self) -> None:
