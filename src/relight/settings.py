@@ -92,7 +92,10 @@ class Settings:
     )
     result_days: float = field(
         default=7.0,
-        metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
+        metadata=_rule(
+            "how long ended calls, their results, and the records of web requests and starts are kept",
+            between=(0.01, 3650),
+        ),
     )
     rate_card: str = field(
         default="machine",

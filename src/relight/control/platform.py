@@ -29,6 +29,7 @@ from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.traffic import Traffic
 from relight.control.tunings import Tunings
 from relight.control.usage import Usage
 from relight.control.versions import Versions
@@ -47,6 +48,7 @@ class Control:
     """One server's platform."""
 
     calls: Calls
+    traffic: Traffic
     retries: Retries
     tunings: Tunings
     queues: Queues
@@ -109,7 +111,7 @@ async def open_control(
     logs = Logs(store, clock)
     templates = Templates()
     usage = Usage(store, find_card(rules.cards, rules.card), clock)
-    web = Web(catalog, clock)
+    web = Web(catalog, Traffic(store, clock), clock)
     nodes = Nodes(store, calls, streams, logs, templates, usage, web, shadows, clock)
     decisions = Decisions(catalog)
     recollections = Recollections(store, clock, {"decisions": decisions, "shadow": shadows})
@@ -142,6 +144,7 @@ async def open_control(
     await calls.recover()
     return Control(
         calls=calls,
+        traffic=web.traffic,
         retries=Retries(store, calls),
         tunings=tunings,
         queues=queues,

@@ -34,9 +34,10 @@ _CALL_QUERY = (
     ("before", "the id of a call: only those older than it"),
     ("parent", "the id of a call: only those it made"),
     ("since", "seconds since 1970: only those submitted from then on"),
+    ("kind", "only these: `call`, or `request` for those that came over the web"),
 )
 _LOG_QUERY = (
-    ("call", "only what this call wrote"),
+    ("call", "only what this call wrote; of a web request: what its worker wrote meanwhile"),
     ("app", "only what this app wrote"),
     ("environment", "only what was written in this environment, or run"),
     ("function", "only what this function wrote"),
@@ -625,6 +626,17 @@ ROUTES: tuple[Route, ...] = (
         summary="End a run",
         body='{"cancel": true | false}',
         answer='{"unfinished": n}',
+    ),
+    Route(
+        method="POST",
+        path="/v1/runs/{run}/fault",
+        name="tell_fault",
+        scope=Scope.DEPLOY,
+        knows_apps=True,
+        handler=logs.tell_fault,
+        summary="Say what is wrong with the newest form of what a run serves: pages show it",
+        body='{"text": "…"}',
+        answer="{}",
     ),
     Route(
         method="GET",
