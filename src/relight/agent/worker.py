@@ -21,7 +21,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
@@ -39,7 +38,6 @@ from relight.agent.attempts import (
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Line, Output, Owners
-from relight.agent.meter import Meter
 from relight.agent.outbox import Held
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
@@ -60,6 +58,7 @@ from relight.protocol.channel import (
     Recalled,
     Run,
     Stop,
+    Tokens,
 )
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
@@ -67,7 +66,7 @@ from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, Worker
 from relight.protocol.manifest import Batching
 from relight.protocol.starts import StartReport
 from relight.protocol.workers import STATES, WorkerState
-from relight.sandbox.spec import SandboxExit
+from relight.sandbox.spec import UNCOUNTED, SandboxExit
 
 CREDIT = 128
 """How many calls may be with a worker at once, one of which runs."""
@@ -111,8 +110,7 @@ class Worker:
         self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
-        self._meter = Meter(name, spec, around.clock)
-        self._cpu_us: int | None = None  # known when nothing of it is left
+        self._meter = around.meter(name, spec)
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
@@ -236,7 +234,8 @@ class Worker:
 
     def seal(self, *, is_last: bool = False) -> None:
         """Tell what it used since the last time."""
-        record = self._meter.seal(self._cpu_us, is_last=is_last)
+        counted = self._sandbox.counted() if self._sandbox is not None else UNCOUNTED
+        record = self._meter.seal(counted, is_last=is_last)
         if record is not None:
             self._around.outbox.usage(record)
 
@@ -326,7 +325,6 @@ class Worker:
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
         """Its process has ended: hear its last words, then say how."""
         self._has_ended = True
-        self._cpu_us = ended.cpu_us
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
@@ -356,7 +354,7 @@ class Worker:
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
             end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
-            self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
+            self._deliveries.end(attempt, self._meter.ended(end))
         self._attempts.clear()
 
     def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
@@ -478,8 +476,7 @@ class Worker:
     def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         attempt.disarm()
         del self._attempts[attempt.order.call]
-        used_us = self._meter.ended(attempt.order.call)
-        self._deliveries.end(attempt, replace(end, used_us=used_us) if used_us else end, descriptors)
+        self._deliveries.end(attempt, self._meter.ended(end), descriptors)
         if self._attempts or self._verdict:
             return
         if self.state is WorkerState.BUSY:
@@ -501,6 +498,8 @@ class Worker:
                     self._begin(attempt)
         elif isinstance(message, Item):
             self._hear_item(message, descriptors)
+        elif isinstance(message, Tokens):
+            self._meter.took(message.call, message.read, message.written)
         elif isinstance(message, Recalled):
             self._hear_recalled(message)
         elif isinstance(message, Ready):
