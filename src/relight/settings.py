@@ -103,6 +103,12 @@ class Settings:
             "the rate card that what is used here is priced by; cards of one's own are rates/*.toml in data_dir"
         ),
     )
+    metering: bool = field(
+        default=True,
+        metadata=_rule(
+            "whether what workers use is metered and priced; false is for measuring what that takes, and nothing costs then"
+        ),
+    )
     log_days: float = field(
         default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))
     )

@@ -14,7 +14,7 @@ from relight.agent.template import TellLines
 from relight.agent.templates import Forked, NoTemplate
 from relight.protocol.link import WorkerSpec
 from relight.protocol.starts import StartLevel
-from relight.sandbox.spec import Isolation, SandboxExit
+from relight.sandbox.spec import Counted, Isolation, SandboxExit
 
 
 class Sandbox(Protocol):
@@ -36,6 +36,9 @@ class Sandbox(Protocol):
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
+
+    def counted(self) -> Counted:
+        """What is counted of it by now, or was by its end."""
 
     def settle(self) -> None:
         """It has started: hold it to its share of the CPU."""

@@ -498,6 +498,8 @@ class Calls:
             is_charged=end.is_charged,
             items=end.items or self._streams.made(end.call),
             used_us=end.used_us,
+            tokens_in=end.tokens_in,
+            tokens_out=end.tokens_out,
         )
 
     def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:

@@ -85,7 +85,8 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force.
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force,
+    and says what was used costs unless nothing `is_metered`.
 
     A workspace may use as much as `quota` says; `max_waiting` calls may wait in all (None: no bound).
     """
@@ -97,6 +98,7 @@ class Rules:
     run_grace_seconds: float = 30.0
     cards: Mapping[str, Card] = field(default_factory=load_cards)
     card: str = DEFAULT_CARD
+    is_metered: bool = True
 
 
 async def open_control(
@@ -110,7 +112,7 @@ async def open_control(
     calls = Calls(store, catalog, clock, streams, shadows)
     logs = Logs(store, clock)
     templates = Templates()
-    usage = Usage(store, find_card(rules.cards, rules.card), clock)
+    usage = Usage(store, find_card(rules.cards, rules.card), clock, is_metered=rules.is_metered)
     web = Web(catalog, Traffic(store, clock), clock)
     nodes = Nodes(store, calls, streams, logs, templates, usage, web, shadows, clock)
     decisions = Decisions(catalog)

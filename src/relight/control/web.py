@@ -430,7 +430,7 @@ class Web:
         for exchange in session.exchanges.values():
             if exchange.is_tunnel:
                 exchange.is_tunnel = False
-                exchange.deadline = self._clock.monotonic() + session.pool.target.function.timeout_seconds
+                exchange.deadline = self.clock.monotonic() + session.pool.target.function.timeout_seconds
 
     def inherited(self, sessions: Sequence[str], heir: str) -> None:
         """These find no worker any more, as their version is being replaced: what waits for them is for the one after it."""
