@@ -103,6 +103,12 @@ class Settings:
             "the rate card that what is used here is priced by; cards of one's own are rates/*.toml in data_dir"
         ),
     )
+    metering: bool = field(
+        default=True,
+        metadata=_rule(
+            "whether what workers use is metered and priced; false is for measuring what that takes, and nothing costs then"
+        ),
+    )
     log_days: float = field(
         default=30.0, metadata=_rule("how long the lines that workers wrote are kept", between=(0.01, 3650))
     )
@@ -121,6 +127,13 @@ class Settings:
         metadata=_rule(
             "how much memory the templates of the server's own agent may use; 0 is a quarter of the machine's",
             between=(0, 1024 * 1024),
+        ),
+    )
+    forks_ahead: int = field(
+        default=1,
+        metadata=_rule(
+            "how many processes of each template wait for the next worker, forked ahead of time (some 3 MiB each)",
+            between=(0, 16),
         ),
     )
     max_waiting: int = field(

@@ -217,7 +217,9 @@ class Web:
         two.  Raises NotFound.
         """
         route = await self._catalog.route(workspace, app, environment)
-        version = route.stable if route.canary is None else route.of(str(self._requests))
+        return self._target_in(route.stable if route.canary is None else route.of(str(self._requests)), name)
+
+    def _target_in(self, version: Version, name: str) -> Target:
         known = self._targets.get((version.id, name))
         if known is not None:
             return known
@@ -225,7 +227,7 @@ class Web:
         spec = version.function(function).method(method)
         if spec is None or spec.web is None:
             raise NotFound(
-                f"cannot open {app}/{name}: it answers no web requests; put @relight.web_endpoint() under its decorator"
+                f"cannot open {version.app}/{name}: it answers no web requests; put @relight.web_endpoint() under its decorator"
             )
         bound = version.bind(function)
         target = Target(version=version, key=key_of(version, bound), function=bound.function, method=spec, web=spec.web)
@@ -420,7 +422,30 @@ class Web:
         """A worker that leaves takes no more requests."""
         if worker.state is WorkerState.DRAINING:
             for session in [one for one in self._sessions.values() if one.worker == worker.id]:
+                self._limit_tunnels(session)
                 self._finish(session)
+
+    def _limit_tunnels(self, session: Session) -> None:
+        """What has no end of its own ends within the function's timeout, as its worker is to leave."""
+        for exchange in session.exchanges.values():
+            if exchange.is_tunnel:
+                exchange.is_tunnel = False
+                exchange.deadline = self.clock.monotonic() + session.pool.target.function.timeout_seconds
+
+    def inherited(self, sessions: Sequence[str], heir: str) -> None:
+        """These find no worker any more, as their version is being replaced: what waits for them is for the one after it."""
+        for session in filter(None, map(self._sessions.get, sessions)):
+            pool, version = session.pool, self._catalog.known(session.pool.target.version.workspace, heir)
+            self._forget(session)
+            waiting, pool.waiting = pool.waiting, deque()
+            try:
+                after = self._pool(self._target_in(version, pool.target.name))
+            except NotFound as error:
+                for exchange in waiting:
+                    exchange.fail(error)
+                continue
+            after.waiting.extend(waiting)
+            self._ask(after)
 
     def ended(self, node: str, end: CallEnd) -> FunctionKey | None:
         """A session ended on a node; the function whose worker is free then."""

@@ -40,9 +40,16 @@ class Calls(Protocol):
         """Keep calls; wait up to `wait_seconds` for all of them.  `worker` is the one that asks, if one does."""
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        /,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call, unless its key stands for another: then that one.  Raises KeyReused."""
+        """Keep a call, unless its key stands for another: then that one; wait for one without a key.  Raises KeyReused."""
 
     async def named(self, workspace: str, key: CallKey, /) -> CallView | None:
         """The call that a key stands for; None when that is none.  Raises KeyReused."""

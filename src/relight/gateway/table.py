@@ -62,9 +62,11 @@ _START_QUERY = (
 _COST_QUERY = (
     (
         "by",
-        "call, worker, function, app, version, environment, kind, node, gpu, workspace or day; function when left out",
+        "call; or worker, function, app, version, environment, kind, node, gpu, workspace, day, tag or tag:NAME, several with commas",
     ),
     ("against", "rate cards, with commas, or all: what the same would have cost there"),
+    ("region", "what it would have cost in this region there"),
+    ("forecast", "1: with what each will have cost by the end of the month"),
     ("app", "only this app"),
     ("environment", "only this environment, or run"),
     ("function", "only this function"),
@@ -294,7 +296,7 @@ ROUTES: tuple[Route, ...] = (
         name="shift_canary",
         scope=Scope.DEPLOY,
         handler=deploys.canary,
-        summary="Lead so much of an app's calls to its canary: 100 makes it the version, 0 ends it",
+        summary="Lead so much of an app's calls to its canary, or shadow: 100 makes it the version, 0 ends it",
         answer='{"version", "canary", "canary_percent"}',
         query=(*ENVIRONMENT, ("percent", "how much, from 0 to 100; 100 when left out")),
     ),

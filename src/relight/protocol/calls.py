@@ -78,6 +78,8 @@ PENDING_REASONS: dict[str, str] = {
     "retry_backoff": "it failed, and is tried again in a while",
     "not_before": "it was asked for later",
     "paused": "its function was paused",
+    "budget": "its app, or its workspace, has spent what it may this month",
+    "replacing": "the workers of the version before are to be gone first",
     "deadlock": "it is in a circle of calls that wait for each other",
 }
 """Why a call waits: what stands before the colon of every `pending_reason`, and what it means."""

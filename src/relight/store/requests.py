@@ -235,5 +235,7 @@ def _used(kept: Kept) -> UsedCall:
         binding="",
         worker=request.worker,
         used_us=request.used_us,
+        tokens_in=0,  # tokens of web requests are their worker's
+        tokens_out=0,
         ended_at=request.ended_at,
     )

@@ -13,6 +13,7 @@ from relight.store.faults import Faults
 from relight.store.keys import KeyTable
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
+from relight.store.recollections import RecollectionTable
 from relight.store.requests import RequestTable
 from relight.store.seal import Seal
 from relight.store.sources import SourceTable
@@ -38,6 +39,7 @@ class Store:
     brakes: BrakeTable
     usage: UsageTable
     budgets: BudgetTable
+    recollections: RecollectionTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -71,6 +73,7 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         brakes=BrakeTable(main),
         usage=UsageTable(main),
         budgets=BudgetTable(main),
+        recollections=RecollectionTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,

@@ -84,9 +84,17 @@ class FakeCalls:
         return CallViews(calls=tuple(views))
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        /,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        view = (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+        submit = Submit(calls=(request,), wait_seconds=0.0 if key else wait_seconds)
+        view = (await self.submit(workspace, submit, worker=worker)).calls[0]
         if key is not None:
             self.keys[key.owner, key.function, key.key] = (key.digest, view.id)
         return view

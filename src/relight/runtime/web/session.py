@@ -28,10 +28,11 @@ LeavesBy = Callable[["Callable[[], None] | None"], None]
 
 
 class Session(asyncio.Protocol):
-    """`over` is done when it has ended: with what went wrong, if something did."""
+    """`over` is done when it has ended: with what went wrong, if something did.  `answered` is called after each request."""
 
-    def __init__(self, make_handler: MakesHandler) -> None:
+    def __init__(self, make_handler: MakesHandler, answered: Callable[[], None]) -> None:
         self._make_handler = make_handler
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._exchanges: dict[int, Exchange] = {}
@@ -140,6 +141,7 @@ class Session(asyncio.Protocol):
             if not exchange.is_over:
                 self.send(Kind.BROKEN, exchange.number)
             del self._exchanges[exchange.number]
+            self._answered()
             self._finish_if_done()
 
     def _finish_if_done(self) -> None:
@@ -171,12 +173,17 @@ class Session(asyncio.Protocol):
         return task
 
 
-async def serve(descriptor: int, make_handler: MakesHandler, leave_by: LeavesBy) -> None:
-    """Serve what comes on a socket until the server has no more.  Raises what the user's app raises as it starts."""
+async def serve(
+    descriptor: int, make_handler: MakesHandler, leave_by: LeavesBy, answered: Callable[[], None] = lambda: None
+) -> None:
+    """Serve what comes on a socket until the server has no more, calling `answered` after each request.
+
+    Raises what the user's app raises as it starts.
+    """
     connection = socket.socket(fileno=descriptor)
     connection.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, session = await loop.create_connection(lambda: Session(make_handler), sock=connection)
+    _, session = await loop.create_connection(lambda: Session(make_handler, answered), sock=connection)
 
     def leave() -> None:
         loop.call_soon_threadsafe(session.send, Kind.LEAVE, 0)
