@@ -82,6 +82,16 @@ class Calls(Protocol):
         """Cancel calls; how many had not ended."""
 
 
+class Traffic(Protocol):
+    """Web requests that are over."""
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        """Those that are asked for, newest first."""
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        """All that is known of one.  Raises NotFound."""
+
+
 class Retries(Protocol):
     """Calls made once more."""
 
@@ -185,6 +195,12 @@ class Runs(Protocol):
 
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         """End a run; how many of its calls had not ended."""
+
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        """What is wrong with the newest form of what is served, "" for nothing.  Raises NotFound."""
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        """What was told last."""
 
 
 class Sources(Protocol):
@@ -327,6 +343,10 @@ class Platform(Protocol):
     @property
     def calls(self) -> Calls:
         """Calls."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Web requests that are over, which are calls too."""
 
     @property
     def retries(self) -> Retries:

@@ -129,6 +129,15 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """The function says that it read and wrote so many tokens more, in this call ("": in none, or in several together)."""
+
+    call: str
+    read: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
     """These calls were gathered, and begin now, together."""
 
@@ -237,4 +246,4 @@ FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
 TO_BASE = Kinds(Grow)
 FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Recalled, Ended)
+TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Tokens, Recalled, Ended)

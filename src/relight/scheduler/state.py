@@ -158,7 +158,8 @@ class Function:
     `failed_starts` counts the starts that failed one after another; `brake` holds up the next ones.  `template` is the
     key of what its workers are forked from, "" for nothing.  `clock_floor` is what its floors came to when last looked at.
     `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`); `expected` workers of
-    before a restart, each with its node and until when it counts.
+    before a restart, each with its node and until when it counts.  `heir` is the version that what waits is for, and that
+    begins when its workers are gone; "" where it ends what it has.
     """
 
     key: FunctionKey
@@ -175,6 +176,7 @@ class Function:
     no_place: NoPlace | None = None
     is_stopped: bool = False
     is_superseded: bool = False
+    heir: str = ""
     template: str = ""
     clock_floor: int = 0
     expected: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -207,6 +209,15 @@ class Function:
     def counted(self) -> int:
         """How many workers there are, those on their way out and those that a node may still have included."""
         return len(self.workers) + len(self.expected)
+
+    def missing(self, wanted: int) -> int:
+        """How many workers are to be started.  Those on their way out count, as there may be no more than `max_workers`;
+        but where all leave, what they wait for needs others."""
+        if not self.heir:
+            return wanted - self.counted()
+        most = self.scaling.max_workers
+        lacking = wanted - len(self.staying()) - len(self.expected)
+        return lacking if most is None else min(lacking, most - self.counted())
 
     def floor(self) -> int:
         """How many workers there are even when nothing waits, as of the last look at the clock."""

@@ -157,6 +157,19 @@ class FakeCalls:
 
 
 @dataclass
+class FakeTraffic:
+    """Web requests that are over."""
+
+    views: dict[str, CallView] = field(default_factory=dict)
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        return tuple(self.views.values()) if query.kind != "call" else ()
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        return CallDetail(call=self.views[request_id])
+
+
+@dataclass
 class FakeRetries:
     """A call made once more has the id of the first and a mark."""
 
@@ -274,6 +287,7 @@ class FakeRuns:
     """A run that has written a line and ends."""
 
     stops: list[tuple[str, bool]] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
     async def attach(self, workspace: str, run: str, after: int = 0, /) -> AsyncIterator[LogRecord | RunEnded]:
         yield record(after + 1)
@@ -282,6 +296,12 @@ class FakeRuns:
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         self.stops.append((run, cancel))
         return 2
+
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        self.faults[run] = text
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        return self.faults.get(run, "")
 
 
 class FakeNodes:
@@ -419,6 +439,7 @@ class FakePlatform:
     """All of it."""
 
     calls: FakeCalls = field(default_factory=FakeCalls)
+    traffic: FakeTraffic = field(default_factory=FakeTraffic)
     retries: FakeRetries = field(default_factory=FakeRetries)
     tunings: FakeTunings = field(default_factory=FakeTunings)
     queues: FakeQueues = field(default_factory=FakeQueues)
