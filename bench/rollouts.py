@@ -6,7 +6,7 @@
 
 A rollback is measured over HTTP from before it is asked for until a call that was sent after it has answered, once with the
 template of the version before alone (its workers are gone), once with a worker of it still idle; in each round a warm call is
-measured beside.  The traffic is two clients that call over HTTP one call after another and note each status and each answer.
+measured beside, and the first call of a version that was just deployed.  The traffic is two clients that call over HTTP one call after another and note each status and each answer.
 JSON lines go to the standard output as they are measured, tables to the standard error.  `--check` ends with status 1
 when a promise does not hold.
 """
@@ -46,13 +46,15 @@ GONE, IDLE = "its template alone", "a worker of it idle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack:
-    """One rollback: milliseconds until it was answered, until the first call after it was, and of a warm call beside."""
+    """One rollback: milliseconds until it was answered, and until the first call after it was; beside it a warm call, and the
+    first call of a version that was just deployed, which starts a worker too."""
 
     there_is: str
     round: int
     rollback_ms: float
     first_answer_ms: float
     warm_call_ms: float
+    first_call_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,9 @@ def rollbacks(server: Server, there_is: str, rounds: int) -> Iterator[RolledBack
     for number in range(rounds):
         _settle(server, connection, before, there_is, number)
         deploy(number + 1, window=window)
+        asked = time.perf_counter()
         _first(server, connection, number + 1)
+        first = time.perf_counter() - asked
         warm = min(_timed(server, connection)[0] for _ in range(3))
         if there_is == GONE:
             _wait_gone(before)
@@ -161,6 +165,7 @@ def rollbacks(server: Server, there_is: str, rounds: int) -> Iterator[RolledBack
             rollback_ms=1000 * (rolled - began),
             first_answer_ms=1000 * (ended - began),
             warm_call_ms=1000 * warm,
+            first_call_ms=1000 * first,
         )
 
 
@@ -314,7 +319,14 @@ def _p50(rolled: Sequence[RolledBack], kind: str) -> float:
 def table(rolled: Sequence[RolledBack]) -> str:
     """The rollbacks for people, each kind beside a warm call."""
     rows = [
-        ("rollback, of the version before there is", "its answer p50 ms", "first call's p50", "p99", "a warm call's")
+        (
+            "rollback, of the version before there is",
+            "its answer p50 ms",
+            "first call's p50",
+            "p99",
+            "a warm call's",
+            "a new version's first",
+        )
     ]
     for kind in dict.fromkeys(one.there_is for one in rolled):
         own = [one for one in rolled if one.there_is == kind]
@@ -324,6 +336,7 @@ def table(rolled: Sequence[RolledBack]) -> str:
             quantile(firsts, 0.5),
             quantile(firsts, 0.99),
             quantile([one.warm_call_ms for one in own], 0.5),
+            quantile([one.first_call_ms for one in own], 0.5),
         )
         rows.append((f"{kind} ({len(own)} rounds)", *(f"{figure:.1f}" for figure in figures)))
     return columns(rows)

@@ -42,7 +42,7 @@ from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.sizing import Sizing
 from relight.scheduler.space import check_space
 from relight.scheduler.state import Function, Node, Tuner, Worker, as_deployed
-from relight.scheduler.succession import Successions
+from relight.scheduler.succession import Successions, place_of
 from relight.scheduler.waits import Waits, World
 
 MAX_BINDINGS = 1000
@@ -273,9 +273,8 @@ class Scheduler:
 
     def versions_of(self, workspace: str, app: str, environment: str) -> set[str]:
         """The versions of an app that something waits for, or runs, in one of its places."""
-        place = (workspace, app, environment)
-        specs = [one.spec for one in self._functions.values()]
-        return {spec.version for spec in specs if (spec.workspace, spec.app, spec.environment) == place}
+        place, specs = (workspace, app, environment), [one.spec for one in self._functions.values()]
+        return {spec.version for spec in specs if place_of(spec) == place}
 
     def unfinished(self, version: str) -> list[tuple[str, FunctionKey]]:
         """The calls of a version that wait or run."""
