@@ -88,14 +88,17 @@ def in_repl(code: str) -> str:
     return "\n".join(typed) + "\n"
 
 
+@pytest.mark.slow
 def test_what_is_typed_into_the_repl_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-i", given=in_repl(CELLS + USES)) == OUTPUT
 
 
+@pytest.mark.slow
 def test_what_is_piped_into_python_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-", given=CELLS + USES) == OUTPUT
 
 
+@pytest.mark.slow
 def test_what_is_given_on_the_command_line_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-c", CELLS + USES) == OUTPUT
 
@@ -106,6 +109,7 @@ def test_what_is_executed_runs_on_workers(folder: Path) -> None:
     assert python(folder, "runs_code.py") == OUTPUT
 
 
+@pytest.mark.slow
 def test_a_run_spans_cells_and_hears_of_what_is_said_anew(folder: Path) -> None:
     cells = """
 app.start()

@@ -48,6 +48,7 @@ def command(server: Server, *words: str) -> str:
     return subprocess.run(ran, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_told_at_once_with_its_peak_and_last_lines_and_harms_nobody(server: Server) -> None:
     neighbour = ends.whoami.remote()
 

@@ -50,6 +50,7 @@ def wait_for(is_so: Any) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_the_first_call_finds_a_worker_that_was_started_ahead_and_waits_for_no_start(cli: Cli) -> None:
     (parked,) = wait_for(lambda: workers(cli, "ready"))
 

@@ -102,6 +102,7 @@ def check_lost_nothing(traffic: Traffic, deploys: int) -> None:
     assert -1 not in traffic.answers
 
 
+@pytest.mark.slow
 def test_no_call_is_lost_while_versions_come_fail_and_go_back(here: Cli) -> None:
     check_lost_nothing(go_through(here, deploys=4, rollbacks=2, failures=1), 4)
 
@@ -126,6 +127,7 @@ def test_a_canary_gets_its_part_of_the_calls_and_takes_over(here: Cli) -> None:
     assert (said.returncode, after) == (0, {2})
 
 
+@pytest.mark.slow
 def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> None:
     deploy(here, 7, "--environment", "staging", "--tag", "team=a", "--commit", "abc123")
     deploy(here, 8, "--environment", "staging")

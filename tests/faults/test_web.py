@@ -17,6 +17,8 @@ import pytest
 from faults.app_web_fire import app
 from servers import Server, serving, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
