@@ -138,6 +138,7 @@ def test_what_is_in_no_file_can_be_deployed_and_called_from_elsewhere(folder: Pa
     assert relight.Cls.from_name("typed-in", "Model")(size="13b").generate.remote(2) == (30, 2)
 
 
+@pytest.mark.slow
 def test_a_function_inside_another_runs_on_workers_when_it_says_so(folder: Path) -> None:
     script = """
         import relight

@@ -118,6 +118,7 @@ def test_a_worker_that_cannot_be_started_says_why(server: Server, model: Any, re
     assert ending.reason == reason
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_how_a_call_and_its_workers_ended(server: Server) -> None:
     call = ends.end.spawn("exit")
     how(call)

@@ -148,6 +148,7 @@ def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> Non
     assert "team=a" in here("versions", "numbered", "-e", "staging").stdout
 
 
+@pytest.mark.slow
 def test_a_ci_deploys_by_the_script_of_the_action(here: Cli, tmp_path: Path) -> None:
     shown = here.json("token", "show")
     script = Path(__file__).parents[2] / ".github" / "actions" / "deploy" / "deploy.sh"

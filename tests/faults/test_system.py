@@ -30,6 +30,7 @@ def spawn(count: int, seconds: float = 0.0) -> list[relight.Call[int]]:
     return [double.spawn(n, seconds) for n in range(count)]
 
 
+@pytest.mark.slow
 def test_two_hundred_calls_survive_the_death_of_the_server(server: Server) -> None:
     calls = spawn(200, 0.01)
 
