@@ -1,4 +1,4 @@
-"""`bench/calls.py` as people run it."""
+"""`bench/calls.py` and `bench/metering.py` as people run them."""
 
 from __future__ import annotations
 
@@ -32,3 +32,18 @@ def test_the_bench_measures_relight_beside_others_and_says_what_became_of_each_p
     assert said == {"a warm .remote(), p50", "import relight", "an idle server and agent, PSS"}
     assert all(what in done.stderr for what in said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_warm_call_takes_no_more_than_a_twentieth_more_with_metering() -> None:
+    done = subprocess.run(
+        [sys.executable, str(CALLS.with_name("metering.py")), "--pairs", "3000", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (figures,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert figures["pairs"] == 3000
+    assert figures["more"] < 0.05

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +27,7 @@ from relight.agent.attempts import (
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Output, Owners
-from relight.agent.meter import Meter
+from relight.agent.meter import Meters
 from relight.agent.outbox import Held
 from relight.agent.surroundings import Surroundings
 from relight.agent.turns import Turns
@@ -81,7 +80,7 @@ class RunsCalls(Protocol):
 class Calls:
     """The calls of one worker.  What is given to it comes by `take` and `feed`, what the worker says by `hear_...`."""
 
-    def __init__(self, worker: RunsCalls, function: FunctionSpec, around: Surroundings, meter: Meter) -> None:
+    def __init__(self, worker: RunsCalls, function: FunctionSpec, around: Surroundings, meter: Meters) -> None:
         self.credit = max(CREDIT, function.width)
         self._worker = worker
         self._function = function
@@ -107,6 +106,11 @@ class Calls:
     def has_any(self) -> bool:
         """Whether there are any, in whatever state."""
         return bool(self._attempts)
+
+    @property
+    def are_given(self) -> bool:
+        """Whether the worker has one of them."""
+        return self._turns.head is not None
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -154,27 +158,42 @@ class Calls:
         if self._channel is None or self._worker.state in BEFORE_READY:
             return
         while (attempt := self._turns.next()) is not None:
-            order = attempt.order
-            run = Run(
-                call=order.call,
-                attempt=order.attempt,
-                payload=order.payload,
-                method=order.method,
-                accept=order.accept,
-                is_behind=not self._turns.runs(attempt),
-            )
-            self._channel.queue(run, attempt.descriptors)
-            attempt.descriptors = ()
-            granted = self._deliveries.granted(attempt)
-            if granted > 1:
-                self._channel.queue(Grant(call=order.call, items=granted))
-            rule = self._batched.get(order.method)
+            self._give(self._channel, attempt)
+            rule = self._batched.get(attempt.order.method)
             if rule is not None:
                 self._gather(attempt, rule)
             elif self._turns.runs(attempt):
                 self._begin(attempt)
         self._channel.flush()
         self._watch()
+
+    def give_ahead(self, channel: Channel) -> None:
+        """Give the first to a worker that is ready sooner than it could be asked back; it waits there for `begin`."""
+        if self._function.width == 1 and not self._function.is_class and not self._batched:
+            attempt = self._turns.next()
+            if attempt is not None:
+                self._give(channel, attempt)
+
+    def begin(self) -> None:
+        """The worker is ready, for what it has been given and for the rest."""
+        self._go_on()
+        self.feed()
+
+    def _give(self, channel: Channel, attempt: Attempt) -> None:
+        order = attempt.order
+        run = Run(
+            call=order.call,
+            attempt=order.attempt,
+            payload=order.payload,
+            method=order.method,
+            accept=order.accept,
+            is_behind=not self._turns.runs(attempt),
+        )
+        channel.queue(run, attempt.descriptors)
+        attempt.descriptors = ()
+        granted = self._deliveries.granted(attempt)
+        if granted > 1:
+            channel.queue(Grant(call=order.call, items=granted))
 
     def cancel(self, call: str, token: Token) -> bool:
         """Interrupt an attempt; false when it is not here."""
@@ -189,8 +208,7 @@ class Calls:
         attempt = self._attempts.get(call)
         if attempt is None or attempt.order.token != token:
             return False
-        if self._worker.state in BEFORE_READY and attempt.interrupted is None:
-            self._turns.leave(attempt)
+        if self._worker.state in BEFORE_READY and attempt.interrupted is None and self._turns.leave(attempt):
             self._refuse((attempt,), f"worker {self._worker.id} is still being started, and another is free")
         return True
 
@@ -199,8 +217,8 @@ class Calls:
         attempt = self._attempts.get(order.call)
         if attempt is None or attempt.order.token != order.token:
             return False
-        if self._deliveries.grant(attempt, order.items) and self._worker.state not in BEFORE_READY:
-            self._send(Grant(call=order.call, items=order.items))  # lost on a worker that has not got it: see `feed`
+        if self._deliveries.grant(attempt, order.items) and self._turns.has_given(attempt):
+            self._send(Grant(call=order.call, items=order.items))
         return True
 
     def refuse_waiting(self, why: str) -> None:
@@ -276,8 +294,9 @@ class Calls:
         """The worker has ended, and all it had with it."""
         for attempt in tuple(self._attempts.values()):
             attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
-            self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
+            has_run = attempt.began is not None and self._turns.runs(attempt)
+            end = end_with_worker(attempt, ending, is_own_fault=has_run)
+            self._deliveries.end(attempt, self._meter.ended(end))
         self._attempts.clear()
 
     def stop_looking(self) -> None:
@@ -393,8 +412,7 @@ class Calls:
     def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         attempt.disarm()
         del self._attempts[attempt.order.call]
-        used_us = self._meter.ended(attempt.order.call)
-        self._deliveries.end(attempt, replace(end, used_us=used_us) if used_us else end, descriptors)
+        self._deliveries.end(attempt, self._meter.ended(end), descriptors)
         if self._attempts or self._worker.verdict:
             return
         if self._worker.state is WorkerState.BUSY:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -30,26 +28,27 @@ from relight.agent.attempts import (
 from relight.agent.calls import BEFORE_READY, Calls
 from relight.agent.channel import Channel
 from relight.agent.logs import Line, Output
-from relight.agent.meter import Meter
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
 from relight.agent.surroundings import Surroundings
-from relight.agent.template import Ends, failure_in, load_of
+from relight.agent.template import failure_in, load_of
 from relight.protocol.channel import (
     Began,
     Ended,
     Item,
+    Load,
     LoadFailed,
     Ready,
     Recalled,
     Stop,
+    Tokens,
 )
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import LogLines, WorkerChange, WorkerSpec
-from relight.protocol.starts import StartReport
+from relight.protocol.starts import StartLevel, StartReport
 from relight.protocol.workers import STATES, WorkerState
-from relight.sandbox.spec import SandboxExit
+from relight.sandbox.spec import UNCOUNTED, SandboxExit
 
 STARTING_SECONDS = 0.01
 """How long word that it is being started waits for word that it is ready."""
@@ -74,9 +73,8 @@ class Worker:
         self._around = around
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
-        self._meter = Meter(name, spec, around.clock)
+        self._meter = around.meter(name, spec)
         self.calls = Calls(self, spec.function, around, self._meter)
-        self._cpu_us: int | None = None  # known when nothing of it is left
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
@@ -121,7 +119,8 @@ class Worker:
 
     def seal(self, *, is_last: bool = False) -> None:
         """Tell what it used since the last time."""
-        record = self._meter.seal(self._cpu_us, is_last=is_last)
+        counted = self._sandbox.counted() if self._sandbox is not None else UNCOUNTED
+        record = self._meter.seal(counted, is_last=is_last)
         if record is not None:
             self._around.outbox.usage(record)
 
@@ -155,31 +154,36 @@ class Worker:
         self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:
-        ours, theirs = socket.socketpair()
-        mark = secrets.token_hex(16)
-        self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
-        output = self._output = Output(mark, self.calls.owners, self._tell_lines)
-        self.calls.meet(self._channel, output)
         self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
-        ends = Ends(channel=theirs, stdout=output.stdout.writer, stderr=output.stderr.writer)
-        try:
-            begun = await self._begin_process(ends)
-        finally:
-            theirs.close()
-            output.close_writers()
+        begun = self._around.starter.take(self.id, self.spec)
+        if begun is not None:
+            self._start_seen.begin("take")
+        else:
+            begun = await self._begin_process()
+        cable = begun.cable
+        channel = self._channel = Channel(cable.ours, on_message=self._hear, on_closed=self._hear_close)
+        if not self.verdict:
+            channel.queue(self._load_of(begun))
+            if begun.level is StartLevel.FORK:
+                self.calls.give_ahead(channel)
+            channel.flush()
+        self._output = Output(cable, self.calls.owners, self._tell_lines)
+        self.calls.meet(channel, self._output)
         self._sandbox = begun.sandbox
         self.isolation = begun.isolation
         self._start_seen.begun(begun.level, begun.why)
         if self.verdict:  # stopped before there was anything to kill
             self._end_sandbox()
-        else:
-            self._send(load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform))
         return begun.sandbox
 
-    async def _begin_process(self, ends: Ends) -> Begun:
+    def _load_of(self, begun: Begun) -> Load:
+        mark = begun.cable.mark
+        return load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform, worker=self.id)
+
+    async def _begin_process(self) -> Begun:
         """Start its process.  Raises Unavailable when it was told to leave while it waited for that."""
         starting = self._starting = asyncio.ensure_future(
-            self._around.starter.start(self.id, self.spec, ends, self._tell_lines, self._start_seen.begin)
+            self._around.starter.start(self.id, self.spec, self._tell_lines, self._start_seen.begin)
         )
         try:
             return await starting
@@ -206,7 +210,6 @@ class Worker:
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
         """Its process has ended: hear its last words, then say how."""
         self.has_ended = True
-        self._cpu_us = ended.cpu_us
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
@@ -247,12 +250,16 @@ class Worker:
     # -- the worker speaks
 
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
+        if self.state in BEFORE_READY and not isinstance(message, (Ready, LoadFailed)):
+            raise ProtocolError(f"cannot believe a {type(message).__name__} of a worker that is not ready")
         if isinstance(message, Ended):
             self.calls.hear_end(message, descriptors)
         elif isinstance(message, Began):
             self.calls.hear_began(message)
         elif isinstance(message, Item):
             self.calls.hear_item(message, descriptors)
+        elif isinstance(message, Tokens):
+            self._meter.took(message.call, message.read, message.written)
         elif isinstance(message, Recalled):
             self.calls.hear_recalled(message)
         elif isinstance(message, Ready):
@@ -274,10 +281,10 @@ class Worker:
         detail = f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s"
         self.enter(WorkerState.READY, start=self.start, detail=detail)
         if self.calls.has_any:
-            if self._output is not None:
+            if self._output is not None and not self.calls.are_given:
                 self._output.end_call()  # what loading wrote is no call's
             self.enter(WorkerState.BUSY)
-            self.calls.feed()
+            self.calls.begin()
 
     def _hear_load_failed(self, message: LoadFailed) -> None:
         if self.state is not WorkerState.STARTING:
@@ -342,9 +349,9 @@ class Worker:
             self._later(self.spec.function.grace_seconds, lambda: self.kill("stopped"))
 
     def signal(self, number: int) -> None:
-        """Send its first process a signal; without effect when that is gone."""
+        """Send its first process a signal; without effect when that is gone, or not ready: it would die of it."""
         with suppress(ProcessLookupError):
-            if self._sandbox is not None:
+            if self._sandbox is not None and self.state not in BEFORE_READY:
                 self._sandbox.signal(number)
 
     # -- small things
