@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 
 from command_line import Cli, beside_a_server
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "cli.json"
 PAGE = Path(__file__).parents[2] / "docs" / "cli-json.md"
 SEEN: dict[str, None] = {}

@@ -276,6 +276,7 @@ def test_websockets_echo(server: Server) -> None:
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_the_example_sites_answer(server: Server) -> None:
     for name in ("fastapi_site.py", "flask_site.py"):
         subprocess.run(
