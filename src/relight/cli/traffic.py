@@ -12,7 +12,7 @@ from relight.metering.cards import Card, find_card, load_cards
 from relight.planner.costs import Holds
 from relight.planner.traces import Trace, trace_of
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.manifest import Json
+from relight.protocol.manifest import Json, Resources
 from relight.sdk.connection import Connection
 from relight.sdk.requests import query, quoted
 
@@ -22,6 +22,10 @@ MOST_CALLS = 100_000
 
 WARM_START = 0.005
 """What a start takes where none was measured yet: a fork of a template, in seconds."""
+
+
+SMALL_CPU_MILLIS, SMALL_MEMORY_MIB = 125, 128
+"""What a worker holds that asks for nothing, as the scheduler places it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +81,20 @@ def holds_of(function: Json, gpu: str = "") -> Holds:
     asked = objects(resources, "gpu")
     kinds = (gpu.upper(),) if gpu else (str(asked[0]["kind"]),) * int(number(asked[0]["count"])) if asked else ()
     cpu, memory = resources.get("cpu"), resources.get("memory_mib")
+    return _holds(None if cpu is None else number(cpu), None if memory is None else int(number(memory)), kinds)
+
+
+def holds_for(resources: Resources) -> Holds:
+    """The same of what a function asks for before it is deployed."""
+    gpu = next(iter(resources.gpu), None)
+    return _holds(resources.cpu, resources.memory_mib, (gpu.kind,) * gpu.count if gpu is not None else ())
+
+
+def _holds(cpu: float | None, memory_mib: int | None, gpus: tuple[str, ...]) -> Holds:
     return Holds(
-        cpu_millis=125 if cpu is None else round(number(cpu) * 1000),
-        memory_mib=128 if memory is None else int(number(memory)),
-        gpus=kinds,
+        cpu_millis=SMALL_CPU_MILLIS if cpu is None else round(cpu * 1000),
+        memory_mib=SMALL_MEMORY_MIB if memory_mib is None else memory_mib,
+        gpus=gpus,
     )
 
 
