@@ -10,7 +10,6 @@ waiting calls.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import os
@@ -24,8 +23,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 
-from scaledispatch import dispatch_rate
 from scalereplay import Call, replay
 from sleeper import app, nap
 
@@ -33,6 +32,7 @@ import relight
 from relight.protocol.manifest import Scaling
 
 WINDOWS = (5.0, 60.0, 300.0, 900.0)
+WARM_CALLS, ROUND_CALLS, PAIRS = 3_000, 2_000, 20
 START_SECONDS = {"fork": 0.005, "adapter": 4.4, "model": 22.7}
 """Starting takes so long: a fork of a template here; p50 of adapters and of base models in the Alibaba trace."""
 
@@ -189,15 +189,48 @@ def _tell(name: str, policy: str, functions: Sequence[Sequence[Call]], scaling: 
 
 
 def dispatch() -> None:
-    """The same closed loop with few and with many waiting, in turns."""
-    rates: defaultdict[int, list[float]] = defaultdict(list)
-    for number in range(3):
-        for waiting in (100, 100_000) if number % 2 else (100_000, 100):
-            rate = asyncio.run(dispatch_rate(functions=200, waiting=waiting, calls=10_000))
-            rates[waiting].append(rate)
-            say("dispatch", round=number, waiting=waiting, per_second=round(rate))
-    few, many = (sorted(rates[waiting])[1] for waiting in (100, 100_000))
-    say("dispatch", per_second_with_100=round(few), per_second_with_100000=round(many), ratio=round(many / few, 3))
+    """The same closed loop with few and with many waiting, in turns; the middle one of the pairs' ratios."""
+    with Loop(100) as few, Loop(100_000) as many:
+        for loop in (few, many):
+            loop.round(WARM_CALLS)
+        pairs = []
+        for number in range(PAIRS):
+            first, second = (few, many) if number % 2 else (many, few)
+            seen = {loop: loop.round(ROUND_CALLS) for loop in (first, second)}
+            pairs.append((seen[few], seen[many]))
+    for waiting, side in ((100, 0), (100_000, 1)):
+        clock, cpu = (median(ROUND_CALLS / pair[side][which] for pair in pairs) for which in (0, 1))
+        say("dispatch", waiting=waiting, rounds=PAIRS, per_second=round(clock), per_cpu_second=round(cpu))
+    by_clock, by_cpu = (sorted(few[which] / many[which] for few, many in pairs) for which in (0, 1))
+    say(
+        "dispatch",
+        ratio=round(median(by_clock), 3),
+        quartiles=[round(by_clock[len(by_clock) * part // 4], 3) for part in (1, 3)],
+        ratio_of_cpu=round(median(by_cpu), 3),
+    )
+
+
+class Loop:
+    """A closed loop in a process of its own, with so many calls waiting; what a round took, by the clock and of CPU time."""
+
+    def __init__(self, waiting: int) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "scaledispatch.py"), str(waiting)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def round(self, calls: int) -> tuple[float, float]:
+        """So many calls pass."""
+        assert self._process.stdin is not None, "it is a pipe"
+        assert self._process.stdout is not None, "it is a pipe"
+        self._process.stdin.write(f"{calls}\n")
+        self._process.stdin.flush()
+        seconds, cpu_seconds = json.loads(self._process.stdout.readline())
+        return seconds, cpu_seconds
 
 
 def memory(count: int) -> None:

@@ -185,7 +185,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'relight' has no attribute {name!r}")
     from importlib import import_module
 
-    import_module("relight.sdk.frames").hide_own_frames_of_uncaught()  # from here on errors of ours may come
+    import_module("relight.sdk.uncaught").hide_own_frames_of_uncaught()  # from here on errors of ours may come
     if name not in __all__:
         import_module("relight.sdk.elsewhere").refuse_name(name)
         raise AttributeError(f"module 'relight' has no attribute {name!r}")

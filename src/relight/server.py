@@ -200,6 +200,7 @@ class _Serving:
             library_folder=self._embedded.library_folder if self._embedded is not None else None,
             code_cache_mib=self._settings.code_cache_mib,
             template_memory_mib=self._settings.template_memory_mib,
+            forks_ahead=self._settings.forks_ahead,
             is_metered=self._settings.metering,
         )
 

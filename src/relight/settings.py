@@ -92,7 +92,10 @@ class Settings:
     )
     result_days: float = field(
         default=7.0,
-        metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
+        metadata=_rule(
+            "how long ended calls, their results, and the records of web requests and starts are kept",
+            between=(0.01, 3650),
+        ),
     )
     rate_card: str = field(
         default="machine",
@@ -124,6 +127,13 @@ class Settings:
         metadata=_rule(
             "how much memory the templates of the server's own agent may use; 0 is a quarter of the machine's",
             between=(0, 1024 * 1024),
+        ),
+    )
+    forks_ahead: int = field(
+        default=1,
+        metadata=_rule(
+            "how many processes of each template wait for the next worker, forked ahead of time (some 3 MiB each)",
+            between=(0, 16),
         ),
     )
     max_waiting: int = field(

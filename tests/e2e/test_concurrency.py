@@ -41,7 +41,7 @@ def test_one_that_is_cancelled_or_late_leaves_its_neighbours_alone(server: Serve
         calls["obedient"].get(timeout=20)
     assert calls["brief"].get(timeout=20) == "brief"
     with pytest.raises(relight.FunctionTimeout):
-        stay.remote("obedient")
+        stay.with_options(timeout=1).remote("obedient")
     assert {server.get(f"/v1/calls/{one.id}")["call"]["attempts"] for one in calls.values()} == {1}
 
 

@@ -16,9 +16,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from relight.agent.cable import Ends
 from relight.agent.control import Control
 from relight.agent.sandboxes import Sandbox
-from relight.agent.template import Ends, ForkedWorker
+from relight.agent.template import ForkedWorker
 from relight.protocol.channel import FROM_BASE, BaseReady, Exited, Forked, Grow
 from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox.plan import environment

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.base import Base, Grown, MakesSandboxes
+from relight.agent.cable import Ends
 from relight.agent.layout import base_network
 from relight.agent.resources import memory_of
 from relight.agent.sandboxes import Sandbox
-from relight.agent.template import Ends
 from relight.clock import Clock
 from relight.protocol.errors import RelightError
 from relight.protocol.ids import new_id

@@ -83,6 +83,7 @@ class Options:
     heartbeat_seconds: float
     leaves_with_server: bool
     template_memory_mib: int | None
+    forks_ahead: int
     is_metered: bool
 
 
@@ -169,6 +170,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         bases=bases,
         gpus=gpus,
         has_root=lambda: sandboxes.facts.is_privileged,
+        forks_ahead=options.forks_ahead,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
     templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
@@ -242,6 +244,13 @@ def _read_options() -> Options:
     parser.add_argument(
         "--template-memory", type=int, metavar="MIB", help="what templates may use; else a quarter of all"
     )
+    parser.add_argument(
+        "--forks-ahead",
+        type=int,
+        default=1,
+        metavar="N",
+        help="so many processes of each template wait for the next worker",
+    )
     parser.add_argument("--no-metering", action="store_true", help="do not meter: for measuring what that takes")
     given = parser.parse_args()
     return Options(
@@ -255,6 +264,7 @@ def _read_options() -> Options:
         heartbeat_seconds=given.heartbeat,
         leaves_with_server=given.leave_with_server,
         template_memory_mib=given.template_memory,
+        forks_ahead=given.forks_ahead,
         is_metered=not given.no_metering,
     )
 

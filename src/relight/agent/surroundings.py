@@ -14,7 +14,7 @@ from relight.agent.outbox import Outbox
 from relight.agent.slots import Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
-from relight.agent.template import Ends, TellLines
+from relight.agent.template import TellLines
 from relight.clock import Clock
 from relight.protocol.link import WorkerSpec
 
@@ -22,8 +22,11 @@ from relight.protocol.link import WorkerSpec
 class StartsProcesses(Protocol):
     """Where workers' processes come from."""
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
-        """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that waits for whoever comes first; None where none does."""
+
+    async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
+        """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError, OSError."""
 
 
 class Provides(Protocol):

@@ -15,7 +15,8 @@ from relight.metering.providers import COLUMNS, load_providers
 from relight.protocol.errors import RelightError
 from relight.protocol.manifest import Json
 from relight.protocol.workers import WorkerState
-from relight.sdk.connection import connect, data_folder
+from relight.sdk.connection import connect
+from relight.sdk.environment import data_folder
 
 
 def rates_folder() -> Path:

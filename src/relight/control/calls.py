@@ -22,9 +22,11 @@ from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Verdict, judge
 from relight.control.families import Awaited, Families
+from relight.control.heirs import Heirs
 from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
+from relight.control.shadows import Shadows
 from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
@@ -70,7 +72,8 @@ TREE_DEPTH = 200
 class Calls:
     """Every call of every workspace."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams) -> None:
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams, shadows: Shadows) -> None:
+        self._shadows = shadows
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -82,12 +85,14 @@ class Calls:
         self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self.beyond = Beyond(store, clock, self._recall_row)
+        self.heirs = Heirs(store, catalog, self._schedule, self._end_rows)
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler, which was built with this as its listener."""
         self._scheduler = scheduler
         self.beyond.use(scheduler)
+        self.heirs.use(scheduler)
 
     # -- what callers ask
 
@@ -119,11 +124,21 @@ class Calls:
         return CallViews(calls=views)
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest.
+
+        One without a key is waited for, `wait_seconds` at most.
+        """
         if key is None:
-            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+            submit = Submit(calls=(request,), wait_seconds=wait_seconds)
+            return (await self.submit(workspace, submit, worker=worker)).calls[0]
         (asked,) = self._families.adopt(self._scheduler, worker, (request,))
         taken = await self._admit(workspace, asked, Counter(), returns=False)
         self._check_space([taken.key])
@@ -133,6 +148,8 @@ class Calls:
         elif named.is_new and taken.call is not None:
             self._newness.take(workspace, taken.call.id)
             self._schedule([taken.call])
+        if named.is_new:
+            self._shadows.copy(workspace, (asked,))
         return await self._find(workspace, named.call)
 
     async def named(self, workspace: str, key: CallKey) -> CallView | None:
@@ -247,8 +264,11 @@ class Calls:
         """
         ended = await self._end_rows(workspace, list(keys), CallEvent.CANCELLED, CANCELLED) if keys else ()
         for view in ended:
-            if self._scheduler.cancel(view.id, keys[view.id]) is None:
-                self._scheduler.lose_beyond(keys[view.id])
+            key = FunctionKey(
+                view.version, view.function, view.binding
+            )  # another's by now, where its version was replaced
+            if self._scheduler.cancel(view.id, key) is None:
+                self._scheduler.lose_beyond(key)
         return len(ended)
 
     async def cancel_version(self, version: str) -> int:
@@ -296,7 +316,8 @@ class Calls:
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
-        already = await committed
+        self._shadows.copy(workspace, requests)
+        already = await asyncio.shield(committed)  # who asked may hang up, and the call is kept all the same
         self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:
@@ -307,7 +328,9 @@ class Calls:
         self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
     ) -> Taken:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
-        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        route = await self._catalog.route(workspace, request.app, request.environment)
+        parents = self.heirs.parents_version(request) or self._shadows.parents_version(request, route)
+        version = parents or route.of(request.session or request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
@@ -346,12 +369,13 @@ class Calls:
         key = key_of(version, bound)
         if not self._scheduler.knows(key):
             self._scheduler.check_room(key)
-            self._scheduler.add_function(key, version.worker_spec(bound))
+            self._add_function(version, bound)
         return bound
 
     def _add_function(self, version: Version, bound: Bound) -> None:
-        is_current = self._catalog.is_current(version)
-        self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound), is_superseded=not is_current)
+        is_superseded, heir = not self._catalog.is_current(version), self._catalog.heir_of(version)
+        spec = self._catalog.worker_spec(version, bound)
+        self._scheduler.add_function(key_of(version, bound), spec, is_superseded=is_superseded, heir=heir)
 
     def _schedule(self, calls: Sequence[WaitingCall]) -> None:
         """Hand calls to the scheduler, which may have forgotten a binding while nothing of it waited."""
@@ -435,7 +459,7 @@ class Calls:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
             has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of that worker
-            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
+            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None, end.cpu_us)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)
                 continue
@@ -540,6 +564,7 @@ class Calls:
         self._families.remove(view.id)
         self._waiters.publish(view)
         self._streams.ended(view)
+        self._shadows.call_ended(view)
 
     # -- what the scheduler tells
 

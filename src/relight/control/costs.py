@@ -59,7 +59,9 @@ class CostReports:
     async def _by_call(
         self, workspace: str, query: CostQuery, cards: Sequence[Card], total: CostRow
     ) -> tuple[CostRow, ...]:
-        calls = await self._store.usage.calls(workspace, _usage_query(query))
+        asked = _usage_query(query)
+        both = (*await self._store.usage.calls(workspace, asked), *await self._store.requests.used(workspace, asked))
+        calls = sorted(both, key=lambda one: -one.ended_at)[: asked.limit]
         uses = [await self._use(workspace, call) for call in calls]
         rows = [self._call_row(call, use, cards) for call, use in zip(calls, uses, strict=True)]
         if query.call:

@@ -36,6 +36,7 @@ class AgentOptions:
     library_folder: Path | None = None
     code_cache_mib: int | None = None
     template_memory_mib: int = 0
+    forks_ahead: int = 1
     is_metered: bool = True
 
 
@@ -100,6 +101,7 @@ class LocalAgent:
             command += ["--code-cache", str(options.code_cache_mib)]
         if options.template_memory_mib:
             command += ["--template-memory", str(options.template_memory_mib)]
+        command += ["--forks-ahead", str(options.forks_ahead)]
         if not options.is_metered:
             command.append("--no-metering")
         if options.leaves_with_server:

@@ -106,7 +106,8 @@ class Card:
 
     def billed_us(self, kind: WorkerKind, times: Iterable[tuple[WorkerState, int]]) -> int:
         """What of a worker's life is charged, rounded up as the card says; 0 stays 0."""
-        billed = sum(microseconds for state, microseconds in times if state in self.bills[kind])
+        states = self.bills[WorkerKind.FLEX if kind is WorkerKind.SHADOW else kind]
+        billed = sum(microseconds for state, microseconds in times if state in states)
         return max(up_to(billed, self.quantum_us), self.minimum_us) if billed else 0
 
     def in_region(self, region: str) -> Card:

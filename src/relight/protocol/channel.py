@@ -34,6 +34,7 @@ class Load:
     cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
     with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
     each of its forks will be given, that it has not.  `web` is the kind of what answers web requests, "" where nothing does.
+    `worker` is its name, where its process is older than that.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Load:
     max_inputs: int = 1
     batches: tuple[tuple[str, int, float], ...] = ()
     web: str = ""
+    worker: str = ""
 
     @property
     def is_concurrent(self) -> bool:
@@ -151,12 +153,17 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
+    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out.
+
+    `cpu_us` is the CPU time that its worker, and what it started and waited for, took for it, in microseconds; None where
+    several calls run at once, and nobody can tell whose it was.
+    """
 
     call: str
     outcome: CallEvent
     result: Payload | None = None
     failure: Failure | None = None
+    cpu_us: int | None = None
 
 
 # -- agent ⇄ template: a worker's first words (Load, LoadFailed), then these, each a packet
@@ -167,12 +174,13 @@ class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
     With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
-    of the shell's groups.  `env` is the worker's alone.
+    of the shell's groups.  `env` is the worker's alone.  One that `is_ahead` is nobody's yet, and gets ready for any.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
+    is_ahead: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
 

@@ -154,8 +154,8 @@ class CallEnd:
     """How an attempt ended, after `items` of them if it was a generator's.
 
     `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran,
-    `used_us` what of its worker's time is its, in microseconds: all of that, where it ran alone.  Tokens are what the
-    function reported in it.
+    `used_us` what of its worker's time is its, in microseconds: all of that, where it ran alone.  `cpu_us` is the CPU time
+    that its worker says it took; None where it does not say.  Tokens are what the function reported in it.
     """
 
     call: str
@@ -168,6 +168,7 @@ class CallEnd:
     items: int = 0
     seconds: float = 0.0
     used_us: int = 0
+    cpu_us: int | None = None
     tokens_in: int = 0
     tokens_out: int = 0
 

@@ -40,7 +40,7 @@ from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, pre
 from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges
 from relight.runtime.output import Output
-from relight.runtime.rehearsal import Rehearsal
+from relight.runtime.rehearsal import Rehearsal, replay
 from relight.runtime.thawing import thaw
 from relight.runtime.worker import LOAD_FAILED, PYTHON, Worker
 from relight.sandbox import syscalls
@@ -124,9 +124,12 @@ class Template:
         entrance = descriptors[OWN:]
         self._enter_shell(entrance[1 : order.namespaces], entrance[order.namespaces :])
         self._take_over(descriptors)
-        os.environ.update(order.env, RELIGHT_WORKER=order.worker)
+        for name, value in order.env:
+            os.environ[name] = value
         if self._expected is not None:
             self._expected.arrive()
+        if order.is_ahead:
+            replay()
         thaw(self._frozen, order.cpu)
         assert self._worker is not None, "it has loaded"
         code = self._worker.run()

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Recall, Run, Stop
 from relight.protocol.errors import ProtocolError
@@ -21,7 +22,7 @@ from relight.protocol.inside import inside
 from relight.runtime.attempt import Attempts, Callees, Loop
 from relight.runtime.calloutput import CallOutput
 from relight.runtime.channel import Channel, ChannelClosed
-from relight.runtime.cpus import show_cpus
+from relight.runtime.cpus import show_cpus, used_us
 from relight.runtime.interrupts import Interrupts, Leave
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure
 from relight.runtime.native import find_flush
@@ -73,6 +74,8 @@ class Worker:
         if not isinstance(order, Load):
             raise ProtocolError(f"cannot start: a {type(order).__name__} came where Load was expected")
         inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
+        if order.worker:
+            os.environ["RELIGHT_WORKER"] = order.worker
         inside.report_tokens = self._tokens.add
         output = CallOutput(order.mark) if order.is_concurrent else Output(order.mark)
         try:
@@ -110,11 +113,13 @@ class Worker:
                 raise ProtocolError(f"cannot go on: a {type(message).__name__} came where a call was expected")
             output.begin(message.call, is_behind=message.is_behind)
             inside.call = message.call
+            before_us = used_us()
             result = attempts.run(message, received.descriptor)
+            ended = replace(result.ended, cpu_us=max(0, used_us() - before_us))
             inside.call = ""
             output.end(is_last=not self._channel.has_waiting_call)
             self._tell_tokens()
-            self._channel.send(result.ended, result.descriptors)
+            self._channel.send(ended, result.descriptors)
             for descriptor in result.descriptors:
                 os.close(descriptor)
 

@@ -42,6 +42,7 @@ from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.sizing import Sizing
 from relight.scheduler.space import check_space
 from relight.scheduler.state import Function, Node, Tuner, Worker, as_deployed
+from relight.scheduler.succession import Successions
 from relight.scheduler.waits import Waits, World
 
 MAX_BINDINGS = 1000
@@ -104,6 +105,7 @@ class Scheduler:
             orders=orders,
             listener=listener,
             holds=self._holds,
+            successions=Successions(world),
             quota=self._policy.quota,
             send=lambda lease: self._send_calls([lease]),
         )
@@ -122,11 +124,11 @@ class Scheduler:
 
     # -- functions
 
-    def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False) -> None:
+    def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False, heir: str = "") -> None:
         """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
             brake = self._brakes.pop(key, Brake())
-            function = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
+            function = Function(key=key, spec=spec, is_superseded=is_superseded, heir=heir, brake=brake)
             self._functions[key] = function
             self._tune(function)
             self._scale(function)
@@ -134,7 +136,7 @@ class Scheduler:
     def _add_binding(self, deployed: Function, key: FunctionKey, spec: WorkerSpec) -> Function:
         """What the scheduler before this one knew of a binding, from a worker that it has."""
         function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
-        self._functions[key] = function
+        self._functions[key], function.heir = function, deployed.heir
         self._tune(function)
         return function
 
@@ -236,11 +238,20 @@ class Scheduler:
                 for worker in [one for one in function.workers.values() if one.is_parked and one.is_free]:
                     self._let_go(worker, now=False)
 
-    def serve_version(self, version: str) -> None:
-        """A name leads to it again: what it keeps for its own sake is kept."""
+    def replace_version(self, version: str, heir: str) -> None:
+        """Another version has taken its place, and begins when its workers have ended what they have: what waits is for that."""
+        self.supersede_version(version)
+        for function in [one for key, one in self._functions.items() if key.version == version]:
+            function.heir = heir
+            self._pump(function)
+
+    def serve_version(self, version: str, *, is_alone: bool = False) -> None:
+        """A name leads to it (again): what it keeps for its own sake is kept; `is_alone`: no worker of another is beside it."""
+        if is_alone:
+            self._sizing.successions.begin(version)
         for function in list(self._functions.values()):
             if function.key.version == version and function.is_superseded:
-                function.is_superseded = False
+                function.is_superseded, function.heir = False, ""
                 self._scale(function)
 
     def fitting(self, resources: Resources) -> tuple[tuple[str, ...], str]:
@@ -329,7 +340,9 @@ class Scheduler:
             self._orders.cancel(lease.node, call_id, lease.token)
         return lease
 
-    def release(self, call_id: str, token: Token, seconds: float | None = None) -> Lease | None:
+    def release(
+        self, call_id: str, token: Token, seconds: float | None = None, cpu_us: int | None = None
+    ) -> Lease | None:
         """A call's attempt ended after `seconds` (None: it never began); `refill` gives its worker another.
 
         None when another holds the call, or nobody does: then the end means nothing.
@@ -348,7 +361,7 @@ class Scheduler:
             if worker is not None:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
-                function.measure(seconds)
+                function.measure(seconds, cpu_us)
                 if function.brake.crashes:  # a worker that gets through a call is in no loop
                     self._set_brake(function, Brake())
         return lease
@@ -583,6 +596,8 @@ class Scheduler:
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
+        if function.heir and self._sizing.hand_over(function):
+            return
         if not function.has_work or self.blocks.why(function):
             return
         now = self._clock.monotonic()
@@ -660,10 +675,10 @@ class Scheduler:
         """Room may have come: see to the functions that found none.  What is too little for one is for its equals, too."""
         refused: set[Resources] = set()
         for other in list(self._functions.values()):
-            resources = other.spec.function.resources
+            resources = other.resources
             if other is not function and other.no_place is not None and resources not in refused:
                 self._pump(other)
-                if other.no_place is not None:
+                if other.no_place is not None and not other.no_place.is_own:
                     refused.add(resources)
 
     # -- inside: the ends of workers

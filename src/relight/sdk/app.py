@@ -19,6 +19,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
+from relight.protocol.versions import Strategy
 from relight.sdk import bundle, classes, function, options
 from relight.sdk.concurrency import concurrency_of
 from relight.sdk.connection import Connection, connect
@@ -252,6 +253,8 @@ class App:
         *,
         environment_name: str | None = None,
         canary: float = 100.0,
+        strategy: str = "rolling",
+        share: float = 100.0,
         tags: Mapping[str, str] | None = None,
         commit: str = "",
         wait: bool = True,
@@ -261,12 +264,16 @@ class App:
 
         Its modules are loaded first; DeployFailed says that they cannot be, and what was deployed before serves on.  Without
         `wait` calls lead to it at once, loaded or not.
-        `canary` is how many percent of the calls lead to it, the rest to the version before.  `tags` and `commit` are shown
-        by `relight versions`; costs are told by tags, too.  `environment_name` is another word for `environment`; `name` names the app anew.
+        `canary` is how many percent of the calls lead to it, the rest to the version before.  `strategy` says what becomes of
+        that one: with `recreate` its workers are gone before any of this starts, and calls wait; with `shadow` calls stay with
+        it, and this gets copies of `share` percent of them, whose answers are thrown away.  `tags` and `commit` are shown by
+        `relight versions`; costs are told by tags, too.  `environment_name` is another word for `environment`; `name` names the
+        app anew.
         """
         pass_over(f"cannot deploy {self.name}", others, DeployWords, "environment, environment_name and name")
         self._refuse_in_worker()
         self.name = _app_name(others.get("name") or self.name)
+        kind = _strategy(self.name, strategy, canary)
         environment = environment or environment_name or "main"
         connection = connect()
         message = Deploy(
@@ -274,7 +281,8 @@ class App:
             environment=environment,
             id=new_id("version", now_ms()),
             is_tried=wait,
-            canary_percent=canary,
+            canary_percent=share if kind is Strategy.SHADOW else canary,
+            strategy=kind,
             tags=tuple((tags or {}).items()),
             commit=commit,
         )
@@ -457,6 +465,20 @@ def _app_name(name: str) -> str:
             f"cannot name an app {name!r}: it is part of URLs; use up to 64 letters, digits, '.', '_' and '-'"
         )
     return name
+
+
+def _strategy(name: str, strategy: str, canary: float) -> Strategy:
+    try:
+        kind = Strategy(strategy)
+    except ValueError:
+        known = ", ".join(one.value for one in Strategy)
+        raise InvalidRequest(f"cannot deploy {name}: there is no strategy {strategy!r}; use one of {known}") from None
+    if kind is not Strategy.ROLLING and canary < 100:
+        raise InvalidRequest(
+            f"cannot deploy {name}: {canary:g} % of the calls cannot lead to a canary with the strategy {strategy}; "
+            "leave one of them out (a shadow gets copies of share= percent)"
+        )
+    return kind
 
 
 def _named(thing: object) -> str:

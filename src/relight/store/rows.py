@@ -8,6 +8,7 @@ from relight.protocol.calls import CallEvent, CallRequest, CallState, Token
 from relight.protocol.errors import Failure
 from relight.protocol.manifest import Manifest
 from relight.protocol.payload import Payload
+from relight.protocol.versions import Strategy
 from relight.protocol.workers import WorkerView
 
 
@@ -151,13 +152,14 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRow:
-    """Where a name leads: to a version, and `canary_percent` of its calls to another."""
+    """Where a name leads: to a version, and `canary_percent` of its calls, or copies of so many, to another."""
 
     version: str
     manifest: Manifest
     canary: str = ""
     canary_manifest: Manifest | None = None
     canary_percent: float = 0.0
+    strategy: Strategy = Strategy.ROLLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

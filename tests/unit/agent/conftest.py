@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from relight.agent.cable import Cable
 from relight.agent.meter import Meter
 from relight.agent.outbox import Outbox
 from relight.agent.slots import Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
 from relight.agent.surroundings import Surroundings
-from relight.agent.template import Ends, TellLines
+from relight.agent.template import TellLines
 from relight.agent.worker import Worker
 from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
@@ -152,19 +153,27 @@ class FakeSandboxes:
 
     started: list[FakeSandbox] = field(default_factory=list)
     refusal: Exception | None = None
+    level: StartLevel = StartLevel.FORK
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
+    def take(self, worker: str, spec: WorkerSpec) -> None:
+        """None waits."""
+
+    async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         begin("fork")
         if self.refusal is not None:
             raise self.refusal
+        cable = Cable.lay()
+        ends = cable.ends
         sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
         self.started.append(FakeSandbox(sandbox, ends.channel, ends.stdout, ends.stderr))
+        cable.hand_over()
         return Begun(
             sandbox=self.started[-1],
+            cable=cable,
             module_paths=("/app",),
             platform="/run/relight/platform.sock",
             isolation="namespaces",
-            level=StartLevel.FORK,
+            level=self.level,
         )
 
 
@@ -330,8 +339,8 @@ class Bench:
     def give(worker: Worker, *orders: RunCall) -> None:
         """Give a worker calls to run, as one message does."""
         for order in orders:
-            worker.take(order)
-        worker.feed()
+            worker.calls.take(order)
+        worker.calls.feed()
 
     @staticmethod
     def order(call: str = "call-1", n: int = 1, payload: Payload | None = None) -> RunCall:

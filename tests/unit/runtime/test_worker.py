@@ -55,6 +55,24 @@ def test_a_worker_loads_runs_and_leaves_on_every_python(start_agent: Callable[..
     assert agent.stop()[0] == 0
 
 
+def test_a_call_says_what_cpu_time_it_took_with_the_processes_that_it_waited_for(agent: Any) -> None:
+    spin = "deadline = time.process_time() + {}\nwhile time.process_time() < deadline: pass"
+    agent.load(
+        "work",
+        "import subprocess, sys, threading, time\n"
+        f"OWN, CHILD = {spin.format(0.05)!r}, {'import time;' + spin.format(0.1)!r}\n"
+        "def work(kind):\n"
+        "    if kind == 'waits':\n        threading.Event().wait(0.1)\n"
+        "    elif kind == 'calculates':\n        exec(OWN)\n"
+        "    else:\n        subprocess.run([sys.executable, '-S', '-c', CHILD], check=True)\n",
+    )
+
+    waits, calculates, has_others = (agent.call(kind).cpu_us for kind in ("waits", "calculates", "has others"))
+
+    assert waits < 40_000 < calculates < has_others
+    assert has_others >= 90_000
+
+
 def test_tokens_are_told_before_the_end_of_their_call_from_whatever_thread(agent: Any) -> None:
     agent.load("think", TOKENS)
 

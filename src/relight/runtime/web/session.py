@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from relight.protocol.errors import ProtocolError
-from relight.protocol.web import Frames, Kind, frame, part, unpack_count, unpack_request
+from relight.protocol.web import Frames, Kind, frame_head, part, unpack_count, unpack_request
 from relight.runtime.web.exchange import Exchange, Gone, Handler
 
 GONE_SECONDS = 0.05
@@ -39,16 +39,16 @@ class Session(asyncio.Protocol):
         self._early: list[Exchange] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._handler: Handler | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._is_finishing = False
         self._transport: asyncio.Transport
         self.over: asyncio.Future[None] = self._loop.create_future()
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         """Say something, at the end of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(frame(kind, request, data))
+        self._unsent += (frame_head(kind, request, len(data)), data)
 
     def _flush(self) -> None:
         data = b"".join(self._unsent)

@@ -136,6 +136,15 @@ UPDATE calls SET is_beyond = 0 WHERE rowid IN (
 SELECT id, function, binding, priority FROM calls INDEXED BY calls_beyond
 WHERE workspace = :workspace AND version = :version AND (:function = '' OR function = :function) AND is_beyond = 1 LIMIT :limit;
 
+-- move_beyond: some of the calls of a function that wait here alone are for another version
+UPDATE calls SET version = :heir WHERE rowid IN (
+    SELECT rowid FROM calls INDEXED BY calls_beyond WHERE workspace = :workspace AND version = :version
+        AND function = :function AND binding = :binding AND is_beyond = 1 ORDER BY priority DESC, rowid LIMIT :limit
+) RETURNING id, priority;
+
+-- move: a call that waits is for another version
+UPDATE calls SET version = :version WHERE workspace = :workspace AND id = :id AND sequence = 0;
+
 -- dead: calls of a function that came to nothing and were not made once more, oldest ends first
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items
 FROM calls INDEXED BY calls_dead WHERE workspace = :workspace AND app = :app AND environment = :environment AND function = :function
