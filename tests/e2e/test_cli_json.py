@@ -159,10 +159,7 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
 
     for name, answer in answers.items():
         check(f"relight {name}", answer)
-    by_tag = cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast")
-    check("relight cost", by_tag)
-    assert {one["card"] for row in by_tag["rows"] for one in row["against"]} == {"modal/us", "modal@included/us"}
-    assert all(row["key"].startswith("untagged 2") and row["forecast_nanos"] > 0 for row in by_tag["rows"])
+    check("relight cost", cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast"))
     assert [card["card"] for card in answers["rates"]["cards"]] == ["modal/us", "modal@included/us"]
     assert sum(row["nanos"] for row in by_call["rows"]) == by_call["total"]["nanos"]
     (row,) = one["rows"]
