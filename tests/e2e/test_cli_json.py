@@ -150,7 +150,7 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
         "budget set": cli.json("budget", "set", "5", "--app", "shop"),
         "budget list": cli.json("budget", "list"),
         "budget remove": cli.json("budget", "remove", "--app", "shop"),
-        "invoice": cli.json("invoice"),
+        "invoice": cli.json("invoice", "--by", "tag:team"),
         "rates": cli.json("rates", "--region", "us"),
         "providers": cli.json("providers"),
         "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
