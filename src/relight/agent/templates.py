@@ -156,9 +156,11 @@ class Templates:
 
     def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
         """A fork that was made ahead for whoever comes first; None where none waits."""
+        if self._refusal(spec) or spec.function.resources.gpu:
+            return None
         key = template_key(spec)
         entry = self._entries.get(key)
-        if entry is None or not entry.is_settled.is_set() or self._is_closing or spec.function.resources.gpu:
+        if entry is None or not entry.is_settled.is_set():
             return None
         limits = limits_of(spec)
         taken = entry.template.take(worker, limits)
