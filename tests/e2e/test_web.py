@@ -204,7 +204,16 @@ def test_requests_are_recorded_once_they_are_over(server: Server) -> None:
     assert shown["attempts"][0]["worker"] == added["worker"]
     assert 0 < costs["rows"][0]["busy_us"] <= (added["ended_at"] - added["started_at"]) * 1e6 + 1000
     assert (raised["state"], raised["request"]["status"]) == ("failed", 500)
-    wait_until(lambda: "on purpose" in repr(list(server.lines(f"/v1/logs?call={raised['id']}"))), server)
+    wait_until(lambda: "on purpose" in repr(server.lines(f"/v1/logs?call={raised['id']}")), server)
+
+
+def test_of_what_a_function_raises_its_own_frames_are_shown(server: Server) -> None:
+    assert ask(server, "/w/web/fails").status == 500
+    wait_until(lambda: said(server, "fails", "ValueError: on purpose"), server)
+
+    lines = [line["text"] for line in server.lines("/v1/logs?app=web&function=fails")]
+
+    assert [line.rpartition(" in ")[2] for line in lines if line.startswith("  File")] == ["fails"]
 
 
 def test_wsgi_apps_answer_in_threads(server: Server) -> None:
