@@ -200,6 +200,8 @@ class _Serving:
             library_folder=self._embedded.library_folder if self._embedded is not None else None,
             code_cache_mib=self._settings.code_cache_mib,
             template_memory_mib=self._settings.template_memory_mib,
+            forks_ahead=self._settings.forks_ahead,
+            is_metered=self._settings.metering,
         )
 
     def _agent_died(self, why: str) -> None:
@@ -225,6 +227,7 @@ def _rules(settings: Settings) -> Rules:
         max_waiting=settings.max_waiting or None,
         cards=load_cards(settings.data_dir / "rates"),
         card=settings.rate_card,
+        is_metered=settings.metering,
     )
 
 

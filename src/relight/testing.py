@@ -138,8 +138,9 @@ class _TestFailed(Exception):
 
 
 def _our_own() -> Connection:
-    from relight.sdk.connection import Connection, data_folder
+    from relight.sdk.connection import Connection
     from relight.sdk.embedded import start
+    from relight.sdk.environment import data_folder
     from relight.sdk.http import Address
 
     server = start(data_folder() / "runs")

@@ -1,4 +1,4 @@
-"""`bench/calls.py` as people run it."""
+"""`bench/calls.py` and `bench/metering.py` as people run them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ def test_the_bench_measures_relight_beside_others_and_says_what_became_of_each_p
     assert said == {"a warm .remote(), p50", "import relight", "an idle server and agent, PSS"}
     assert all(what in done.stderr for what in said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_bench_of_metering_measures_in_pairs() -> None:
+    done = subprocess.run(
+        [sys.executable, str(CALLS.with_name("metering.py")), "--pairs", "30"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (figures,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert figures["pairs"] == 30
+    assert isinstance(figures["more"], float)
 
 
 @pytest.mark.slow

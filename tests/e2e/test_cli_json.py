@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 
 from command_line import Cli, beside_a_server
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "cli.json"
 PAGE = Path(__file__).parents[2] / "docs" / "cli-json.md"
 SEEN: dict[str, None] = {}
@@ -151,7 +153,7 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
         "budget list": cli.json("budget", "list"),
         "budget remove": cli.json("budget", "remove", "--app", "shop"),
         "invoice": cli.json("invoice"),
-        "rates": cli.json("rates", "runpod"),
+        "rates": cli.json("rates", "--region", "us"),
         "providers": cli.json("providers"),
         "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
         "plan": cli.json("plan", "--trace", str(trace), "--gpu", "H100", "--start", "2"),
@@ -159,6 +161,11 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
 
     for name, answer in answers.items():
         check(f"relight {name}", answer)
+    by_tag = cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast")
+    check("relight cost", by_tag)
+    assert {one["card"] for row in by_tag["rows"] for one in row["against"]} == {"modal/us", "modal@included/us"}
+    assert all(row["key"].startswith("untagged 2") and row["forecast_nanos"] > 0 for row in by_tag["rows"])
+    assert [card["card"] for card in answers["rates"]["cards"]] == ["modal/us", "modal@included/us"]
     assert sum(row["nanos"] for row in by_call["rows"]) == by_call["total"]["nanos"]
     (row,) = one["rows"]
     assert row["key"] == f"{call} shop/square"

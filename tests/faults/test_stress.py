@@ -22,7 +22,7 @@ import pytest
 import relight
 from faults.app_under_stress import Broken, app, await_ahead, count, count_again, work, work_again, work_ahead
 from faults.witness import LOST_TRIES, Asked, Kept, Witness, check_call, witness
-from relight.agent.worker import RECALL_SECONDS, STALL_SECONDS
+from relight.agent.calls import RECALL_SECONDS, STALL_SECONDS
 from servers import Server, serving, templates_of, wait_until, workers_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

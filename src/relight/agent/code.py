@@ -9,10 +9,12 @@ All bundles together are bounded too: those that were not asked for longest leav
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ MAX_BYTES = 1024 * 1024 * 1024
 """No bundle unpacks to more."""
 
 _LEAVING = ".leaving-"
+TOUCH_SECONDS = 60.0
+"""That a bundle was used is written down once in so many seconds."""
+
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 
 
@@ -57,6 +62,7 @@ class CodeCache:
         self._tasks = tasks
         self._bound = bound
         self._sizes: dict[str, int] = {}
+        self._touched: dict[str, float] = {}
         self._under_way: dict[str, asyncio.Task[RelightError | None]] = {}
 
     def find(self, bundle: CodeBundle) -> Path | None:
@@ -64,8 +70,11 @@ class CodeCache:
         folder = self._folder / bundle.digest
         if not folder.is_dir():
             return None
-        with suppress(OSError):
-            os.utime(folder)  # so that those that nobody asks for are known by it
+        now = time.monotonic()
+        if now - self._touched.get(bundle.digest, -math.inf) > TOUCH_SECONDS:
+            self._touched[bundle.digest] = now
+            with suppress(OSError):
+                os.utime(folder)  # so that those that nobody asks for are known by it
         return folder
 
     async def get(self, bundle: CodeBundle) -> Path:
@@ -111,6 +120,7 @@ class CodeCache:
             if digest in kept or digest in bound.in_use():
                 continue
             total -= self._sizes.pop(digest)
+            self._touched.pop(digest, None)
             leaving.append(self._folder / f"{_LEAVING}{digest}")
             (self._folder / digest).rename(leaving[-1])  # in this turn of the loop: nobody finds it any more
         for folder in leaving:

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from relight.agent.cable import Cable
+from relight.agent.pace import Pace
+
 LINE_BYTES = 16 * 1024
 """A longer line is cut into pieces of this length."""
 
@@ -103,36 +106,29 @@ class Splitter:
 
 
 class Pipe:
-    """The reading end of a worker's stdout or stderr; `writer` is for the worker, and to be closed here after."""
+    """The end of a worker's stdout or stderr that is read, at a `pace` of both; it is closed with this."""
 
-    def __init__(self, splitter: Splitter, on_lines: Callable[[list[Line]], None]) -> None:
-        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
+    def __init__(self, reader: int, splitter: Splitter, on_lines: Callable[[list[Line]], None], pace: Pace) -> None:
+        self._reader = reader
+        self._pace = pace
+        self._rest: asyncio.TimerHandle | None = None
         os.set_blocking(self._reader, False)
         self._splitter = splitter
         self._on_lines = on_lines
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self._is_paused = False
-        self._has_writer = True
         self._loop.add_reader(self._reader, self._read_some)
-
-    def close_writer(self) -> None:
-        """Close this process's copy of the writing end: the worker has its own."""
-        if self._has_writer:
-            self._has_writer = False
-            os.close(self.writer)
 
     def pause(self) -> None:
         """Read only when told to: once the pipe is full the worker waits in `write`."""
-        if self._is_open and not self._is_paused:
-            self._is_paused = True
-            self._loop.remove_reader(self._reader)
+        self._is_paused = True
+        self._follow()
 
     def resume(self) -> None:
         """Read as it comes again."""
-        if self._is_open and self._is_paused:
-            self._is_paused = False
-            self._loop.add_reader(self._reader, self._read_some)
+        self._is_paused = False
+        self._follow()
 
     def drain(self) -> None:
         """Read what has been written already."""
@@ -151,7 +147,6 @@ class Pipe:
 
     def close(self) -> None:
         """Read what is there, and let go of it."""
-        self.close_writer()
         self.drain()
         self._end()
 
@@ -160,15 +155,36 @@ class Pipe:
             data = os.read(self._reader, _READ_BYTES)
             if not data:
                 self._end()
-            elif lines := self._splitter.feed(data):
+                return 0
+            lines = self._splitter.feed(data)
+            if lines:
                 self._on_lines(lines)
+            seconds = self._pace.take(len(data), len(lines))
+            if seconds and self._rest is None and self._is_open:
+                self._rest = self._loop.call_later(seconds, self._go_on)
+                self._follow()
             return len(data)
         return 0
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self._follow()
+
+    def _follow(self) -> None:
+        """Read as it comes, unless it is paused, or rests."""
+        if not self._is_open:
+            return
+        if self._is_paused or self._rest is not None:
+            self._loop.remove_reader(self._reader)
+        else:
+            self._loop.add_reader(self._reader, self._read_some)
 
     def _end(self) -> None:
         if not self._is_open:
             return
         self._is_open = False
+        if self._rest is not None:
+            self._rest.cancel()
         self._loop.remove_reader(self._reader)
         os.close(self._reader)
         if lines := self._splitter.finish():
@@ -178,21 +194,17 @@ class Pipe:
 class Output:
     """Both pipes of a worker.  `tell` is handed the source and the lines; the last of them are kept for its end."""
 
-    def __init__(self, mark: str, owners: Owners, tell: Callable[[str, list[Line]], None]) -> None:
+    def __init__(self, cable: Cable, owners: Owners, tell: Callable[[str, list[Line]], None]) -> None:
         self._tell = tell
         self._last: deque[str] = deque(maxlen=LAST_LINES)
-        self.stdout = Pipe(Splitter(mark, owners), lambda lines: self._hear("stdout", lines))
-        self.stderr = Pipe(Splitter(mark, owners), lambda lines: self._hear("stderr", lines))
+        mark, pace = cable.mark, Pace(asyncio.get_running_loop().time)
+        self.stdout = Pipe(cable.stdout[0], Splitter(mark, owners), lambda lines: self._hear("stdout", lines), pace)
+        self.stderr = Pipe(cable.stderr[0], Splitter(mark, owners), lambda lines: self._hear("stderr", lines), pace)
 
     @property
     def last_lines(self) -> tuple[str, ...]:
         """The newest lines of both."""
         return tuple(self._last)
-
-    def close_writers(self) -> None:
-        """The worker has its ends."""
-        self.stdout.close_writer()
-        self.stderr.close_writer()
 
     def pause(self) -> None:
         """Hold the worker back: it waits when it writes more than its pipes hold."""

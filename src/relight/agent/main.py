@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -29,6 +30,7 @@ from relight.agent.gpuwatch import GpuWatch
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.memory import MemoryWatch
+from relight.agent.meter import Meter, Unmetered
 from relight.agent.node import Identity, Node
 from relight.agent.nvml import open_nvml
 from relight.agent.outbox import Outbox
@@ -81,6 +83,8 @@ class Options:
     heartbeat_seconds: float
     leaves_with_server: bool
     template_memory_mib: int | None
+    forks_ahead: int
+    is_metered: bool
 
 
 def main() -> int:
@@ -166,6 +170,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         bases=bases,
         gpus=gpus,
         has_root=lambda: sandboxes.facts.is_privileged,
+        forks_ahead=options.forks_ahead,
     )
     budget = options.template_memory_mib or memory_mib() // TEMPLATE_SHARE
     templates = Templates(forge, budget << 20, options.data_dir / "templates", outbox.template)
@@ -177,6 +182,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         ways=Ways(Path(options.socket).with_name(WEB_SOCKET), link),
         outbox=outbox,
         slots=Slots(),
+        meter=partial(Meter, clock=clock) if options.is_metered else lambda _worker, _spec: Unmetered(),
         clock=clock,
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,
@@ -238,6 +244,14 @@ def _read_options() -> Options:
     parser.add_argument(
         "--template-memory", type=int, metavar="MIB", help="what templates may use; else a quarter of all"
     )
+    parser.add_argument(
+        "--forks-ahead",
+        type=int,
+        default=1,
+        metavar="N",
+        help="so many processes of each template wait for the next worker",
+    )
+    parser.add_argument("--no-metering", action="store_true", help="do not meter: for measuring what that takes")
     given = parser.parse_args()
     return Options(
         socket=given.socket,
@@ -250,6 +264,8 @@ def _read_options() -> Options:
         heartbeat_seconds=given.heartbeat,
         leaves_with_server=given.leave_with_server,
         template_memory_mib=given.template_memory,
+        forks_ahead=given.forks_ahead,
+        is_metered=not given.no_metering,
     )
 
 

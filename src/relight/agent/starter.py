@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relight.agent.bases import Bases
+from relight.agent.cable import Cable, Ends
 from relight.agent.gpu import Gpus
 from relight.agent.layout import Layout
 from relight.agent.starts import BeginPhase
-from relight.agent.template import Ends, TellLines
+from relight.agent.template import TellLines
 from relight.agent.templates import Forked, NoTemplate
 from relight.protocol.link import WorkerSpec
 from relight.protocol.starts import StartLevel
-from relight.sandbox.spec import Isolation, SandboxExit
+from relight.sandbox.spec import Counted, Isolation, SandboxExit
 
 
 class Sandbox(Protocol):
@@ -36,6 +37,9 @@ class Sandbox(Protocol):
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
 
+    def counted(self) -> Counted:
+        """What is counted of it by now, or was by its end."""
+
     def settle(self) -> None:
         """It has started: hold it to its share of the CPU."""
 
@@ -53,6 +57,9 @@ class LaysOut(Protocol):
 class Forks(Protocol):
     """Has templates."""
 
+    def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
+        """A fork that was made ahead; None where none waits."""
+
     async def fork(
         self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase
     ) -> Forked | NoTemplate:
@@ -61,9 +68,13 @@ class Forks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """A process that waits for its first order.  `level` and `why` are those of `protocol.starts.StartReport`."""
+    """A process that waits for its first order, on the other end of `cable`.
+
+    `level` and `why` are those of `protocol.starts.StartReport`.
+    """
 
     sandbox: Sandbox
+    cable: Cable
     module_paths: tuple[str, ...]
     platform: str
     isolation: str
@@ -80,19 +91,32 @@ class Starter:
         self._bases = bases
         self._gpus = gpus
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
-        """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError."""
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that was forked ahead; None where none waits."""
+        taken = self._templates.take(worker, spec)
+        return _begun(*taken) if taken is not None else None
+
+    async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
+        """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.
+
+        Raises RelightError, OSError.
+        """
+        cable = Cable.lay()
+        try:
+            begun = await self._start(worker, spec, cable, tell, begin)
+        except BaseException:
+            cable.drop()
+            raise
+        finally:
+            cable.hand_over()
+        return begun
+
+    async def _start(self, worker: str, spec: WorkerSpec, cable: Cable, tell: TellLines, begin: BeginPhase) -> Begun:
         await self._gpus.wait_free(spec, begin)
+        ends = cable.ends
         forked = await self._templates.fork(worker, spec, ends, tell, begin)
         if isinstance(forked, Forked):
-            return Begun(
-                sandbox=forked.sandbox,
-                module_paths=forked.module_paths,
-                platform=forked.platform,
-                isolation=Isolation.NAMESPACES.value,
-                level=_level_of(forked),
-                why=forked.waited_for,
-            )
+            return _begun(forked, cable)
         begin("layout")
         layout = await self._provider.layout(worker, spec)
         begin("sandbox")
@@ -101,12 +125,25 @@ class Starter:
         sandbox = await below.start(equipped, channel=ends.channel, stdout=ends.stdout, stderr=ends.stderr)
         return Begun(
             sandbox=sandbox,
+            cable=cable,
             module_paths=layout.module_paths,
             platform=layout.platform,
             isolation=layout.sandbox.isolation.value if layout.sandbox.isolation else "",
             level=StartLevel.IMPORT if below.has_base else StartLevel.BOOT,
             why=forked.why,
         )
+
+
+def _begun(forked: Forked, cable: Cable) -> Begun:
+    return Begun(
+        sandbox=forked.sandbox,
+        cable=cable,
+        module_paths=forked.module_paths,
+        platform=forked.platform,
+        isolation=Isolation.NAMESPACES.value,
+        level=_level_of(forked),
+        why=forked.waited_for,
+    )
 
 
 def _level_of(forked: Forked) -> StartLevel:

@@ -10,6 +10,9 @@ from relight.protocol.starts import Phase, StartLevel, StartReport
 BeginPhase = Callable[[str], None]
 """Say that a phase of the start begins, and that the one before it is over."""
 
+_AFTER = {"fork": "thaw", "take": "take"}
+"""What a process is at until it loads, by what came before."""
+
 FETCHED = "not_here: its code was not on this node yet"
 
 
@@ -48,10 +51,8 @@ class Start:
         left = now - self._since
         enter = _bounded(enter_seconds, left)
         imported = _bounded(import_seconds, left - enter)
-        is_fork = (
-            bool(self._phases) and self._phases[-1].name == "fork"
-        )  # one that failed is followed by a fresh process
-        self._keep("thaw" if is_fork else "python", left - enter - imported)
+        last = self._phases[-1].name if self._phases else ""  # a fork that failed is followed by a fresh process
+        self._keep(_AFTER.get(last, "python"), left - enter - imported)
         self._keep("import", imported)
         self._keep("enter", enter)
         self._since = now

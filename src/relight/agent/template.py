@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections import deque
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from relight.agent.cable import Cable, Ends
 from relight.agent.control import Control
 from relight.agent.gpu import NO_GPU, Grant
 from relight.agent.layout import Layout
@@ -32,7 +32,7 @@ from relight.protocol.channel import FROM_TEMPLATE, Exited, Fork, Forked, Frozen
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, failure_of
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
-from relight.sandbox.spec import Limits, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Counted, Limits, SandboxExit, SandboxSpec, ShellSpec
 
 TOLD_SECONDS = 1.0
 """How long an end that is seen waits for the template to say how it was."""
@@ -79,15 +79,6 @@ class AdoptsDoors(Protocol):
         """Say whose it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
-    """A worker's ends of its descriptors; they are copied."""
-
-    channel: socket.socket
-    stdout: int
-    stderr: int
-
-
 @dataclass(slots=True)
 class _Shell:
     sandbox: Sandbox
@@ -97,6 +88,34 @@ class _Shell:
         """It is of no use; returns when nothing of it is left."""
         self.door.close()
         await self.sandbox.kill()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """A process in its shell that is to be the next worker with these limits."""
+
+    shell: _Shell
+    limits: Limits
+    forked: ForkedWorker
+    cable: Cable
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its shell has, and with it the process."""
+        return self.shell.sandbox.has_ended
+
+    async def give_up(self) -> None:
+        """As of a shell."""
+        self.cable.drop()
+        self.forked.let_go()
+        await self.shell.give_up()
+
+    def drop(self) -> None:
+        """It has ended, or nobody can see when it does: nothing of it will be left soon."""
+        self.cable.drop()
+        self.forked.let_go()
+        self.shell.door.close()
+        self.shell.sandbox.signal(signal.SIGKILL)
 
 
 class ForkedWorker:
@@ -134,7 +153,7 @@ class ForkedWorker:
                 out_of_memory=how.out_of_memory,
                 is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
-                cpu_us=how.cpu_us,
+                counted=how.counted,
             )
         return SandboxExit(
             code=told.code,
@@ -142,8 +161,12 @@ class ForkedWorker:
             out_of_memory=how.out_of_memory and told.code != 0,
             is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
-            cpu_us=how.cpu_us,
+            counted=how.counted,
         )
+
+    def counted(self) -> Counted:
+        """What is counted of its shell by now, or was by its end."""
+        return self._shell.counted()
 
     async def wait_empty(self) -> None:
         """Return once the kernel has let go of the last process in its shell."""
@@ -192,6 +215,11 @@ class ForkedWorker:
         else:
             self.end(None)
 
+    def let_go(self) -> None:
+        """Nobody waits for it."""
+        self.end(None)
+        self._close()
+
     def _end_unseen(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         self.end(None)
@@ -216,6 +244,7 @@ class Template:
         self._doors = doors
         self.layout: Layout | None = None
         self._shells: dict[Limits, deque[_Shell]] = {}
+        self._ahead: dict[str, _Ahead] = {}
         self._control = Control(FROM_TEMPLATE, self._take, self._end)
         self._sandbox: RunsTemplate | None = None
         self._told: asyncio.Future[Frozen] = asyncio.get_running_loop().create_future()
@@ -238,18 +267,18 @@ class Template:
     async def build(self, layout: Layout) -> Frozen:
         """Start it and have it load; returns once it can fork, or says why it cannot.  Raises RelightError."""
         self.layout = layout
-        mark = secrets.token_hex(16)
-        self._output = Output(mark, Owners(lambda call: False, lambda: ""), self._hear_lines)
+        cable = Cable.lay()
+        cable.ours.close()  # a template is spoken to by packets
+        self._output = Output(cable, Owners(lambda call: False, lambda: ""), self._hear_lines)
         try:
-            stdout, stderr = self._output.stdout.writer, self._output.stderr.writer
-            channel = self._control.theirs
+            channel, stdout, stderr = self._control.theirs, cable.ends.stdout, cable.ends.stderr
             self._sandbox = await self._sandboxes.start(layout.sandbox, channel=channel, stdout=stdout, stderr=stderr)
         finally:
             self._control.hand_over()
-            self._output.close_writers()
+            cable.hand_over()
         self._control.listen()
         self._control.try_send(
-            replace(load_of(self.spec, layout.module_paths, mark=mark), gpus=_gpus_to_come(self.spec, layout))
+            replace(load_of(self.spec, layout.module_paths, mark=cable.mark), gpus=_gpus_to_come(self.spec, layout))
         )
         try:
             async with asyncio.timeout(self.spec.function.startup_timeout_seconds):
@@ -276,29 +305,58 @@ class Template:
 
     # -- workers
 
-    async def fork(
-        self, worker: str, spec: WorkerSpec, limits: Limits, ends: Ends, grant: Grant = NO_GPU
-    ) -> ForkedWorker:
+    async def fork(self, worker: str, limits: Limits, ends: Ends, grant: Grant = NO_GPU) -> ForkedWorker:
         """Fork a worker into a shell; returns when the order is on its way.  Raises RelightError."""
         shell = await self._take_shell(limits)
-        is_equipped = False
+        is_forking = False
         try:
             await shell.sandbox.equip(grant.devices)
-            is_equipped = True
+            is_forking = self._send_fork(Fork(worker=worker, namespaces=0, cpu=limits.cpu, env=grant.env), shell, ends)
         finally:
-            if not is_equipped:
+            if not is_forking:
                 await shell.give_up()
-        entrance = shell.sandbox.entrance
-        order = Fork(worker=worker, namespaces=len(entrance.namespaces), cpu=spec.function.resources.cpu, env=grant.env)
-        own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        if not self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors)):
-            await shell.give_up()
+        if not is_forking:
             raise TemplateLost(f"cannot fork {worker}: its template has ended, or does not listen; start it afresh")
-        shell.sandbox.close_entrance()
-        self._is_idle.clear()
-        forked = self.workers[worker] = ForkedWorker(shell.sandbox, partial(self._forget, worker))
-        self._doors.name(worker, shell.door)
+        forked = ForkedWorker(shell.sandbox, partial(self._forget, worker))
+        self._employ(worker, worker, forked, shell)
         return forked
+
+    async def fork_ahead(self, limits: Limits) -> None:
+        """Have one more process wait for the next worker with these limits, in one of the shells that wait."""
+        shell, cable = await self._take_shell(limits), Cable.lay()
+        name = shell.sandbox.id
+        forked = ForkedWorker(shell.sandbox, partial(self._forget, name))
+        ahead = _Ahead(shell=shell, limits=limits, forked=forked, cable=cable)
+        is_forking = self._send_fork(Fork(worker=name, namespaces=0, cpu=limits.cpu, is_ahead=True), shell, cable.ends)
+        cable.hand_over()
+        if is_forking:
+            self._ahead[name] = ahead
+        else:
+            await ahead.give_up()
+
+    def take(self, worker: str, limits: Limits) -> tuple[ForkedWorker, Cable] | None:
+        """A process that was forked ahead, and speaks by this cable; None where none waits."""
+        name = next((name for name, one in self._ahead.items() if one.limits == limits and not one.has_ended), None)
+        if name is None:
+            return None
+        ahead = self._ahead.pop(name)
+        self._employ(name, worker, ahead.forked, ahead.shell)
+        return ahead.forked, ahead.cable
+
+    def _send_fork(self, order: Fork, shell: _Shell, ends: Ends) -> bool:
+        entrance = shell.sandbox.entrance
+        own = (ends.channel.fileno(), ends.stdout, ends.stderr)
+        named = replace(order, namespaces=len(entrance.namespaces))
+        is_sent = self._control.try_send(named, (*own, *entrance.namespaces, *entrance.doors))
+        if is_sent:
+            shell.sandbox.close_entrance()
+        return is_sent
+
+    def _employ(self, name: str, worker: str, forked: ForkedWorker, shell: _Shell) -> None:
+        """A process, by the name that this template has for it, is this worker's."""
+        self._is_idle.clear()
+        self.workers[name] = forked
+        self._doors.name(worker, shell.door)
 
     async def make_shell(self, limits: Limits) -> None:
         """Have one more shell waiting."""
@@ -307,6 +365,10 @@ class Template:
             await shell.give_up()
             return
         self._shells.setdefault(limits, deque()).append(shell)
+
+    def ahead(self, limits: Limits) -> int:
+        """How many processes wait for a worker."""
+        return sum(one.limits == limits for one in self._ahead.values())
 
     def waiting_shells(self, limits: Limits) -> int:
         """How many shells wait for a worker."""
@@ -359,6 +421,8 @@ class Template:
             self._output.close()
         for forked in self.workers.values():
             forked.orphan()
+        for name in tuple(self._ahead):
+            self._ahead.pop(name).drop()
         self._is_idle.set()
         if self.frozen is not None:
             _log.info("template ended", extra={"template": self.id, "last_lines": self._last_lines})
@@ -392,7 +456,7 @@ class Template:
         elif isinstance(message, Forked):
             if message.worker in self._unheard:
                 return
-            forked = self.workers.get(message.worker)
+            forked = self._forked(message.worker)
             if forked is None or forked.has_begun or len(descriptors) != 1:
                 raise ProtocolError(f"cannot believe a fork of {message.worker[:40]!r}")
             forked.begun(descriptors[0])
@@ -403,12 +467,19 @@ class Template:
         if message.worker in self._unheard:
             self._unheard.discard(message.worker)
             return
+        if message.worker in self._ahead:  # of nothing that anybody asked of it: another is made when one is missed
+            self._ahead.pop(message.worker).drop()
+            return
         forked = self.workers.pop(message.worker, None)
         if forked is None:
             raise ProtocolError(f"cannot believe an end of {message.worker[:40]!r}")
         forked.end(message)
         if not self.workers:
             self._is_idle.set()
+
+    def _forked(self, name: str) -> ForkedWorker | None:
+        ahead = self._ahead.get(name)
+        return ahead.forked if ahead is not None else self.workers.get(name)
 
     def _forget(self, worker: str) -> None:
         """Nothing of a worker is left; whether its template says so or not."""
@@ -466,7 +537,9 @@ def _gpus_to_come(spec: WorkerSpec, layout: Layout) -> int:
     )
 
 
-def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platform: str = "") -> Load:
+def load_of(
+    spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platform: str = "", worker: str = ""
+) -> Load:
     """What a worker, or a template, is to become."""
     function = spec.function
     return Load(
@@ -488,4 +561,5 @@ def load_of(spec: WorkerSpec, module_paths: tuple[str, ...], *, mark: str, platf
             if one.batching is not None
         ),
         web=next((method.web.kind for method in function.methods if method.web is not None), ""),
+        worker=worker,
     )

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from relight.agent.bases import Bases, Below
+from relight.agent.bases import Bases, Below, run_of
+from relight.agent.cable import Cable, Ends
 from relight.agent.gpu import Gpus
 from relight.agent.keeping import Keeping
 from relight.agent.layout import Layout, limits_of
@@ -24,7 +25,6 @@ from relight.agent.resources import memory_of
 from relight.agent.starts import BeginPhase
 from relight.agent.template import (
     AdoptsDoors,
-    Ends,
     ForkedWorker,
     LoadingFailed,
     MakesSandboxes,
@@ -76,6 +76,7 @@ class Forge:
     """What templates are made with.
 
     `isolation` is asked for each: it is known once the machine has been looked at.  `has_root`: it may hand out devices.
+    `forks_ahead` processes of each template wait for the next worker.
     """
 
     sandboxes: MakesSandboxes
@@ -87,6 +88,7 @@ class Forge:
     bases: Bases
     gpus: Gpus
     has_root: Callable[[], bool]
+    forks_ahead: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,23 @@ class Templates:
 
     # -- what a worker asks
 
+    def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
+        """A fork that was made ahead for whoever comes first; None where none waits."""
+        if self._refusal(spec) or spec.function.resources.gpu:
+            return None
+        key = template_key(spec)
+        entry = self._entries.get(key)
+        if entry is None or not entry.is_settled.is_set():
+            return None
+        limits = limits_of(spec)
+        taken = entry.template.take(worker, limits)
+        if taken is None:
+            return None
+        self._keeping.use(key)
+        self._want_shells(entry, limits, had_shell=True)
+        forked, cable = taken
+        return self._forked(entry, forked), cable
+
     async def fork(
         self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase
     ) -> Forked | NoTemplate:
@@ -171,10 +190,14 @@ class Templates:
             limits = limits_of(spec)
             had_shell = entry.template.waiting_shells(limits) > 0
             self._keeping.use(key)
-            forked = await entry.template.fork(worker, spec, limits, ends, self._forge.gpus.grant(spec))
+            forked = await entry.template.fork(worker, limits, ends, self._forge.gpus.grant(spec))
         except TemplateLost:
             return NoTemplate(_LOST)
         self._want_shells(entry, limits, had_shell=had_shell)
+        return self._forked(entry, forked, waited_for)
+
+    @staticmethod
+    def _forked(entry: _Entry, forked: ForkedWorker, waited_for: str = "") -> Forked:
         layout = entry.template.layout
         assert layout is not None, "what can fork was laid out"
         return Forked(forked, layout.module_paths, layout.platform, waited_for, entry.has_base)
@@ -200,7 +223,7 @@ class Templates:
             self._entry(key, spec, is_wanted=False)
 
     def forget(self, version: str) -> None:
-        """A version is not served any more."""
+        """A version is not served any more; where it was the last of its run, its packages need not be at hand."""
         for key, entry in tuple(self._entries.items()):
             if entry.template.spec.version != version:
                 continue
@@ -209,6 +232,7 @@ class Templates:
                 self._drop(key)
             else:
                 entry.is_forgotten = True
+        self._forge.bases.keep_warm({run_of(entry.template.spec) for entry in self._entries.values()})
         self._remember()
 
     def outcomes(self) -> tuple[TemplateOutcome, ...]:
@@ -328,6 +352,7 @@ class Templates:
             self._note_none(key, self._unsafe[key])
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
+        self._forge.bases.warm(template.spec, frozen.packages)
         self._want_shells(entry, limits_of(template.spec), had_shell=True)
         memory, took = await asyncio.to_thread(memory_of, template.pid), self._forge.clock.monotonic() - began
         self._keeping.add(key, memory, took)
@@ -380,10 +405,16 @@ class Templates:
             for limits, wanted in tuple(entry.wanted_shells.items()):
                 while template.waiting_shells(limits) < wanted and not template.is_gone:
                     await template.make_shell(limits)
+                while template.ahead(limits) < self._ahead_of(template) and template.waiting_shells(limits):
+                    await template.fork_ahead(limits)
         except (RelightError, OSError) as error:  # the next fork makes its own, and tells what is wrong
             _log.warning("no shell made", extra={"template": template.id, "why": str(error)})
         finally:
             entry.is_refilling = False
+
+    def _ahead_of(self, template: Template) -> int:
+        """How many processes are to wait: none of whose worker it is not known, before its start, which GPU it will have."""
+        return 0 if template.is_gone or template.spec.function.resources.gpu else self._forge.forks_ahead
 
     def _remember(self) -> None:
         specs = tuple(self._entries[key].template.spec for key in self._keeping.by_worth() if key in self._entries)

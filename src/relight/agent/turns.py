@@ -45,6 +45,10 @@ class Turns:
         """Whether it is, or is among, what runs."""
         return attempt is self.head or (self._width > 1 and attempt.order.call in self._sent)
 
+    def has_given(self, attempt: Attempt) -> bool:
+        """Whether the worker has it."""
+        return attempt.order.call in self._sent
+
     def running_call(self) -> str:
         """The call that runs; "" for none, or several."""
         return "" if self._width > 1 and len(self._sent) > 1 else next(iter(self._sent), "")

@@ -1,7 +1,7 @@
 """One worker: from the order to start it until nothing of it is left.
 
-Its states are those of `protocol.workers.STATES`, and each step is told with its time.  It dies of one of these, and
-what is said of the calls it had follows from which:
+What it is given and says of its calls is in `agent.calls`.  Its states are those of `protocol.workers.STATES`, and each
+step is told with its time.  It dies of one of these, and what is said of the calls it had follows from which:
 
     the process ends by itself       the call is lost (and charged): it may have been the call that did it
     a call outlives its grace        that call ends as cancelled or timed out; its neighbours are lost, uncharged
@@ -15,71 +15,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import signal
-import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
 from relight.agent.attempts import (
-    Attempt,
     Cancels,
-    end_as_told,
-    end_before_start,
-    end_refused,
-    end_with_worker,
-    end_without_input,
     exit_of,
     start_reason,
 )
-from relight.agent.channel import Channel, payloads_of
-from relight.agent.deliveries import Deliveries
-from relight.agent.logs import Line, Output, Owners
-from relight.agent.meter import Meter
-from relight.agent.outbox import Held
+from relight.agent.calls import BEFORE_READY, Calls
+from relight.agent.channel import Channel
+from relight.agent.logs import Line, Output
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
 from relight.agent.surroundings import Surroundings
-from relight.agent.template import Ends, failure_in, load_of
-from relight.agent.turns import Turns
-from relight.agent.values import check_value
-from relight.protocol.calls import CallEvent, Token
+from relight.agent.template import failure_in, load_of
 from relight.protocol.channel import (
     Began,
     Ended,
-    Grant,
-    Interrupt,
     Item,
+    Load,
     LoadFailed,
     Ready,
-    Recall,
     Recalled,
-    Run,
     Stop,
+    Tokens,
 )
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
-from relight.protocol.link import CallEnd, GrantItems, LogLines, RunCall, WorkerChange, WorkerSpec
-from relight.protocol.manifest import Batching
-from relight.protocol.starts import StartReport
+from relight.protocol.link import LogLines, WorkerChange, WorkerSpec
+from relight.protocol.starts import StartLevel, StartReport
 from relight.protocol.workers import STATES, WorkerState
-from relight.sandbox.spec import SandboxExit
-
-CREDIT = 128
-"""How many calls may be with a worker at once, one of which runs."""
-
-STALL_SECONDS = 0.05
-"""When the one that runs takes longer, those behind it are given back: another worker may be free."""
-
-RECALL_SECONDS = 0.2
-"""What a worker has not given back by then is taken from it."""
-
-RING_SECONDS = 0.2
-"""A call that has not ended so long after it was told to is told once more: an event loop may not have heard it."""
+from relight.sandbox.spec import UNCOUNTED, SandboxExit
 
 STARTING_SECONDS = 0.01
 """How long word that it is being started waits for word that it is ready."""
@@ -89,11 +58,10 @@ READY_SECONDS = 0.002
 
 _log = logging.getLogger("relight.agent")
 _BEFORE_SANDBOX = (WorkerState.PLACING, WorkerState.PULLING)
-_BEFORE_READY = (*_BEFORE_SANDBOX, WorkerState.STARTING)
 
 
 class Worker:
-    """One worker.  `live` is its life; the rest are orders, which return at once."""
+    """One worker.  `live` is its life and `calls` are its calls; the rest are orders, which return at once."""
 
     def __init__(self, name: str, spec: WorkerSpec, around: Surroundings) -> None:
         self.id = name
@@ -103,131 +71,46 @@ class Worker:
         self.isolation = ""
         self.start: StartReport | None = None
         self._around = around
-        self._deliveries = Deliveries(around.outbox, around.values, around.tasks, self._stop_undeliverable)
-        self._attempts: dict[str, Attempt] = {}
-        self._turns = Turns(spec.function.width)
-        self._batched = {one.name: one.batching for one in spec.function.methods if one.batching is not None}
-        self.credit = max(CREDIT, spec.function.width)
-        self._stall: Cancels | None = None
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
-        self._meter = Meter(name, spec, around.clock)
-        self._cpu_us: int | None = None  # known when nothing of it is left
+        self._meter = around.meter(name, spec)
+        self.calls = Calls(self, spec.function, around, self._meter)
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
         self._output: Output | None = None
-        self._drained_at = 0
-        self._verdict = ""  # why it has to end, where that is our decision: the reason of its exit
+        self.verdict = ""  # why it has to end, where that is our decision: the reason of its exit
         self._failure: Failure | None = None
         self._is_leaving = False
-        self._has_ended = False
+        self.has_ended = False
 
     # -- orders
 
-    def take(self, order: RunCall) -> None:
-        """A call to run, after those before it, once this worker is ready; `feed` lets it begin.
-
-        One that cannot be taken ends, uncharged.
-        """
-        attempt = Attempt(order=order)
-        known = self._attempts.get(order.call)
-        if known is not None and known.order.token == order.token:
-            return  # the order was repeated
-        is_up = STATES[self.state].takes_calls
-        is_ending = bool(self._verdict) or self._has_ended
-        if is_ending or not (is_up or self.state in _BEFORE_READY) or len(self._attempts) >= self.credit:
-            why = f"worker {self.id} is {self.state.value} and has {len(self._attempts)} of {self.credit} calls"
-            self._around.outbox.end(attempt.held, end_refused(attempt, why))
-            return
-        self._attempts[order.call] = attempt
-        if is_up and self.state is not WorkerState.BUSY:
-            self._enter(WorkerState.BUSY)
-        if order.payload.data is None:
-            attempt.is_fetching = True
-            attempt.timers = (self._around.tasks.create_task(self._fetch(attempt), name=f"{self.id}.fetch"),)
-        else:
-            self._turns.add(attempt)
-
-    def feed(self) -> None:
-        """Give the worker what it has room for, all at once, once it is ready."""
-        if self._channel is None or self.state in _BEFORE_READY:
-            return
-        while (attempt := self._turns.next()) is not None:
-            order = attempt.order
-            run = Run(
-                call=order.call,
-                attempt=order.attempt,
-                payload=order.payload,
-                method=order.method,
-                accept=order.accept,
-                is_behind=not self._turns.runs(attempt),
-            )
-            self._channel.queue(run, attempt.descriptors)
-            attempt.descriptors = ()
-            granted = self._deliveries.granted(attempt)
-            if granted > 1:
-                self._channel.queue(Grant(call=order.call, items=granted))
-            rule = self._batched.get(order.method)
-            if rule is not None:
-                self._gather(attempt, rule)
-            elif self._turns.runs(attempt):
-                self._begin(attempt)
-        self._channel.flush()
-        self._watch()
-
-    def cancel(self, call: str, token: Token) -> bool:
-        """Interrupt an attempt; false when it is not here."""
-        attempt = self._attempts.get(call)
-        if attempt is None or attempt.order.token != token:
-            return False
-        self._interrupt(attempt, CallEvent.CANCELLED)
-        return True
-
-    def ask_back(self, call: str, token: Token) -> bool:
-        """Give back a call that waits for this worker to be ready; false when it is not here."""
-        attempt = self._attempts.get(call)
-        if attempt is None or attempt.order.token != token:
-            return False
-        if self.state in _BEFORE_READY and attempt.interrupted is None:
-            self._turns.leave(attempt)
-            self._refuse((attempt,), f"worker {self.id} is still being started, and another is free")
-        return True
-
-    def grant(self, order: GrantItems) -> bool:
-        """Let a generator make more items; false when it is not here."""
-        attempt = self._attempts.get(order.call)
-        if attempt is None or attempt.order.token != order.token:
-            return False
-        if self._deliveries.grant(attempt, order.items) and self.state not in _BEFORE_READY:
-            self._send(Grant(call=order.call, items=order.items))  # lost on a worker that has not got it: see `feed`
-        return True
-
     def stop(self, *, now: bool = False) -> None:
         """Leave: after the calls it has, or at once."""
-        if self.state is WorkerState.GONE or self._verdict:
+        if self.state is WorkerState.GONE or self.verdict:
             return
         if self.state in _BEFORE_SANDBOX:
             self._leave(WorkerExit(reason="stopped"))
         elif now or self.state is WorkerState.STARTING:
-            self._kill("stopped")
+            self.kill("stopped")
         elif not self._is_leaving:
             self._is_leaving = True
-            self._enter(WorkerState.DRAINING)
-            self._refuse(self._turns.take_waiting(), f"worker {self.id} is leaving")
+            self.enter(WorkerState.DRAINING)
+            self.calls.refuse_waiting(f"worker {self.id} is leaving")
             self._send(Stop())
-            self._limit_leaving()
+            self.limit_leaving()
 
     def evict(self, why: str, words: str) -> None:
         """End it at once, as it takes what is others'; `words` tell so in its log."""
-        if self.state is not WorkerState.GONE and not self._verdict:
+        if self.state is not WorkerState.GONE and not self.verdict:
             self._tell_system(words)
-            self._kill(why)
+            self.kill(why)
 
     @property
     def pid(self) -> int:
         """Its process, as this machine sees it; 0 when that is not known."""
-        return self._sandbox.pid if self._sandbox is not None and not self._has_ended else 0
+        return self._sandbox.pid if self._sandbox is not None and not self.has_ended else 0
 
     @property
     def sandbox(self) -> str:
@@ -236,13 +119,10 @@ class Worker:
 
     def seal(self, *, is_last: bool = False) -> None:
         """Tell what it used since the last time."""
-        record = self._meter.seal(self._cpu_us, is_last=is_last)
+        counted = self._sandbox.counted() if self._sandbox is not None else UNCOUNTED
+        record = self._meter.seal(counted, is_last=is_last)
         if record is not None:
             self._around.outbox.usage(record)
-
-    def held(self) -> Iterable[Held]:
-        """The attempts it has."""
-        return [attempt.held for attempt in self._attempts.values()]
 
     # -- life
 
@@ -257,14 +137,14 @@ class Worker:
         try:
             if not self._around.provider.has(self.spec):
                 self._start_seen.fetch()
-                self._enter(WorkerState.PULLING)
+                self.enter(WorkerState.PULLING)
                 await self._around.provider.fetch(self.spec)
             if self.state is WorkerState.GONE:
                 return  # it was stopped meanwhile
-            self._enter(WorkerState.STARTING)
+            self.enter(WorkerState.STARTING)
             sandbox = await self._start()
         except (RelightError, OSError) as error:
-            ending = WorkerExit(reason=self._verdict or start_reason(error))
+            ending = WorkerExit(reason=self.verdict or start_reason(error))
             failure = self._failure or self._failure_of(error)
             self._tell_ending(ending)
             self._leave(ending, failure)
@@ -274,37 +154,41 @@ class Worker:
         self._leave(ending, self._failure)
 
     async def _start(self) -> Sandbox:
-        ours, theirs = socket.socketpair()
-        mark = secrets.token_hex(16)
-        self._channel = Channel(ours, on_message=self._hear, on_closed=self._hear_close)
-        output = self._output = Output(
-            mark, Owners(self._attempts.__contains__, self._turns.running_call), self._tell_lines
-        )
         self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
-        ends = Ends(channel=theirs, stdout=output.stdout.writer, stderr=output.stderr.writer)
-        try:
-            begun = await self._begin_process(ends)
-        finally:
-            theirs.close()
-            output.close_writers()
+        begun = self._around.starter.take(self.id, self.spec)
+        if begun is not None:
+            self._start_seen.begin("take")
+        else:
+            begun = await self._begin_process()
+        cable = begun.cable
+        channel = self._channel = Channel(cable.ours, on_message=self._hear, on_closed=self._hear_close)
+        if not self.verdict:
+            channel.queue(self._load_of(begun))
+            if begun.level is StartLevel.FORK:
+                self.calls.give_ahead(channel)
+            channel.flush()
+        self._output = Output(cable, self.calls.owners, self._tell_lines)
+        self.calls.meet(channel, self._output)
         self._sandbox = begun.sandbox
         self.isolation = begun.isolation
         self._start_seen.begun(begun.level, begun.why)
-        if self._verdict:  # stopped before there was anything to kill
+        if self.verdict:  # stopped before there was anything to kill
             self._end_sandbox()
-        else:
-            self._send(load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform))
         return begun.sandbox
 
-    async def _begin_process(self, ends: Ends) -> Begun:
+    def _load_of(self, begun: Begun) -> Load:
+        mark = begun.cable.mark
+        return load_of(self.spec, begun.module_paths, mark=mark, platform=begun.platform, worker=self.id)
+
+    async def _begin_process(self) -> Begun:
         """Start its process.  Raises Unavailable when it was told to leave while it waited for that."""
         starting = self._starting = asyncio.ensure_future(
-            self._around.starter.start(self.id, self.spec, ends, self._tell_lines, self._start_seen.begin)
+            self._around.starter.start(self.id, self.spec, self._tell_lines, self._start_seen.begin)
         )
         try:
             return await starting
         except asyncio.CancelledError:
-            if not self._verdict:
+            if not self.verdict:
                 raise
             raise Unavailable(f"cannot start worker {self.id}: it was stopped; another takes its place") from None
         finally:
@@ -325,15 +209,14 @@ class Worker:
 
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
         """Its process has ended: hear its last words, then say how."""
-        self._has_ended = True
-        self._cpu_us = ended.cpu_us
+        self.has_ended = True
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
         if self._output is not None:
             self._output.close()
             last_lines = self._output.last_lines
-        ending = exit_of(ended, killed_for=self._verdict, is_leaving=self._is_leaving, last_lines=last_lines)
+        ending = exit_of(ended, killed_for=self.verdict, is_leaving=self._is_leaving, last_lines=last_lines)
         if self.state is WorkerState.STARTING and self._failure is None and ending.reason != "stopped":
             name = self.spec.function.name
             told = f"its worker {ending.how} while loading it{ending.last_words}; {ending.advice}"
@@ -345,224 +228,48 @@ class Worker:
         """Its room is not clear yet: its calls do not wait for that, and nobody gives it others."""
         if self.state is not WorkerState.DRAINING:
             detail = "it has ended, and its processes or its GPU memory are still there"
-            self._enter(WorkerState.DRAINING, detail=detail)
-        self._end_attempts(ending)
+            self.enter(WorkerState.DRAINING, detail=detail)
+        self.calls.end_all(ending)
 
     def _tell_ending(self, ending: WorkerExit) -> None:
         if ending.reason != "stopped":
             self._tell_system(f"the worker ended: {ending.reason}")
 
-    def _end_attempts(self, ending: WorkerExit) -> None:
-        for attempt in tuple(self._attempts.values()):
-            attempt.disarm()
-            end = end_with_worker(attempt, ending, is_own_fault=self._turns.runs(attempt))
-            self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
-        self._attempts.clear()
-
     def _leave(self, ending: WorkerExit, failure: Failure | None = None) -> None:
-        self._end_attempts(ending)
-        for timer in (*self._timers, *([self._stall] if self._stall else [])):
+        self.calls.end_all(ending)
+        self.calls.stop_looking()
+        for timer in self._timers:
             timer.cancel()
         if self._channel is not None:
             self._channel.close()
         if self._output is not None:
             self._output.close()
         start = None if self.start is not None or ending.reason == "stopped" else self._start_seen.failed()
-        self._enter(WorkerState.GONE, failure=failure, ending=ending, start=start)
-
-    # -- one call
-
-    async def _fetch(self, attempt: Attempt) -> None:
-        try:
-            if attempt.is_session:
-                descriptor = await self._around.ways.open(attempt.order.payload.blob)
-            else:
-                descriptor = await self._around.values.fetch(attempt.order.payload.blob)
-        except (RelightError, OSError) as error:
-            refusal = error if isinstance(error, RelightError) else Unavailable(f"cannot fetch an input: {error}")
-            is_elsewhere = attempt.is_session  # the server is away, or has given it up
-            end = end_refused(attempt, str(refusal)) if is_elsewhere else end_without_input(attempt, refusal)
-            self._finish(attempt, end)
-            return
-        attempt.is_fetching = False
-        attempt.descriptors = (descriptor,)
-        self._turns.add(attempt)
-        self.feed()
-
-    def _begin(self, attempt: Attempt) -> None:
-        """The worker has come to it: its time runs from here."""
-        attempt.disarm()
-        self._meter.began(attempt.order.call)
-        attempt.began = self._around.clock.monotonic()
-        if attempt.interrupted is not None:
-            self._limit_grace(attempt)
-            return
-        if not attempt.is_session:  # each of whose requests has a time of its own
-            self._limit(attempt, self.spec.function.timeout_seconds)
-
-    def _gather(self, attempt: Attempt, rule: Batching) -> None:
-        """The worker has it, and says when its batch begins; a worker that never does is not waited for without end."""
-        attempt.disarm()
-        self._limit(attempt, 2 * self.spec.function.timeout_seconds + rule.wait_seconds)
-
-    def _limit(self, attempt: Attempt, seconds: float) -> None:
-        attempt.timers = (self._around.later(seconds, partial(self._interrupt, attempt, CallEvent.TIMED_OUT)),)
-
-    def _watch(self) -> None:
-        """See after a while whether it has gone on."""
-        head = self._turns.head
-        if self._stall is None and head is not None and self._turns.has_others:
-            self._stall = self._around.later(STALL_SECONDS, partial(self._look, head))
-
-    def _look(self, head: Attempt) -> None:
-        self._stall = None
-        if self._turns.head is not head:
-            self._watch()
-            return
-        self._refuse(self._turns.take_waiting(), "the call before it takes long")
-        if self._turns.behind:
-            self._recall([self._attempts[call] for call in self._turns.behind])
-
-    def _recall(self, attempts: Sequence[Attempt]) -> None:
-        """Have the worker give back what it has not begun; what it does not, as it cannot look, is taken from it."""
-        self._send(Recall(calls=tuple(attempt.order.call for attempt in attempts)))
-        for attempt in attempts:
-            attempt.is_recalled = True
-            attempt.timers = (self._around.later(RECALL_SECONDS, partial(self._take_back, attempt)),)
-        self._signal(signal.SIGUSR1)
-
-    def _take_back(self, attempt: Attempt) -> None:
-        if self._channel is not None:
-            self._channel.hear()  # its turn may have come
-        if self._attempts.get(attempt.order.call) is attempt and self._turns.take(attempt):
-            self._give_up(attempt)
-
-    def _give_up(self, attempt: Attempt) -> None:
-        """It was given to the worker, and did not begin."""
-        if attempt.interrupted is not None:
-            self._finish(attempt, end_before_start(attempt, attempt.interrupted))
-        else:
-            self._refuse((attempt,), "the call before it takes long")
-
-    def _refuse(self, attempts: Iterable[Attempt], why: str) -> None:
-        for attempt in attempts:
-            self._finish(attempt, end_refused(attempt, why))
-
-    def _interrupt(self, attempt: Attempt, reason: CallEvent) -> None:
-        """Ask the function to stop, and kill its worker if it does not."""
-        if attempt.interrupted is not None:
-            return
-        attempt.interrupted = reason
-        attempt.disarm()
-        if attempt.is_fetching or self._turns.leave(attempt):
-            self._finish(attempt, end_before_start(attempt, reason))
-            return
-        self._send(Interrupt(call=attempt.order.call, reason=reason))
-        if not self._turns.runs(attempt):
-            self._recall((attempt,))
-            return
-        self._limit_grace(attempt)
-        self._signal(signal.SIGUSR1)
-
-    def _limit_grace(self, attempt: Attempt) -> None:
-        attempt.timers = (
-            self._around.later(self.spec.function.grace_seconds, partial(self._outlive, attempt)),
-            self._around.later(RING_SECONDS, partial(self._signal, signal.SIGUSR1)),
-        )
-
-    def _outlive(self, attempt: Attempt) -> None:
-        attempt.has_outlived_grace = True
-        assert attempt.interrupted is not None, "only an interrupted attempt has a grace to outlive"
-        self._kill(f"killed:{attempt.interrupted.value}")
-
-    def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
-        attempt.disarm()
-        del self._attempts[attempt.order.call]
-        used_us = self._meter.ended(attempt.order.call)
-        self._deliveries.end(attempt, replace(end, used_us=used_us) if used_us else end, descriptors)
-        if self._attempts or self._verdict:
-            return
-        if self.state is WorkerState.BUSY:
-            self._enter(WorkerState.IDLE)
-        self._limit_leaving()
-
-    def _stop_undeliverable(self, attempt: Attempt) -> None:
-        if self._attempts.get(attempt.order.call) is attempt:
-            self._interrupt(attempt, CallEvent.CANCELLED)
+        self.enter(WorkerState.GONE, failure=failure, ending=ending, start=start)
 
     # -- the worker speaks
 
     def _hear(self, message: object, descriptors: Sequence[int]) -> None:
+        if self.state in BEFORE_READY and not isinstance(message, (Ready, LoadFailed)):
+            raise ProtocolError(f"cannot believe a {type(message).__name__} of a worker that is not ready")
         if isinstance(message, Ended):
-            self._hear_end(message, descriptors)
+            self.calls.hear_end(message, descriptors)
         elif isinstance(message, Began):
-            for attempt in map(self._turns.running, message.calls):
-                if attempt.began is None:
-                    self._begin(attempt)
+            self.calls.hear_began(message)
         elif isinstance(message, Item):
-            self._hear_item(message, descriptors)
+            self.calls.hear_item(message, descriptors)
+        elif isinstance(message, Tokens):
+            self._meter.took(message.call, message.read, message.written)
         elif isinstance(message, Recalled):
-            self._hear_recalled(message)
+            self.calls.hear_recalled(message)
         elif isinstance(message, Ready):
             self._hear_ready(message)
         elif isinstance(message, LoadFailed):
             self._hear_load_failed(message)
 
-    def _hear_end(self, ended: Ended, descriptors: Sequence[int]) -> None:
-        if self._turns.was_taken(ended.call):
-            _close_all(descriptors)
-            return
-        try:
-            attempt = self._turns.running(ended.call)
-            end = end_as_told(attempt, ended, self._around.clock.monotonic())
-            _check_values(ended, descriptors)
-        except ProtocolError:
-            _close_all(descriptors)
-            raise
-        self._drain_output()
-        self._turns.end(attempt)
-        self._finish(attempt, end, descriptors)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """The worker is done with the one that ran, or never began it: whose turn is it now?"""
-        following = self._turns.head
-        if following is not None and following.began is None and following.order.method not in self._batched:
-            self._begin(following)
-        if self._turns.has_waiting:
-            self.feed()
-
-    def _hear_item(self, item: Item, descriptors: Sequence[int]) -> None:
-        if self._turns.was_taken(item.call):
-            _close_all(descriptors)
-            return
-        try:
-            attempt = self._turns.running(item.call)
-            self._deliveries.check_item(attempt, item)
-            _check_values(item, descriptors)
-        except ProtocolError:
-            _close_all(descriptors)
-            raise
-        self._deliveries.item(attempt, item, descriptors)
-
-    def _drain_output(self) -> None:
-        """So that what a call wrote is told before its end; once for all the ends that came together."""
-        if self._output is not None and self._channel is not None and self._drained_at != self._channel.reads:
-            self._drained_at = self._channel.reads
-            self._output.end_call()
-
-    def _hear_recalled(self, message: Recalled) -> None:
-        before = self._turns.head
-        for call in message.calls:
-            attempt = self._turns.give_back(call)
-            if attempt is not None:
-                self._give_up(attempt)
-        if self._turns.head is not before:
-            self._go_on()
-
     def _hear_ready(self, ready: Ready) -> None:
-        if self.state is not WorkerState.STARTING or self._verdict:
-            if self._verdict:
+        if self.state is not WorkerState.STARTING or self.verdict:
+            if self.verdict:
                 return
             raise ProtocolError("cannot believe a worker that says it is ready twice")
         for timer in self._timers:
@@ -572,12 +279,12 @@ class Worker:
         if self._sandbox is not None and self.spec.function.resources.cpu is not None:
             self._sandbox.settle()
         detail = f"Python {ready.python}: import {ready.import_seconds:.3f} s, enter {ready.enter_seconds:.3f} s"
-        self._enter(WorkerState.READY, start=self.start, detail=detail)
-        if self._attempts:
-            if self._output is not None:
+        self.enter(WorkerState.READY, start=self.start, detail=detail)
+        if self.calls.has_any:
+            if self._output is not None and not self.calls.are_given:
                 self._output.end_call()  # what loading wrote is no call's
-            self._enter(WorkerState.BUSY)
-            self.feed()
+            self.enter(WorkerState.BUSY)
+            self.calls.begin()
 
     def _hear_load_failed(self, message: LoadFailed) -> None:
         if self.state is not WorkerState.STARTING:
@@ -586,19 +293,19 @@ class Worker:
         if self._output is not None:
             self._output.drain()  # so that the traceback stands after what the module printed
         self._tell_traceback(message.failure)
-        self._verdict = self._verdict or start_reason(None, message.failure)
+        self.verdict = self.verdict or start_reason(None, message.failure)
         self._later(self.spec.function.grace_seconds, self._end_sandbox)
 
     def _hear_close(self, reason: str) -> None:
         if reason:
             self._tell_system(f"the worker was killed: {reason}")
-            self._kill("killed:protocol")
+            self.kill("killed:protocol")
         elif self.state is not WorkerState.GONE:  # as a rule it is ending, and its exit says more
-            self._later(self.spec.function.grace_seconds, lambda: self._kill("killed:channel_closed"))
+            self._later(self.spec.function.grace_seconds, lambda: self.kill("killed:channel_closed"))
 
-    # -- small things
+    # -- what its calls ask of it
 
-    def _enter(
+    def enter(
         self,
         state: WorkerState,
         *,
@@ -607,6 +314,7 @@ class Worker:
         ending: WorkerExit | None = None,
         start: StartReport | None = None,
     ) -> None:
+        """It is in another state from now on; told, but for BUSY and IDLE: the server knows by the calls."""
         assert state in STATES[self.state].may_become, f"a worker cannot become {state} from {self.state}"
         self.since = max(self._around.clock.now(), self.since)
         self.state = state
@@ -615,12 +323,12 @@ class Worker:
         else:
             self._meter.enter(state)
         if state in (WorkerState.BUSY, WorkerState.IDLE):
-            return  # the server knows by the calls
+            return
         change = WorkerChange(
             worker=self.id,
             state=state,
             at=self.since,
-            credit=self.credit,
+            credit=self.calls.credit,
             isolation=self.isolation,
             sandbox=self.sandbox,
             detail=detail,
@@ -630,15 +338,29 @@ class Worker:
         )
         self._around.outbox.change(change, self._patience())
 
+    def kill(self, why: str) -> None:
+        """End it at once, for this reason unless it had to end for another before."""
+        self.verdict = self.verdict or why
+        self._end_sandbox()
+
+    def limit_leaving(self) -> None:
+        """It was told to leave and has no calls: it does so within its grace."""
+        if self._is_leaving and not self.calls.has_any:
+            self._later(self.spec.function.grace_seconds, lambda: self.kill("stopped"))
+
+    def signal(self, number: int) -> None:
+        """Send its first process a signal; without effect when that is gone, or not ready: it would die of it."""
+        with suppress(ProcessLookupError):
+            if self._sandbox is not None and self.state not in BEFORE_READY:
+                self._sandbox.signal(number)
+
+    # -- small things
+
     def _patience(self) -> float:
         """How long word of its state may wait for company."""
-        if self.state is WorkerState.READY and self._attempts:
+        if self.state is WorkerState.READY and self.calls.has_any:
             return READY_SECONDS
         return STARTING_SECONDS if self.state is WorkerState.STARTING else 0.0
-
-    def _kill(self, why: str) -> None:
-        self._verdict = self._verdict or why
-        self._end_sandbox()
 
     def _end_sandbox(self) -> None:
         if self._starting is not None:
@@ -650,21 +372,11 @@ class Worker:
         seconds = self.spec.function.startup_timeout_seconds
         why = f"cannot start {self.spec.function.name}: loading it took more than {seconds:g} s"
         self._failure = failure_of(StartFailed(f"{why}; raise startup_timeout=, or load less"))
-        self._kill("start_timed_out")
-
-    def _limit_leaving(self) -> None:
-        """It was told to leave and has no calls: it does so within its grace."""
-        if self._is_leaving and not self._attempts:
-            self._later(self.spec.function.grace_seconds, lambda: self._kill("stopped"))
+        self.kill("start_timed_out")
 
     def _send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         assert self._channel is not None, "nothing is sent before the sandbox is started"
         self._channel.send(message, descriptors)
-
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            if self._sandbox is not None:
-                self._sandbox.signal(number)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         self._timers.append(self._around.later(seconds, act))
@@ -679,22 +391,11 @@ class Worker:
 
     def _tell_system(self, text: str) -> None:
         _log.info(text, extra={"worker": self.id, "version": self.spec.version})
-        calls = list(self._attempts) if self.state not in _BEFORE_READY else []
+        calls = self.calls.ids if self.state not in BEFORE_READY else ()
         at = self._around.clock.now()
         self._around.outbox.lines(
             [
                 LogLines(worker=self.id, at=at, source="system", texts=tuple(text.split("\n")), call=call)
-                for call in calls or [""]
+                for call in calls or ("",)
             ]
         )
-
-
-def _check_values(message: Ended | Item, descriptors: Sequence[int]) -> None:
-    large = [payload for payload in payloads_of(message) if payload.data is None]
-    for payload, descriptor in zip(large, descriptors, strict=True):
-        check_value(payload, descriptor)
-
-
-def _close_all(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -61,13 +61,13 @@ class Workers:
         for order in orders:
             worker = self._workers.get(order.worker)
             if worker is not None:
-                worker.take(order)
+                worker.calls.take(order)
                 given[worker.id] = worker
                 continue
             attempt = Attempt(order=order)
             self._around.outbox.end(attempt.held, end_refused(attempt, f"worker {order.worker} is not on this node"))
         for worker in given.values():
-            worker.feed()
+            worker.calls.feed()
 
     def weighed(self) -> tuple[Worker, ...]:
         """Those that may have a process."""
@@ -93,15 +93,15 @@ class Workers:
 
     def grant(self, order: GrantItems) -> None:
         """Let a generator go on; without effect when it has ended."""
-        any(worker.grant(order) for worker in self._workers.values())
+        any(worker.calls.grant(order) for worker in self._workers.values())
 
     def ask_back(self, order: AskBack) -> None:
         """Give a call back; without effect when it has begun, or ended."""
-        any(worker.ask_back(order.call, order.token) for worker in self._workers.values())
+        any(worker.calls.ask_back(order.call, order.token) for worker in self._workers.values())
 
     def cancel(self, order: CancelCall) -> None:
         """Interrupt a call; without effect when it has ended, as its end is on the way."""
-        any(worker.cancel(order.call, order.token) for worker in self._workers.values())
+        any(worker.calls.cancel(order.call, order.token) for worker in self._workers.values())
 
     def held_calls(self) -> tuple[str, ...]:
         """The calls that the server must not give to another node."""
@@ -123,7 +123,7 @@ class Workers:
                 spec=worker.spec,
                 state=WorkerState.DRAINING if worker.state is WorkerState.GONE else worker.state,
                 since=worker.since,
-                credit=worker.credit,
+                credit=worker.calls.credit,
                 isolation=worker.isolation,
                 sandbox=worker.sandbox,
                 start=worker.start,
@@ -162,7 +162,7 @@ class Workers:
 
     def _all_held(self) -> Iterable[Held]:
         for worker in self._workers.values():
-            yield from worker.held()
+            yield from worker.calls.held()
         yield from self._around.outbox.held()
 
     def _forget_gone(self) -> None:

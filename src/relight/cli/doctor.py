@@ -22,7 +22,8 @@ from relight.clock import SystemClock
 from relight.protocol.errors import RelightError, Unavailable
 from relight.protocol.fitness import Check, Verdict, is_fit
 from relight.protocol.manifest import Json
-from relight.sdk.connection import connect, data_folder
+from relight.sdk.connection import connect
+from relight.sdk.environment import data_folder
 from relight.settings import choose_profile
 
 MARKS = {Verdict.OK: "ok", Verdict.WEAK: "WEAK", Verdict.BROKEN: "BROKEN"}

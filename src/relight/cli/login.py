@@ -14,7 +14,7 @@ from relight.cli.tables import show_json
 from relight.protocol.errors import InvalidRequest, Unavailable
 from relight.protocol.manifest import Json
 from relight.sdk import profiles, requests
-from relight.sdk.connection import data_folder
+from relight.sdk.environment import data_folder
 from relight.sdk.http import Address, Http, Unreachable, address_of
 from relight.sdk.profiles import Profile
 

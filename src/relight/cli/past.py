@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from relight.protocol.errors import NotFound
 from relight.protocol.ids import is_id
-from relight.sdk.connection import Connection, connect, data_folder
+from relight.sdk.connection import Connection, connect
 from relight.sdk.embedded import reopen
+from relight.sdk.environment import data_folder
 from relight.sdk.http import Address
 
 

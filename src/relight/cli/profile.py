@@ -9,7 +9,7 @@ from relight.cli.options import json_option
 from relight.cli.tables import show_json, show_table
 from relight.protocol.manifest import Json
 from relight.sdk import profiles
-from relight.sdk.connection import data_folder
+from relight.sdk.environment import data_folder
 from relight.sdk.profiles import LOCAL
 
 

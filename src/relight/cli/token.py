@@ -14,7 +14,8 @@ from relight.clock import SystemClock
 from relight.protocol.errors import Unavailable
 from relight.protocol.manifest import Json
 from relight.protocol.views import Scope
-from relight.sdk.connection import connect, data_folder
+from relight.sdk.connection import connect
+from relight.sdk.environment import data_folder
 
 _SCOPES = [scope.value for scope in Scope]
 

@@ -124,11 +124,21 @@ class Calls:
         return CallViews(calls=views)
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest.
+
+        One without a key is waited for, `wait_seconds` at most.
+        """
         if key is None:
-            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+            submit = Submit(calls=(request,), wait_seconds=wait_seconds)
+            return (await self.submit(workspace, submit, worker=worker)).calls[0]
         (asked,) = self._families.adopt(self._scheduler, worker, (request,))
         taken = await self._admit(workspace, asked, Counter(), returns=False)
         self._check_space([taken.key])
@@ -307,7 +317,7 @@ class Calls:
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
         self._shadows.copy(workspace, requests)
-        already = await committed
+        already = await asyncio.shield(committed)  # who asked may hang up, and the call is kept all the same
         self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:
@@ -320,7 +330,7 @@ class Calls:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
         route = await self._catalog.route(workspace, request.app, request.environment)
         parents = self.heirs.parents_version(request) or self._shadows.parents_version(request, route)
-        version = parents or route.of(request.id)
+        version = parents or route.of(request.session or request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
@@ -449,7 +459,7 @@ class Calls:
             if (end.call, end.token) in self._ending:
                 continue  # told again while the first is being kept
             has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of that worker
-            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
+            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None, end.cpu_us)
             if lease is None:
                 self._scheduler.acknowledge(node, end.call, end.token)
                 continue
@@ -488,6 +498,8 @@ class Calls:
             is_charged=end.is_charged,
             items=end.items or self._streams.made(end.call),
             used_us=end.used_us,
+            tokens_in=end.tokens_in,
+            tokens_out=end.tokens_out,
         )
 
     def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:

@@ -87,17 +87,17 @@ class Route:
         """Those that it leads to."""
         return (self.stable,) if self.canary is None else (self.stable, self.canary)
 
-    def of(self, call: str) -> Version:
-        """The version that this call goes to: the same one however often it is asked."""
-        second = self._second_of(call) if self.strategy is not Strategy.SHADOW else None
+    def of(self, name: str) -> Version:
+        """The version that a call of this id goes to, or a session of this name: the same one however often it is asked."""
+        second = self._second_of(name) if self.strategy is not Strategy.SHADOW else None
         return self.stable if second is None else second
 
     def shadow_of(self, call: str) -> Version | None:
         """The version that gets a copy of this call; None when none does."""
         return self._second_of(call) if self.strategy is Strategy.SHADOW else None
 
-    def _second_of(self, call: str) -> Version | None:
-        return self.canary if zlib.crc32(call.encode()) % 10_000 < 100 * self.percent else None
+    def _second_of(self, name: str) -> Version | None:
+        return self.canary if zlib.crc32(name.encode()) % 10_000 < 100 * self.percent else None
 
 
 def key_of(version: Version, bound: Bound) -> FunctionKey:

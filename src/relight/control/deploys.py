@@ -13,7 +13,7 @@ from relight.clock import Clock, now_ms
 from relight.control.bindings import check_parameters
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog, Route, Version
-from relight.control.limits import check_limits
+from relight.control.limits import check_limits, check_tags
 from relight.control.templates import Templates, can_be_made
 from relight.control.versions import Versions, changes, check_percent
 from relight.control.web import Web, of_web
@@ -22,7 +22,7 @@ from relight.protocol.errors import DeployFailed, InvalidRequest
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.manifest import FunctionSpec, Manifest, never_forked
 from relight.protocol.templates import TemplateState
-from relight.protocol.versions import KEPT_TAGS, TAG_LENGTH, DeployPlan, Difference, FunctionPlan, How, Strategy
+from relight.protocol.versions import TAG_LENGTH, DeployPlan, Difference, FunctionPlan, How, Strategy
 from relight.protocol.views import AppTemplates, AppView, FunctionStats
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
@@ -302,15 +302,11 @@ def _check_strategy(deploy: Deploy) -> None:
 
 
 def _check_tags(app: str, deploy: Deploy) -> None:
-    if len(deploy.tags) > KEPT_TAGS or len(dict(deploy.tags)) < len(deploy.tags):
+    check_tags(deploy.tags, f"cannot deploy {app!r}")
+    if len(deploy.commit) > TAG_LENGTH:
         raise InvalidRequest(
-            f"cannot deploy {app!r}: it has {len(deploy.tags)} tags; give {KEPT_TAGS} at most, each name once"
+            f"cannot deploy {app!r}: its commit {deploy.commit[:20]!r}… has {len(deploy.commit)} characters; give {TAG_LENGTH} at most"
         )
-    for text in (deploy.commit, *(text for tag in deploy.tags for text in tag)):
-        if len(text) > TAG_LENGTH:
-            raise InvalidRequest(
-                f"cannot deploy {app!r}: {text[:20]!r}… has {len(text)} characters; a tag or a commit has {TAG_LENGTH} at most"
-            )
 
 
 def _check_functions(manifest: Manifest) -> None:

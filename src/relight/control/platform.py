@@ -29,6 +29,7 @@ from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.traffic import Traffic
 from relight.control.tunings import Tunings
 from relight.control.usage import Usage
 from relight.control.versions import Versions
@@ -47,6 +48,7 @@ class Control:
     """One server's platform."""
 
     calls: Calls
+    traffic: Traffic
     retries: Retries
     tunings: Tunings
     queues: Queues
@@ -83,7 +85,8 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force.
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force,
+    and says what was used costs unless nothing `is_metered`.
 
     A workspace may use as much as `quota` says; `max_waiting` calls may wait in all (None: no bound).
     """
@@ -95,6 +98,7 @@ class Rules:
     run_grace_seconds: float = 30.0
     cards: Mapping[str, Card] = field(default_factory=load_cards)
     card: str = DEFAULT_CARD
+    is_metered: bool = True
 
 
 async def open_control(
@@ -108,8 +112,8 @@ async def open_control(
     calls = Calls(store, catalog, clock, streams, shadows)
     logs = Logs(store, clock)
     templates = Templates()
-    usage = Usage(store, find_card(rules.cards, rules.card), clock)
-    web = Web(catalog, clock)
+    usage = Usage(store, find_card(rules.cards, rules.card), clock, is_metered=rules.is_metered)
+    web = Web(catalog, Traffic(store, clock), clock)
     nodes = Nodes(store, calls, streams, logs, templates, usage, web, shadows, clock)
     decisions = Decisions(catalog)
     recollections = Recollections(store, clock, {"decisions": decisions, "shadow": shadows})
@@ -142,6 +146,7 @@ async def open_control(
     await calls.recover()
     return Control(
         calls=calls,
+        traffic=web.traffic,
         retries=Retries(store, calls),
         tunings=tunings,
         queues=queues,

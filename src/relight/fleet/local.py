@@ -36,6 +36,8 @@ class AgentOptions:
     library_folder: Path | None = None
     code_cache_mib: int | None = None
     template_memory_mib: int = 0
+    forks_ahead: int = 1
+    is_metered: bool = True
 
 
 class LocalAgent:
@@ -99,6 +101,9 @@ class LocalAgent:
             command += ["--code-cache", str(options.code_cache_mib)]
         if options.template_memory_mib:
             command += ["--template-memory", str(options.template_memory_mib)]
+        command += ["--forks-ahead", str(options.forks_ahead)]
+        if not options.is_metered:
+            command.append("--no-metering")
         if options.leaves_with_server:
             command.append("--leave-with-server")
         options.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from relight.control.web import Target
 from relight.gateway.exchange import Answer
+from relight.gateway.schemas import lifted
 from relight.protocol.manifest import Json
 
 _PAGE_HEADERS = (
@@ -35,13 +36,15 @@ def answer(target: Target, rest: bytes, root: bytes) -> Answer | None:
 def document(target: Target, root: str) -> dict[str, Json]:
     """The endpoint as OpenAPI 3.1."""
     method = target.method
-    schema: dict[str, Json] = method.input_schema if isinstance(method.input_schema, dict) else {"type": "object"}
+    schemas: dict[str, Json] = {}
+    takes = lifted(method.input_schema or {"type": "object"}, "input", schemas)
+    gives = lifted(method.output_schema, "output", schemas)
     operations: dict[str, Json] = {}
     for verb in target.web.methods:
         answered: dict[str, Json] = {"description": "What it returns"}
         if method.output_schema is not None:
             answered["content"] = {
-                "text/event-stream" if method.is_generator else "application/json": {"schema": method.output_schema}
+                "text/event-stream" if method.is_generator else "application/json": {"schema": gives}
             }
         operation: dict[str, Json] = {
             "operationId": f"{target.name}_{verb.lower()}",
@@ -50,9 +53,9 @@ def document(target: Target, root: str) -> dict[str, Json]:
             "responses": {"200": answered, "422": {"description": "An argument is not what it asks for"}},
         }
         if verb in _WITH_BODY:
-            operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+            operation["requestBody"] = {"content": {"application/json": {"schema": takes}}}
         else:
-            operation["parameters"] = _parameters(schema)
+            operation["parameters"] = _parameters(takes)
         operations[verb.lower()] = operation
     document: dict[str, Json] = {
         "openapi": "3.1.0",
@@ -64,13 +67,17 @@ def document(target: Target, root: str) -> dict[str, Json]:
         "servers": [{"url": root or "/"}],
         "paths": {"/": operations},
     }
+    components: dict[str, Json] = {"schemas": schemas} if schemas else {}
     if target.web.needs_token:
-        document["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
+    if components:
+        document["components"] = components
     return document
 
 
-def _parameters(schema: dict[str, Json]) -> list[Json]:
+def _parameters(schema: Json) -> list[Json]:
+    assert isinstance(schema, dict), "it was lifted"
     properties = schema.get("properties")
     required = schema.get("required")
     if not isinstance(properties, dict):

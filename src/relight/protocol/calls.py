@@ -137,11 +137,27 @@ class CallKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebRequest:
+    """What a web request asked, who asked it, and what came of it.
+
+    `status` 0: whoever asked was told none; `bytes_out` are those of the answer's body.  What stood in the query is left
+    out: it may be a secret.
+    """
+
+    verb: str
+    path: str
+    status: int = 0
+    client: str = ""
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallView:
     """What is known of a call.  Times are seconds since 1970; `sequence` orders the ends on one server, 0 before.
 
     `attempts` counts the tries that were charged: a worker killed for a neighbour's call costs none.  `items` says, once
-    a generator has ended, how many it made.
+    a generator has ended, how many it made.  A web request is a call, too, and `request` says which; it is told once it
+    is over.
     """
 
     id: str
@@ -164,6 +180,7 @@ class CallView:
     failure: Failure | None = None
     sequence: int = 0
     items: int = 0
+    request: WebRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

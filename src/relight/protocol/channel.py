@@ -34,6 +34,7 @@ class Load:
     cores it may use, None for all.  `max_inputs` calls run at once; `batches` are the methods whose calls are gathered,
     with how many at most and for how many seconds, each batch being one input.  `gpus` is, for a template, how many GPUs
     each of its forks will be given, that it has not.  `web` is the kind of what answers web requests, "" where nothing does.
+    `worker` is its name, where its process is older than that.
     """
 
     module: str
@@ -51,6 +52,7 @@ class Load:
     max_inputs: int = 1
     batches: tuple[tuple[str, int, float], ...] = ()
     web: str = ""
+    worker: str = ""
 
     @property
     def is_concurrent(self) -> bool:
@@ -127,6 +129,15 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """The function says that it read and wrote so many tokens more, in this call ("": in none, or in several together)."""
+
+    call: str
+    read: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
     """These calls were gathered, and begin now, together."""
 
@@ -142,12 +153,17 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
+    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out.
+
+    `cpu_us` is the CPU time that its worker, and what it started and waited for, took for it, in microseconds; None where
+    several calls run at once, and nobody can tell whose it was.
+    """
 
     call: str
     outcome: CallEvent
     result: Payload | None = None
     failure: Failure | None = None
+    cpu_us: int | None = None
 
 
 # -- agent ⇄ template: a worker's first words (Load, LoadFailed), then these, each a packet
@@ -158,24 +174,29 @@ class Fork:
     """Fork a worker that may use `cpu` cores (None: all).
 
     With it come its channel, stdout and stderr, the `namespaces` of its shell, that of processes first, and the doors
-    of the shell's groups.  `env` is the worker's alone.
+    of the shell's groups.  `env` is the worker's alone.  One that `is_ahead` is nobody's yet, and gets ready for any.
     """
 
     worker: str
     namespaces: int
     cpu: float | None = None
+    is_ahead: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may)."""
+    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may).
+
+    In a run, `packages` are those of the image that were imported: the next version is likely to need them, too.
+    """
 
     python: str
     import_seconds: float
     snap_seconds: float = 0.0
     freeze_seconds: float = 0.0
     unsafe: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +217,14 @@ class Exited:
 
 
 # -- agent ⇄ base: Forked and Exited, as of a template, and these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Before the first fork: import these packages of the image, for forks that may use `cpu` cores (None: all)."""
+
+    packages: tuple[str, ...] = ()
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +255,7 @@ PACKET_BYTES = 128 * 1024
 
 TO_TEMPLATE = Kinds(Load, Fork)
 FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
-TO_BASE = Kinds(Grow)
+TO_BASE = Kinds(Warm, Grow)
 FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Recalled, Ended)
+TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Tokens, Recalled, Ended)

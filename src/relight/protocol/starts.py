@@ -35,7 +35,7 @@ NUMBERS = {
 
 
 PHASES = {
-    "take": "a worker that was started ahead is given its first call",
+    "take": "a worker that was started ahead is given its first call; or a process that was forked ahead becomes a worker",
     "place": "the node has the order, and comes to it",
     "gpu": "its GPU is still to be given back by whoever had it before",
     "fetch": "the code, or the image, is brought to the node",

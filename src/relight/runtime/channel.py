@@ -152,7 +152,8 @@ class Channel:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
             sent = self._socket.sendmsg([frame], rights)
-            self._socket.sendall(frame[sent:])
+            if sent < len(frame):
+                self._socket.sendall(frame[sent:])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ChannelClosed from error
 

@@ -55,6 +55,7 @@ class Forks:
             pid = -1
         if pid == 0:
             return 0
+        os.sched_yield()  # it may have been put on this processor, and is what somebody waits for
         for descriptor in descriptors:
             os.close(descriptor)
         if pid < 0:

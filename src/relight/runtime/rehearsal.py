@@ -64,11 +64,17 @@ def play() -> None:
     with suppress(OSError, ProtocolError, ChannelClosed):  # the user's modules may have left no descriptor
         for _ in range(_LIVES):
             _live()
+    os.environ["RELIGHT_WORKER"] = ""
+
+
+def replay() -> None:
+    """Have it done once more, in a fork that waits for its worker's name: what is written to is its own from then on."""
+    with suppress(OSError, ProtocolError, ChannelClosed):
+        _live()
 
 
 def _live() -> None:
     """Be a worker, from the fork to its end, that nobody hears."""
-    os.environ["RELIGHT_WORKER"] = ""
     thaw(Frozen(), None)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -89,7 +95,7 @@ class _Agent:
         self._end = end
         self._words: deque[object] = deque(
             (
-                Load(module="", qualname=_WORD, is_class=False, paths=(), mark=_WORD),
+                Load(module="", qualname=_WORD, is_class=False, paths=(), mark=_WORD, worker=_WORD),
                 Run(call=_WORD, attempt=1, payload=_ARGUMENTS, accept=(JSON,)),
                 Run(call=_WORD, attempt=1, payload=dump_input((1,), {}), accept=(PICKLE,)),
                 Stop(),

@@ -45,6 +45,7 @@ class Adoption:
             isolation=held.isolation,
             sandbox=held.sandbox,
             start=held.start,
+            appetite=function.appetite,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
         worker.is_parked, worker.was_ready = held.state is WorkerState.READY, not worker.is_starting

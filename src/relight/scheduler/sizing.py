@@ -29,7 +29,7 @@ from relight.scheduler.yielding import give_way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """Acts on decisions.  `send` gives a lease its way to a worker that is being started."""
+    """Acts on decisions.  `send` gives leases their way to workers that are being started."""
 
     world: World
     clock: Clock
@@ -38,7 +38,7 @@ class Sizing:
     holds: Holds
     successions: Successions
     quota: Quota
-    send: Callable[[Lease], None]
+    send: Callable[[Sequence[Lease]], None]
 
     def scale(self, function: Function) -> float | None:
         """Start what is missing; after how many seconds to look again though nothing happens, None for never."""
@@ -147,10 +147,13 @@ class Sizing:
                 return refusal
         like: FunctionKey | None = function.key if spreads else None
         nodes = [node for node in self.world.nodes.values() if node.is_connected]
-        return place(asked, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads)
+        return place(
+            function.resources, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads
+        )
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
+        has_gpu = bool(where.gpus or where.gpu_share)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share) if has_gpu else function.spec
         worker = Worker(
             id=new_id("worker", int(self.clock.now() * 1000)),
             node=where.node,
@@ -160,6 +163,7 @@ class Sizing:
             since=self.clock.monotonic(),
             since_unix=self.clock.now(),
             asked_at=self.clock.monotonic(),
+            appetite=function.appetite,
         )
         function.workers[worker.id] = self.world.workers[worker.id] = worker
         self.world.nodes[where.node].workers[worker.id] = worker
@@ -169,7 +173,7 @@ class Sizing:
         lease = self.holds.take_along(function, worker, self.clock.monotonic())
         if lease is not None:
             self.listener.granted([lease])
-            self.send(lease)
+            self.send([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from relight.sdk.connection import is_debugging
+from relight.sdk.environment import is_debugging
 from relight.sdk.frames import is_told
 from relight.sdk.http import (
     ANSWER_SECONDS,

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -57,6 +58,7 @@ class App:
 
     `name` is the file's own when not given, `image` what its functions see when they name none.  `include` are patterns
     of further files to send along (`"data/*.json"`), relative to the app's folder; its Python files go along as they are.
+    `tags` are those of all its functions, beside their own.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class App:
         *,
         include: Sequence[str] = (),
         image: Image | None = None,
+        tags: Mapping[str, str] | None = None,
         **others: Unpack[AppWords],
     ) -> None:
-        pass_over("cannot make an app", others, AppWords, "name, include and image")
+        pass_over("cannot make an app", others, AppWords, "name, include, image and tags")
+        options.check_tags("cannot make an app", tags)
         where = sys._getframe(1).f_globals
         self._source = bundle.source_of(str(where.get("__name__", "")), where.get("__file__"))
         self.name = _app_name(
@@ -75,6 +79,7 @@ class App:
         )
         self._include = tuple(include)
         self.image = image or Image.host()
+        self._tags = dict(tags or {})
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
         self._functions: dict[str, AnyFunction] = {}
         self._classes: dict[str, type] = {}
@@ -232,10 +237,11 @@ class App:
 
     def specs(self) -> tuple[FunctionSpec, ...]:
         """Its functions and classes as plain data."""
-        return tuple(
-            options.spec_of(place(), given, (given.get("image") or self.image).spec)
-            for place, given in self._places.values()
-        )
+        return tuple(self._spec(place(), given) for place, given in self._places.values())
+
+    def _spec(self, place: Place, given: FunctionOptions) -> FunctionSpec:
+        spec = options.spec_of(place, given, (given.get("image") or self.image).spec)
+        return replace(spec, tags=tuple(sorted({**self._tags, **dict(spec.tags)}.items()))) if self._tags else spec
 
     def manifest(self) -> Manifest:
         """The whole app as plain data: what a deploy says."""
@@ -261,7 +267,8 @@ class App:
         `canary` is how many percent of the calls lead to it, the rest to the version before.  `strategy` says what becomes of
         that one: with `recreate` its workers are gone before any of this starts, and calls wait; with `shadow` calls stay with
         it, and this gets copies of `share` percent of them, whose answers are thrown away.  `tags` and `commit` are shown by
-        `relight versions`.  `environment_name` is another word for `environment`; `name` names the app anew.
+        `relight versions`; costs are told by tags, too.  `environment_name` is another word for `environment`; `name` names the
+        app anew.
         """
         pass_over(f"cannot deploy {self.name}", others, DeployWords, "environment, environment_name and name")
         self._refuse_in_worker()

@@ -1,7 +1,7 @@
 """The way to a server: finds one, speaks to it from any thread, and asks again when it was away for a moment.
 
-The one reader of the environment here.  A server is found in this order: `RELIGHT_URL` with `RELIGHT_TOKEN`; the
-profile in use; the local socket in the data folder; for a run, one of its own.  A port is never probed.
+A server is found in this order: `RELIGHT_URL` with `RELIGHT_TOKEN`; the profile in use; the local socket in the data
+folder; for a run, one of its own.  A port is never probed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from relight.protocol.api import Await, CallViews, Deploy, Deployed, Submit
 from relight.protocol.errors import Forbidden, Unavailable
 from relight.protocol.manifest import Json
 from relight.protocol.payload import Payload
-from relight.sdk import requests
+from relight.sdk import environment, requests
 from relight.sdk.embedded import Embedded, start
 from relight.sdk.frames import is_told
 from relight.sdk.http import Address, BadAnswer, Http, Unreachable, address_of
@@ -103,7 +103,7 @@ class Connection:
             result: T = stop.value
             return result
         except Exception as error:
-            if is_told(error) and not is_debugging():
+            if is_told(error) and not environment.is_debugging():
                 raise error.with_traceback(None)  # noqa: B904 - the same error, which says it all without the way here
             raise
 
@@ -289,9 +289,9 @@ def connect(*, embed: bool = False) -> Connection:
 
     Raises Unavailable when there is none, Forbidden when the socket found belongs to somebody else.
     """
-    if url := os.environ.get("RELIGHT_URL", ""):
-        return Connection(address_of(url, os.environ.get("RELIGHT_TOKEN", "")))
-    folder = data_folder()
+    if url := environment.server_url():
+        return Connection(address_of(url, environment.server_token()))
+    folder = environment.data_folder()
     profile = _profile(folder)
     if profile is not None:
         return Connection(address_of(profile.url, profile.token, profile.ca))
@@ -309,23 +309,12 @@ def connect(*, embed: bool = False) -> Connection:
 
 def _profile(folder: Path) -> Profile | None:
     """The profile in use, or the one that `RELIGHT_PROFILE` names."""
-    chosen = os.environ.get("RELIGHT_PROFILE", "")
+    chosen = environment.profile_name()
     if not chosen and not (folder / "profiles.json").exists():
         return None
     from relight.sdk import profiles
 
     return profiles.active(folder, chosen)
-
-
-def is_debugging() -> bool:
-    """Whether errors shall show the way that they came through relight (`RELIGHT_DEBUG=1`)."""
-    return os.environ.get("RELIGHT_DEBUG", "") not in ("", "0")
-
-
-def data_folder() -> Path:
-    """Where the local server keeps its things."""
-    given = os.environ.get("RELIGHT_DATA_DIR", "")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".relight"
 
 
 def _is_served(address: Address) -> bool:

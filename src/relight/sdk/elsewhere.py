@@ -30,7 +30,7 @@ what yields is a generator.
 
 _SO_ANYWAY_EXPERIMENTS = frozenset({"enable_gpu_snapshot"})
 
-_UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "name"})
+_UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "tags", "name"})
 """Options for which None means what it means to say nothing."""
 
 _DELAYS: Mapping[str, str] = {
@@ -82,7 +82,6 @@ ABSENT_WORDS: Mapping[str, tuple[str, str]] = {
     "interactive": ("terminals in workers", "use `relight run --local`, where a breakpoint() stops"),
     "secrets": ABSENT_OPTIONS["secrets"],
     "tag": ("words for a deploy", "leave it away: each deploy has the id of its version"),
-    "tags": ("words for an app", "leave it away: an app has its name"),
     "version": ("calls of an old version", "leave it away: what was deployed last is called"),
     "volumes": ABSENT_OPTIONS["volumes"],
     "wrap_returned_exceptions": ("wrappers for what calls raise", "leave it away: exceptions come as what they are"),
@@ -179,7 +178,6 @@ def _other(ours: str, given: Mapping[str, Any]) -> str:
 class AppWords(TypedDict, total=False):
     """What Modal says of an app."""
 
-    tags: Mapping[str, str] | None
     secrets: Sequence[object]
     volumes: Mapping[Any, object]
     include_source: bool

@@ -2,7 +2,7 @@
 
 Two places do this.  Where steps are driven (`Connection.do`, `Pool.do`) an error that was raised on purpose forgets the way
 it came, so that two frames of ours are left of it wherever it is caught: in a notebook, in a test, in a log.  And what
-nobody catches is shown by Python without those two, when its hook is the one that Python came with.
+nobody catches is shown without those two (`uncaught`, `notebooks`).
 
 An error that nobody meant, raised by our own code, is shown whole: it is ours to mend.  `RELIGHT_DEBUG=1` shows all.
 """
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -49,39 +47,6 @@ def hide_own_frames(error: BaseException) -> None:
     """Take relight's frames out of its traceback, and out of those that led to it; not where relight itself broke."""
     if not _is_broken(error):
         _hide(error, set())
-
-
-def hide_own_frames_of_uncaught() -> None:
-    """From now on Python shows what nobody catches so.  Who has a hook of their own keeps it."""
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = _show
-    if threading.excepthook is threading.__excepthook__:
-        threading.excepthook = _show_of_thread
-    if "IPython" in sys.modules:
-        from relight.sdk.notebooks import show_well  # elsewhere nobody needs it
-
-        show_well()
-
-
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if _hides(error):
-        hide_own_frames(error)
-        trace = error.__traceback__
-    sys.__excepthook__(kind, error, trace)
-
-
-def _show_of_thread(args: threading.ExceptHookArgs) -> None:
-    error = args.exc_value
-    if error is not None and _hides(error):
-        hide_own_frames(error)
-        args = threading.ExceptHookArgs((args.exc_type, error, error.__traceback__, args.thread))
-    threading.__excepthook__(args)
-
-
-def _hides(error: BaseException) -> bool:
-    from relight.sdk.connection import is_debugging  # the one reader of the environment
-
-    return not is_debugging()
 
 
 def _is_broken(error: BaseException) -> bool:

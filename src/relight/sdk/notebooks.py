@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from relight.sdk.connection import is_debugging
+from relight.sdk.environment import is_debugging
 from relight.sdk.frames import RemoteTraceback, hide_own_frames
 
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+)(?P<where>, in .*)?$')

@@ -390,6 +390,8 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "charged": int(row.is_charged),
         "items": row.items if state.is_final else 0,
         "used_us": row.used_us,
+        "tokens_in": row.tokens_in,
+        "tokens_out": row.tokens_out,
         "not_before": row.not_before,
         "ended_at": row.at if state.is_final else None,
         "at": row.at,

@@ -51,7 +51,7 @@ class Claim:
 class End:
     """An attempt's end, with its claim, which need not have been kept before.  A generator made `items`.
 
-    `used_us` is what of its worker's time is the call's.
+    `used_us` is what of its worker's time is the call's, tokens are what it reported.
 
     Kept only when no newer token is there; `event` says what becomes of the call.
     """
@@ -65,6 +65,8 @@ class End:
     is_charged: bool = True
     items: int = 0
     used_us: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

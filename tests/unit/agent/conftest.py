@@ -9,16 +9,19 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from relight.agent.cable import Cable
+from relight.agent.meter import Meter
 from relight.agent.outbox import Outbox
 from relight.agent.slots import Slots
 from relight.agent.starter import Begun
 from relight.agent.starts import BeginPhase
 from relight.agent.surroundings import Surroundings
-from relight.agent.template import Ends, TellLines
+from relight.agent.template import TellLines
 from relight.agent.worker import Worker
 from relight.agent.workers import Workers
 from relight.protocol.calls import CallEvent, Token
@@ -29,7 +32,8 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartLevel
 from relight.protocol.templates import TemplateOutcome
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+from relight.protocol.usage import UsageRecord
+from relight.sandbox.spec import UNCOUNTED, Counted, Isolation, SandboxExit, SandboxSpec
 
 _LENGTH = struct.Struct("!I")
 IMAGE = HostImage(python="/usr/bin/python3", prefix="/usr", base_prefix="/usr", version="3.11.7")
@@ -85,6 +89,7 @@ class FakeSandbox:
         self.emptied.set()
         self.signals: list[int] = []
         self.is_killed = False
+        self.counted_now = UNCOUNTED
 
     def say(self, message: object, *descriptors: int) -> None:
         """The worker sends this."""
@@ -128,6 +133,9 @@ class FakeSandbox:
     async def wait_empty(self) -> None:
         await self.emptied.wait()
 
+    def counted(self) -> Counted:
+        return self.counted_now
+
     def settle(self) -> None:
         """Nothing is limited."""
 
@@ -145,19 +153,27 @@ class FakeSandboxes:
 
     started: list[FakeSandbox] = field(default_factory=list)
     refusal: Exception | None = None
+    level: StartLevel = StartLevel.FORK
 
-    async def start(self, worker: str, spec: WorkerSpec, ends: Ends, tell: TellLines, begin: BeginPhase) -> Begun:
+    def take(self, worker: str, spec: WorkerSpec) -> None:
+        """None waits."""
+
+    async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         begin("fork")
         if self.refusal is not None:
             raise self.refusal
+        cable = Cable.lay()
+        ends = cable.ends
         sandbox = SandboxSpec(id=worker, argv=("/bin/true",), isolation=Isolation.NAMESPACES)
         self.started.append(FakeSandbox(sandbox, ends.channel, ends.stdout, ends.stderr))
+        cable.hand_over()
         return Begun(
             sandbox=self.started[-1],
+            cable=cable,
             module_paths=("/app",),
             platform="/run/relight/platform.sock",
             isolation="namespaces",
-            level=StartLevel.FORK,
+            level=self.level,
         )
 
 
@@ -268,6 +284,7 @@ class Bench:
         self.items: list[CallItem] = []
         self.ends: list[CallEnd] = []
         self.changes: list[Any] = []
+        self.usage: list[UsageRecord] = []
         self.logs: list[Any] = []
         self.around = Surroundings(
             starter=self.sandboxes,
@@ -276,6 +293,7 @@ class Bench:
             ways=self.ways,
             outbox=self.outbox,
             slots=Slots(),
+            meter=partial(Meter, clock=self.clock),
             clock=self.clock,
             later=self._later,
             tasks=tasks,
@@ -321,8 +339,8 @@ class Bench:
     def give(worker: Worker, *orders: RunCall) -> None:
         """Give a worker calls to run, as one message does."""
         for order in orders:
-            worker.take(order)
-        worker.feed()
+            worker.calls.take(order)
+        worker.calls.feed()
 
     @staticmethod
     def order(call: str = "call-1", n: int = 1, payload: Payload | None = None) -> RunCall:
@@ -354,6 +372,7 @@ class Bench:
             self.items += report.items
             self.ends += report.ends
             self.changes += report.workers
+            self.usage += report.usage
             self.logs += [Line(group, text) for group in report.logs for text in group.texts]
             self.outbox.lines_kept(report.log_batch)
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
+from relight.agent.calls import RING_SECONDS
 from relight.agent.worker import READY_SECONDS, STARTING_SECONDS
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Grant, Load, LoadFailed, Run
+from relight.protocol.channel import Grant, Interrupt, Load, LoadFailed, Run
 from relight.protocol.errors import Failure, StartFailed
 from relight.protocol.link import AskBack, CancelCall, GrantItems, HeldWorker, StartWorker
+from relight.protocol.manifest import Concurrency
 from relight.protocol.payload import INLINE_BYTES, Payload
+from relight.protocol.starts import StartLevel
 from relight.protocol.workers import WorkerState
 from relight.sandbox.spec import SandboxExit
 
 LARGE = Payload(format="json", data=None, blob="b", size=INLINE_BYTES + 1)
 
 
-async def begun(bench, *orders, **function):
+async def begun(bench, *orders, level=StartLevel.BOOT, **function):
     """A worker that is being started, and was given these calls with the order to do so."""
+    bench.sandboxes.level = level
     bench.workers.start(StartWorker(worker="worker-1", spec=bench.spec(**function)))
     bench.workers.run(orders or (bench.order(),))
     await bench.settle()
@@ -237,3 +242,79 @@ async def test_a_worker_that_is_ready_and_has_no_call_says_so_at_once(bench):
     await bench.ready()
 
     assert heard[-1] == 0.0
+
+
+async def test_a_fork_has_it_at_once_and_it_begins_when_that_is_ready(bench):
+    sandbox = await begun(bench, level=StartLevel.FORK)
+    assert isinstance(sandbox.hear()[0], Run)
+    bench.clock.time += 5.0
+
+    os.write(sandbox.stdout, b"running\n")
+    sandbox.say(bench.word_ready())
+    bench.clock.time += 1.0
+    sandbox.say(bench.ended())
+    await bench.settle()
+
+    (end,) = bench.ends
+    assert (end.outcome, end.seconds) == (CallEvent.SUCCEEDED, 0.0)  # heard in one go with that it is ready
+    assert [(line.text, line.call) for line in bench.logs] == [("running", "call-1")]
+    assert only(bench).state is WorkerState.IDLE
+
+
+@pytest.mark.parametrize("function", [{"is_class": True}, {"concurrency": Concurrency(max_inputs=4)}])
+async def test_a_fork_that_has_more_to_do_first_waits_for_it_as_others_do(bench, function):
+    sandbox = await begun(bench, level=StartLevel.FORK, **function)
+
+    with pytest.raises(BlockingIOError):
+        sandbox.hear()
+
+
+async def test_a_fork_does_not_give_it_back_and_a_start_that_fails_does_uncharged(bench):
+    sandbox = await begun(bench, level=StartLevel.FORK)
+
+    bench.workers.ask_back(AskBack(call="call-1", token=Token(1, 1)))
+    await bench.settle()
+    before = list(bench.ends)
+    sandbox.end(SandboxExit(signal=9))
+    await bench.settle()
+
+    assert before == []
+    assert [(end.outcome, end.is_charged) for end in bench.ends] == [(CallEvent.LEASE_LOST, False)]
+
+
+async def test_a_fork_that_is_not_ready_is_told_of_a_cancel_and_not_signalled(bench):
+    sandbox = await begun(bench, level=StartLevel.FORK)
+    sandbox.hear()
+
+    bench.workers.cancel(CancelCall(call="call-1", token=Token(1, 1)))
+    await bench.settle()
+    for timer in [timer for timer in bench.timers if timer.seconds == RING_SECONDS]:
+        timer.act()
+    told, before = sandbox.hear()[0], list(sandbox.signals)
+    sandbox.say(bench.word_ready())
+    await bench.settle()
+    for timer in [timer for timer in bench.timers if timer.seconds == RING_SECONDS and not timer.is_cancelled]:
+        timer.act()
+
+    assert (told, before) == (Interrupt(call="call-1", reason=CallEvent.CANCELLED), [])
+    assert sandbox.signals == [signal.SIGUSR1]
+
+
+async def test_a_generator_that_a_fork_has_is_granted_more_before_that_is_ready(bench):
+    sandbox = await begun(bench, level=StartLevel.FORK)
+    sandbox.hear()
+
+    bench.workers.grant(GrantItems(call="call-1", token=Token(1, 1), items=5, taken=0))
+    await bench.settle()
+
+    assert sandbox.hear()[0] == Grant(call="call-1", items=5)
+
+
+async def test_a_fork_that_ends_it_before_it_is_ready_is_not_believed(bench):
+    sandbox = await begun(bench, level=StartLevel.FORK)
+
+    sandbox.say(bench.ended())
+    await bench.settle()
+
+    assert bench.states()[-1] == "gone"
+    assert [(end.outcome, end.is_charged) for end in bench.ends] == [(CallEvent.LEASE_LOST, False)]

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from relight.agent.cable import Ends
 from relight.agent.control import PACKETS
 from relight.agent.gpu import Grant
 from relight.agent.layout import Layout
 from relight.agent.sandboxes import Entrance
-from relight.agent.template import Ends, ForkedWorker, Template, TemplateLost
+from relight.agent.template import ForkedWorker, Template, TemplateLost
 from relight.protocol.channel import TO_TEMPLATE, Exited, Fork, Forked, Frozen, LoadFailed
 from relight.protocol.codec import pack
 from relight.protocol.errors import Failure, StartFailed
@@ -147,7 +148,7 @@ class Bench:
 
     async def fork(self, worker: str = "worker-1") -> ForkedWorker:
         """Ask for one, and hear of it."""
-        forked = await self.template.fork(worker, SPEC, LIMITS, Ends(channel=self.channel, stdout=1, stderr=2))
+        forked = await self.template.fork(worker, LIMITS, Ends(channel=self.channel, stdout=1, stderr=2))
         data, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 32)
         assert isinstance(TO_TEMPLATE.unpack(data), Fork)
         for descriptor in descriptors:
@@ -317,7 +318,7 @@ async def test_a_template_that_never_answers_is_no_ones_death(ready: Bench, chil
 async def test_a_template_that_does_not_read_forks_nobody(ready: Bench) -> None:
     async def fork_many() -> None:
         for number in range(10_000):
-            await ready.template.fork(f"worker-{number}", SPEC, LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2))
+            await ready.template.fork(f"worker-{number}", LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2))
 
     with pytest.raises(TemplateLost, match=r"cannot fork worker-.*does not listen; start it afresh"):
         await fork_many()
@@ -341,7 +342,7 @@ async def test_a_shell_that_comes_after_its_template_went_is_given_up(ready: Ben
 async def test_a_fork_that_is_not_wanted_any_more_leaves_no_shell(ready: Bench) -> None:
     ready.gate.clear()
     forking = asyncio.ensure_future(
-        ready.template.fork("worker-1", SPEC, LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2))
+        ready.template.fork("worker-1", LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2))
     )
     await ready.is_adopting.wait()
 
@@ -372,7 +373,74 @@ async def test_a_shell_that_cannot_be_given_its_devices_is_given_up_and_no_worke
     grant = Grant(devices=("/dev/nvidia0",))
 
     with pytest.raises(StartFailed, match="cannot show devices here"):
-        await ready.template.fork("w", SPEC, LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2), grant)
+        await ready.template.fork("w", LIMITS, Ends(channel=ready.channel, stdout=1, stderr=2), grant)
 
     assert [shell.is_killed for shell in ready.shells] == [True]
     assert ready.template.workers == {}
+
+
+async def ahead_of(bench: Bench) -> tuple[str, list[int]]:
+    """A process that waits: the template's name for it, and what came with the order to fork it."""
+    await bench.template.make_shell(LIMITS)
+    await bench.template.fork_ahead(LIMITS)
+    data, descriptors, _, _ = socket.recv_fds(bench.control, 1 << 20, 32)
+    order = TO_TEMPLATE.unpack(data)
+    assert isinstance(order, Fork)
+    assert order.is_ahead
+    for descriptor in descriptors[3:]:
+        os.close(descriptor)
+    return order.worker, descriptors[:3]
+
+
+async def test_a_process_that_waits_is_the_next_workers_and_its_shell_answers_for_it(ready: Bench, child: Any) -> None:
+    name, (channel, *others) = await ahead_of(ready)
+    ready.says(Forked(worker=name), child[1])
+    await ready.is_heard()
+    assert (ready.template.ahead(LIMITS), ready.template.workers) == (1, {})
+
+    taken = ready.template.take("worker-1", LIMITS)
+    assert taken is not None
+    forked, cable = taken
+    os.write(channel, b"ready")
+    said = cable.ours.recv(10)
+    ready.says(Exited(worker=name, code=3))
+    ended = await forked.wait()
+
+    assert (said, ended.code) == (b"ready", 3)
+    assert ready.shells[0].is_killed
+    assert (ready.template.ahead(LIMITS), ready.template.take("worker-2", LIMITS)) == (0, None)
+    cable.drop()
+    for descriptor in (channel, *others):
+        os.close(descriptor)
+
+
+async def test_a_process_with_other_limits_is_not_taken(ready: Bench) -> None:
+    _, own = await ahead_of(ready)
+
+    assert ready.template.take("worker-1", Limits(cpu=7.0)) is None
+    assert ready.template.ahead(LIMITS) == 1
+    for descriptor in own:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("end", ["exits", "template dies", "template is closed"])
+async def test_of_a_process_that_waits_no_longer_nothing_is_left(ready: Bench, child: Any, end: str) -> None:
+    before = descriptors()
+    name, own = await ahead_of(ready)
+    ready.says(Forked(worker=name), child[1])
+    await ready.is_heard()
+
+    if end == "exits":
+        ready.says(Exited(worker=name, code=1))
+    elif end == "template dies":
+        ready.control.shutdown(socket.SHUT_RDWR)
+    else:
+        await ready.template.close()
+    await ready.is_heard()
+
+    assert ready.template.take("worker-1", LIMITS) is None
+    assert signal.SIGKILL in ready.shells[0].signals or ready.shells[0].is_killed
+    assert ready.doors[0].is_closed
+    for descriptor in own:
+        os.close(descriptor)
+    assert descriptors() <= before

@@ -7,6 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relight.agent.cable import Cable
 from relight.agent.logs import LAST_LINES, LINE_BYTES, Line, Output, Owners, Splitter
 
 MARK = "n0nce"
@@ -98,15 +99,18 @@ def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], data: st.
 
 async def test_draining_reads_what_was_written_and_keeps_the_last_lines():
     heard: list[tuple[str, str]] = []
-    output = Output(MARK, ANYBODY, lambda source, lines: heard.extend((source, line.text) for line in lines))
+    cable = Cable.lay()
+    output = Output(cable, ANYBODY, lambda source, lines: heard.extend((source, line.text) for line in lines))
     for number in range(LAST_LINES + 5):
-        os.write(output.stdout.writer, f"{number}\n".encode())
-    os.write(output.stderr.writer, b"oops")
+        os.write(cable.stdout[1], f"{number}\n".encode())
+    os.write(cable.stderr[1], b"oops")
 
     output.drain()
     drained = len(heard)
     output.close()
 
+    cable.hand_over()
+    cable.ours.close()
     assert drained == LAST_LINES + 5
     assert heard[-1] == ("stderr", "oops")
     assert output.last_lines == (*(str(number) for number in range(6, LAST_LINES + 5)), "oops")

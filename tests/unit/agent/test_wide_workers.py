@@ -53,7 +53,7 @@ async def test_each_has_its_own_time_from_when_it_was_given(bench):
 async def test_neighbours_of_one_that_outlives_its_grace_are_lost_uncharged(bench):
     worker, sandbox = await running(bench, "a", "b", "c", **WIDE)
 
-    worker.cancel("b", Token(1, 2))
+    worker.calls.cancel("b", Token(1, 2))
     bench.go_off(worker.spec.function.grace_seconds)
     await bench.settle()
 

@@ -8,15 +8,16 @@ from contextlib import suppress
 
 import pytest
 
+from relight.agent import pace
+from relight.agent.calls import CREDIT, RECALL_SECONDS, RING_SECONDS, STALL_SECONDS
 from relight.agent.lines import WORKER_BYTES
 from relight.agent.turns import AHEAD
-from relight.agent.worker import CREDIT, RECALL_SECONDS, RING_SECONDS, STALL_SECONDS
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop, Tokens
 from relight.protocol.errors import Failure, StartFailed
 from relight.protocol.link import StartWorker, StopWorker
 from relight.protocol.payload import INLINE_BYTES, Payload
-from relight.sandbox.spec import SandboxExit
+from relight.sandbox.spec import Counted, SandboxExit
 
 
 async def test_a_worker_that_starts_runs_a_call_and_waits_tells_each_state(bench):
@@ -106,7 +107,8 @@ async def test_the_traceback_of_a_failed_load_stands_in_its_lines_after_what_it_
     ]
 
 
-async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench):
+async def test_a_worker_that_floods_is_not_read_until_what_it_wrote_is_kept(bench, monkeypatch):
+    monkeypatch.setattr(pace, "BURST_BYTES", 1 << 40)
     _, sandbox = await bench.running()
     os.set_blocking(sandbox.stdout, False)
 
@@ -219,7 +221,7 @@ async def test_a_call_past_its_time_is_interrupted_and_ends_by_the_workers_word(
 async def test_a_call_that_does_not_obey_dies_with_its_worker(bench):
     worker, sandbox = await bench.running(grace_seconds=5.0)
 
-    assert worker.cancel("call-1", Token(1, 1))
+    assert worker.calls.cancel("call-1", Token(1, 1))
     bench.go_off(5.0)
     await bench.settle()
 
@@ -230,7 +232,7 @@ async def test_a_call_that_does_not_obey_dies_with_its_worker(bench):
 
 async def test_a_call_that_was_told_to_stop_is_told_once_more_and_not_when_it_has_ended(bench):
     worker, sandbox = await bench.running(grace_seconds=5.0)
-    worker.cancel("call-1", Token(1, 1))
+    worker.calls.cancel("call-1", Token(1, 1))
 
     bench.go_off(RING_SECONDS)
 
@@ -243,7 +245,7 @@ async def test_a_call_that_was_told_to_stop_is_told_once_more_and_not_when_it_ha
 async def test_a_cancel_with_an_older_token_means_another_attempt(bench):
     worker, sandbox = await bench.running()
 
-    assert not worker.cancel("call-1", Token(0, 9))
+    assert not worker.calls.cancel("call-1", Token(0, 9))
     assert sandbox.signals == []
 
 
@@ -251,7 +253,7 @@ async def test_a_call_that_fails_while_it_is_interrupted_has_obeyed(bench):
     worker, sandbox = await bench.running()
     failure = Failure(code="function_failed", message="raised on the way out")
 
-    worker.cancel("call-1", Token(1, 1))
+    worker.calls.cancel("call-1", Token(1, 1))
     sandbox.say(bench.ended(outcome=CallEvent.FAILED, result=None, failure=failure))
     await bench.settle()
 
@@ -311,8 +313,19 @@ async def test_an_end_that_was_said_before_the_death_counts(bench):
         {"result": Payload(format="json", data=b"1", size=1, preview="x" * 5000)},
         {"result": Payload(format="json", data=b"1", size=1, blob="0" * 64)},
         {"result": Payload(format="json", data=None, size=9)},
+        {"cpu_us": -1},
     ],
-    ids=["not its call", "no outcome", "no result", "too long", "format", "preview", "another's blob", "no descriptor"],
+    ids=[
+        "not its call",
+        "no outcome",
+        "no result",
+        "too long",
+        "format",
+        "preview",
+        "another's blob",
+        "no descriptor",
+        "no time",
+    ],
 )
 async def test_an_end_that_cannot_be_believed_ends_the_worker(bench, fields):
     _, sandbox = await bench.running()
@@ -438,7 +451,7 @@ async def test_a_call_that_is_cancelled_while_its_input_is_on_the_way_never_begi
     worker, sandbox = await bench.ready()
     bench.give(worker, bench.order(payload=Payload(format="pickle5", data=None, blob="digest", size=5)))
 
-    worker.cancel("call-1", Token(1, 1))
+    worker.calls.cancel("call-1", Token(1, 1))
     bench.values.gate.set()
     await bench.settle()
 
@@ -616,7 +629,7 @@ async def test_a_call_whose_end_is_there_when_those_behind_would_be_taken_leaves
 async def test_a_call_cancelled_behind_one_that_hears_nothing_does_not_wait_for_it(bench):
     worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
 
-    worker.cancel("call-2", Token(1, 2))
+    worker.calls.cancel("call-2", Token(1, 2))
     bench.go_off(RECALL_SECONDS)
     await bench.settle()
 
@@ -704,7 +717,7 @@ async def test_nobody_looks_after_the_calls_of_a_worker_that_is_gone(bench):
 async def test_a_call_cancelled_before_its_turn_is_given_back_and_ends_without_harm_to_the_one_that_runs(bench):
     worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
 
-    worker.cancel("call-2", Token(1, 2))
+    worker.calls.cancel("call-2", Token(1, 2))
     interrupt, recall = sandbox.hear()[0], sandbox.hear()[0]
     sandbox.say(Recalled(calls=("call-2",)))
     await bench.settle()
@@ -716,7 +729,7 @@ async def test_a_call_cancelled_before_its_turn_is_given_back_and_ends_without_h
 
 async def test_a_cancelled_call_whose_turn_comes_all_the_same_has_its_grace_from_there(bench):
     worker, sandbox, _ = await queued(bench, 2, grace_seconds=5.0)
-    worker.cancel("call-2", Token(1, 2))
+    worker.calls.cancel("call-2", Token(1, 2))
 
     sandbox.say(bench.ended("call-1"))
     await bench.settle()
@@ -725,3 +738,28 @@ async def test_a_cancelled_call_whose_turn_comes_all_the_same_has_its_grace_from
 
     assert sandbox.is_killed
     assert [(end.call, end.outcome) for end in bench.ends][-1] == ("call-2", CallEvent.CANCELLED)
+
+
+async def test_what_a_call_used_and_reported_goes_along_with_its_end_and_into_its_workers_usage(bench):
+    worker, sandbox = await bench.running()
+    bench.clock.time += 2.0
+    sandbox.counted_now = Counted(cpu_us=900_000, egress_bytes=77)
+    sandbox.say(Tokens(call="call-1", read=5, written=6))
+    sandbox.say(bench.ended())
+    await bench.settle()
+    worker.seal()
+    await bench.settle()
+
+    (end,) = bench.ends
+    (record,) = bench.usage
+    assert (end.used_us, end.tokens_in, end.tokens_out) == (2_000_000, 5, 6)
+    assert (record.cpu_us, record.egress_bytes, record.tokens_in, record.tokens_out) == (900_000, 77, 5, 6)
+
+
+async def test_a_worker_that_reports_what_cannot_be_is_ended(bench):
+    _, sandbox = await bench.running()
+
+    sandbox.say(Tokens(call="call-1", read=-5))
+    await bench.settle()
+
+    assert sandbox.is_killed

@@ -88,17 +88,23 @@ class Place:
         versions, _ = await self.control.versions.history(WS, "a", environment)
         return [(one.id, one.percent) for one in versions]
 
-    async def submit(self, count: int) -> Counter[str]:
-        """Which versions so many calls went to."""
-        views = await self.control.calls._views(WS, await self.calls(count))
+    async def submit(self, count: int, session: str = "") -> Counter[str]:
+        """Which versions so many calls went to, of one session where it has a name."""
+        views = await self.control.calls._views(WS, await self.calls(count, session=session))
         return Counter(view.version for view in views)
 
-    async def calls(self, count: int, function: str = "f") -> list[str]:
+    async def calls(self, count: int, function: str = "f", session: str = "") -> list[str]:
         """So many calls, by their ids."""
         payload = Payload(format="json", data=b"{}", size=2)
         calls = tuple(
             CallRequest(
-                id=new_id("call", now_ms() + 1), app="a", environment="main", function=function, payload=payload
+                id=new_id("call", now_ms() + 1),
+                app="a",
+                environment="main",
+                function=function,
+                payload=payload,
+                session=session,
+                is_strict=bool(session),
             )
             for _ in range(count)
         )
@@ -199,6 +205,16 @@ async def test_so_many_calls_lead_to_a_canary_and_each_always_to_the_same_versio
     assert 400 <= went[canary.version] <= 600
     route = await place.control.deploys._catalog.route(WS, "a", "main")
     assert len({route.of("call-1").id for _ in range(10)}) == 1
+
+
+async def test_all_calls_of_a_session_lead_to_one_version(place: Place) -> None:
+    stable = await place.deploy()
+    canary = await place.deploy(canary_percent=50.0)
+
+    went = [await place.submit(20, session=f"user-{number}") for number in range(20)]
+
+    assert all(len(versions) == 1 for versions in went)
+    assert {version for versions in went for version in versions} == {stable.version, canary.version}
 
 
 async def test_a_canary_takes_over_or_is_taken_back(place: Place) -> None:

@@ -68,7 +68,7 @@ class Server:
     def __init__(self) -> None:
         self.said: list[tuple[Kind, bytes]] = []
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         self.said.append((kind, data))
 
     @property

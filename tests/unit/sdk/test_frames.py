@@ -13,8 +13,9 @@ import pytest
 from relight.protocol.errors import NotFound
 from relight.sdk import frames
 from relight.sdk.app import App
-from relight.sdk.frames import RemoteTraceback, hide_own_frames, hide_own_frames_of_uncaught, is_told
+from relight.sdk.frames import RemoteTraceback, hide_own_frames, is_told
 from relight.sdk.function import Fit
+from relight.sdk.uncaught import hide_own_frames_of_uncaught
 
 OWN = str(Path(frames.__file__).parents[1])
 app = App("frames")

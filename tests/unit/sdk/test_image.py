@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,3 +37,16 @@ def test_folders_that_pth_files_and_editable_installs_name_are_found(tmp_path: P
     (packages / "broken-1.dist-info" / "direct_url.json").write_text("{")
 
     assert _named_elsewhere([packages]) == (str(project), str(editable))
+
+
+def test_a_users_file_may_be_named_site(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(
+        "import relight\n\napp = relight.App()\n\n@app.function()\ndef f(x: int) -> int: ...\n\n"
+        "print(app.specs()[0].image.version)\n"
+    )
+
+    command = [sys.executable, "-m", "relight", "schema", "site.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+
+    assert done.returncode == 0, done.stderr
+    assert platform.python_version() in done.stdout

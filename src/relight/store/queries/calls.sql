@@ -5,9 +5,9 @@ ON CONFLICT (workspace, id) DO NOTHING;
 
 -- submit_ended: a call whose end came before it was kept, as one row; no row: its id was used before
 INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at,
-    attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items, used_us)
+    attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items, used_us, tokens_in, tokens_out)
 VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at,
-    :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items, :used_us)
+    :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items, :used_us, :tokens_in, :tokens_out)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- supersede_attempt: a try that nobody ended is over, because a newer token has the call
@@ -23,7 +23,8 @@ WHERE workspace = :workspace AND id = :call AND sequence = 0 AND (token_epoch, t
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
     token_epoch = :epoch, token_n = :n, worker = :worker, node = :node,
     started_at = CASE WHEN token_epoch = :epoch AND token_n = :n THEN started_at ELSE :claimed_at END,
-    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure, items = :items, used_us = used_us + :used_us
+    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure, items = :items, used_us = used_us + :used_us,
+    tokens_in = tokens_in + :tokens_in, tokens_out = tokens_out + :tokens_out
 WHERE workspace = :workspace AND id = :call AND sequence = 0
     AND ((token_epoch, token_n) < (:epoch, :n) OR (state = 'running' AND token_epoch = :epoch AND token_n = :n))
 RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL, items;
