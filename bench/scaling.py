@@ -18,9 +18,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -86,30 +86,64 @@ def burst() -> None:
             )
 
 
+SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
+    "ramp": (10.0, lambda at: 10 + 14 * at),
+    "sawtooth": (12.0, lambda at: 100.0 if at % 4 < 2 else 0.0),
+}
+"""For how many seconds, and how many calls a second come at each."""
+
+STEP_SECONDS, NAP_SECONDS, SHAPE_WINDOW = 0.05, 0.05, 1.0
+
+
 def shapes() -> None:
-    """A ramp from 1 to 40 calls at once, and a sawtooth of 20 and none, of 50 ms each."""
+    """Calls of 50 ms that come whether those before them are done or not; idle workers stay for a second."""
     with server():
         app.deploy()
         nap.remote(0.0)
-        nap.update_scaling(max_workers=50, scaledown_window=1)
-        for shape, loads in (("ramp", range(1, 41, 3)), ("sawtooth", [20, 0] * 5)):
-            waits: list[float] = []
-            since = time.time()
-            for load in loads:
-                sent = time.time()
-                waits += [began - sent for began in nap.map([0.05] * load, order_outputs=False)]
-                if not load:
-                    time.sleep(1.5)
-            waits.sort()
-            history = [one.workers for one in nap.scaling().history if one.at >= since]
-            say(
-                shape,
-                calls=len(waits),
-                p50_wait_ms=round(1000 * waits[len(waits) // 2], 1),
-                p99_wait_ms=round(1000 * waits[int(0.99 * len(waits))], 1),
-                most_workers=max(history, default=0),
-                decisions=len(history),
-            )
+        nap.update_scaling(max_workers=50, scaledown_window=SHAPE_WINDOW)
+        for shape, (seconds, rate) in SHAPES.items():
+            while nap.scaling().workers:
+                time.sleep(STEP_SECONDS)
+            _tell_shape(shape, _shaped(seconds, rate))
+
+
+@dataclass
+class Shaped:
+    """What came of a shape: how long calls waited, and how many workers there were at each step."""
+
+    waits: list[float] = field(default_factory=list)
+    workers: list[int] = field(default_factory=list)
+    history: list[int] = field(default_factory=list)
+
+
+def _shaped(seconds: float, rate: Callable[[float], float]) -> Shaped:
+    seen, sent, owed = Shaped(), [], 0.0
+    began = time.time()
+    while (at := time.time() - began) < seconds:
+        step = time.time() - began - STEP_SECONDS * len(seen.workers)
+        owed += rate(at) * STEP_SECONDS
+        if int(owed):
+            sent.append((time.time(), nap.spawn_map([NAP_SECONDS] * int(owed))))
+            owed -= int(owed)
+        seen.workers.append(nap.scaling().workers)
+        time.sleep(max(0.0, STEP_SECONDS - step))
+    seen.waits = sorted(began_at - sent_at for sent_at, calls in sent for began_at in calls.get())
+    seen.history = [one.workers for one in nap.scaling().history if one.at >= began]
+    return seen
+
+
+def _tell_shape(shape: str, seen: Shaped) -> None:
+    there = sum(seen.workers) * STEP_SECONDS
+    say(
+        shape,
+        calls=len(seen.waits),
+        wait_ms={part: round(1000 * seen.waits[int(part * (len(seen.waits) - 1))], 1) for part in (0.5, 0.99, 1.0)},
+        most_workers=max(seen.workers),
+        worker_seconds=round(there, 1),
+        busy=round(len(seen.waits) * NAP_SECONDS / there, 2),
+        workers_each_second=seen.workers[:: round(1 / STEP_SECONDS)],
+        wanted=seen.history,
+    )
 
 
 # -- recorded traffic

@@ -67,7 +67,7 @@ async def test_pages_go_on_over_blocks_that_lie_over_one_another(store: Store) -
     before = ""
     while page := await store.requests.newest(WS, CallQuery(limit=7, before=before)):
         found += [one.request.path for one in page]
-        before = page[-1].request.id
+        before = page[-1].id
 
     assert found == [f"/{number}" for number in reversed(range(300))]
 
@@ -84,10 +84,10 @@ async def test_one_is_found_by_its_id(store: Store) -> None:
         store.requests.add(PLACE, request(float(at), f"/{at}"))
     listed = await store.requests.newest(WS, CallQuery())
 
-    found = await store.requests.get(WS, listed[7].request.id)
+    found = await store.requests.get(WS, listed[7].id)
 
     assert found == listed[7]
-    assert await store.requests.get("another", listed[7].request.id) is None
+    assert await store.requests.get("another", listed[7].id) is None
     assert await store.requests.get(WS, new_id("req", 7000)) is None
 
 

@@ -18,7 +18,7 @@ from statistics import median
 
 import pytest
 
-from servers import Server, wait_until
+from servers import Server, bases_of, wait_until
 
 APP = """
 import relight
@@ -92,6 +92,54 @@ def test_what_is_saved_is_served_under_the_same_url_soon(serving: Serving) -> No
         serving.wait_line("reloaded draft in")
 
     assert median(took) < 0.5
+
+
+LARGE = """
+import sys
+
+WAS_THERE = "numpy" in sys.modules
+
+import numpy
+import relight
+
+app = relight.App("draft")
+
+@app.function(cpu=1)
+def say() -> str:
+    numpy.ones((200, 200)) @ numpy.ones((200, 200))
+    return "{} " + str(WAS_THERE)
+"""
+APART = """
+@app.function(cpu=1, env={"OF_ITS_OWN": "1"})
+def apart() -> str:
+    return str(WAS_THERE)
+"""
+
+
+@pytest.mark.slow
+def test_what_an_app_imports_from_elsewhere_is_there_when_its_next_version_is_loaded(serving: Serving) -> None:
+    url = serving.url()
+    took = []
+
+    for word in map(str, range(20)):
+        began = time.perf_counter()
+        (serving.folder / "draft.py").write_text(LARGE.replace("{}", word))
+        wait_until(lambda word=word: serving.ask(url).startswith(f"{word} "), serving.server)  # type: ignore[misc]  # its own
+        if serving.ask(url) == f"{word} True":
+            took.append(time.perf_counter() - began)
+        serving.wait_line("reloaded draft in")
+        if len(took) == 5:
+            break
+
+    assert len(took) == 5, "each time it was imported anew"
+    assert min(took) < 0.5
+    (serving.folder / "draft.py").write_text(LARGE + APART)
+    serving.wait_line("reloaded draft in")
+    assert serving.ask(url.replace("/say/", "/apart/")) == "False"  # a package may read its environment
+    warm = len(bases_of(serving.server))
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.process.wait(30) == 0
+    wait_until(lambda: len(bases_of(serving.server)) == warm - 1, serving.server)
 
 
 def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serving) -> None:

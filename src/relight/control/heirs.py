@@ -16,6 +16,7 @@ from dataclasses import replace
 from relight.control.catalog import Catalog, Version, check_method, key_of
 from relight.protocol.calls import CallEvent, CallRequest, CallView
 from relight.protocol.errors import Failure, InvalidRequest, NotFound
+from relight.protocol.workers import WorkerView
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, Standing, WaitingCall
 from relight.scheduler.state import Function
@@ -42,6 +43,18 @@ class Heirs:
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler."""
         self._scheduler = scheduler
+
+    async def recover(self, workspace: str, view: WorkerView) -> None:
+        """A worker was there before this server: if its version was replaced, that which came after waits for it to be gone."""
+        try:
+            version = await self._catalog.version(workspace, view.version, view.app, view.environment)
+            bound = version.bind(view.function, view.binding)
+        except (NotFound, InvalidRequest):
+            return
+        heir = self._catalog.heir_of(version)
+        if heir:
+            spec = version.worker_spec(bound)
+            self._scheduler.add_function(key_of(version, bound), spec, is_superseded=True, heir=heir)
 
     def parents_version(self, request: CallRequest) -> Version | None:
         """The version that a call is of because one waits for it that runs in a version being replaced; None for no such."""

@@ -14,11 +14,13 @@ from relight.control.brakes import Brakes
 from relight.control.calls import Calls
 from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
+from relight.control.shadows import PREFIX as SHADOW
 from relight.control.shadows import Shadows, of_shadow
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.usage import Usage
+from relight.control.web import PREFIX as WEB
 from relight.control.web import Web, of_web
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
@@ -37,6 +39,8 @@ from relight.store.rows import WorkerRow
 from relight.store.store import Store
 
 SendOrders = Callable[[Orders], None]
+
+_UNKEPT = (WEB, SHADOW)
 
 
 class Nodes:
@@ -86,6 +90,8 @@ class Nodes:
         for workspace in workspaces:
             for view in await self._store.workers.list(workspace):
                 key = FunctionKey(view.version, view.function, view.binding)
+                if not self._scheduler.knows(key):
+                    await self._calls.heirs.recover(workspace, view)
                 self._scheduler.expect(view.id, view.node, key)
 
     # -- from the links
@@ -289,9 +295,9 @@ class Nodes:
 
     def _take_ends(self, node: str, ends: Sequence[CallEnd]) -> None:
         """An end is kept, and seen, after the lines of its call.  Those of sessions and copies are not kept."""
-        freed = {self._web.ended(node, end) for end in ends if of_web(end.call)}
-        freed |= {self._shadows.ended(node, end) for end in ends if of_shadow(end.call)}
-        if freed:
+        unkept = [end for end in ends if _is_kept_by_nobody(end.call)]
+        if unkept:
+            freed = {(self._web if of_web(end.call) else self._shadows).ended(node, end) for end in unkept}
             self._scheduler.refill([key for key in freed if key is not None])
             ends = [end for end in ends if not _is_kept_by_nobody(end.call)]
         known = self._intakes.get(node)
@@ -327,7 +333,7 @@ def _apart(leases: Sequence[Lease]) -> tuple[Sequence[Lease], Sequence[Lease], S
 
 def _is_kept_by_nobody(call: str) -> bool:
     """Whether what the scheduler calls a call is a session, or a copy."""
-    return of_web(call) or of_shadow(call)
+    return call.startswith(_UNKEPT)
 
 
 def _view(node: Node, clock_ahead_seconds: float) -> NodeView:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relight.clock import Clock, now_ms
-from relight.control.catalog import Catalog, Route, Version, key_of
+from relight.control.catalog import Catalog, Route, Version, check_method, key_of
 from relight.protocol.calls import CallEvent, CallRequest, CallState, CallView
 from relight.protocol.errors import Failure, InvalidRequest, NotFound
 from relight.protocol.ids import new_id
@@ -168,14 +168,13 @@ class Shadows:
         tally = self._tally(version.workspace, FunctionKey(version.id, request.function))
         try:
             bound = version.bind(request.function, request.binding)
-            method = bound.function.method(request.method)
-            if method is None:
-                raise NotFound(f"cannot find method {request.method!r} of {request.function!r}")
+            check_method(bound.function, request.method)
         except (NotFound, InvalidRequest) as error:
             tally.copies += 1
             tally.fail(error.code)
             return ()
-        if method.is_generator:
+        method = bound.function.method(request.method)
+        if method is None or method.is_generator:
             return ()  # what it yields waits for a reader, and there is none
         key = key_of(version, bound)
         if not self._scheduler.knows(key):

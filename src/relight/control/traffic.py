@@ -67,21 +67,21 @@ class Traffic:
         started = exchange.given_at
         group = self._requests.add(
             place,
-            Request(
-                verb=str(verb, "latin-1"),
-                path=str(path[:PATH_LENGTH], "latin-1"),
-                client=str(client, "latin-1"),
-                status=exchange.status,
-                state=state,
-                code=code,
-                why=why,
-                worker=exchange.worker,
-                tries=exchange.tries,
-                submitted_at=exchange.started + offset,
-                started_at=started + offset if started else None,
-                ended_at=exchange.ended_at + offset,
-                bytes_out=exchange.bytes_out,
-                used_us=round(exchange.used_seconds * 1e6),
+            Request(  # by its order: names would cost as much as all the rest
+                str(verb, "latin-1"),
+                str(path[:PATH_LENGTH], "latin-1"),
+                str(client, "latin-1"),
+                exchange.status,
+                state,
+                code,
+                why,
+                exchange.worker,
+                exchange.tries,
+                exchange.started + offset,
+                started + offset if started else None,
+                exchange.ended_at + offset,
+                exchange.bytes_out,
+                round(exchange.used_seconds * 1e6),
             ),
         )
         if group is not None:
@@ -127,10 +127,10 @@ def _outcome(exchange: Exchange) -> tuple[str, str, str]:
 
 
 def _view(kept: Kept) -> CallView:
-    place, request = kept
+    request_id, place, request = kept
     state = CallState(request.state)
     return CallView(
-        id=request.id,
+        id=request_id,
         app=place.app,
         environment=place.environment,
         version=place.version,
@@ -166,7 +166,7 @@ def _attempts(kept: Kept) -> tuple[AttemptView, ...]:
         return ()
     return (
         AttemptView(
-            call=request.id,
+            call=kept.id,
             number=request.tries,
             worker=request.worker,
             node="",

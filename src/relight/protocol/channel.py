@@ -186,13 +186,17 @@ class Fork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may)."""
+    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may).
+
+    In a run, `packages` are those of the image that were imported: the next version is likely to need them, too.
+    """
 
     python: str
     import_seconds: float
     snap_seconds: float = 0.0
     freeze_seconds: float = 0.0
     unsafe: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +217,14 @@ class Exited:
 
 
 # -- agent ⇄ base: Forked and Exited, as of a template, and these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Before the first fork: import these packages of the image, for forks that may use `cpu` cores (None: all)."""
+
+    packages: tuple[str, ...] = ()
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +255,7 @@ PACKET_BYTES = 128 * 1024
 
 TO_TEMPLATE = Kinds(Load, Fork)
 FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
-TO_BASE = Kinds(Grow)
+TO_BASE = Kinds(Warm, Grow)
 FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
 TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Tokens, Recalled, Ended)

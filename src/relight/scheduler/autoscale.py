@@ -26,6 +26,9 @@ DRAIN_SECONDS = 0.25
 KEPT_DECISIONS = 50
 """So many of the last changes of mind are remembered with their reasons."""
 
+RUN_SECONDS = 1.0
+"""Changes up within so long are remembered as one, and so are changes down: a queue that drains changes with each end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -96,7 +99,8 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """A decision that was another than the one before it, at seconds since 1970."""
+    """Decisions that were others than those before them, up alone or down alone: `at` is when they began, in seconds since
+    1970, `reason` that of the last."""
 
     at: float
     workers: int
@@ -127,9 +131,7 @@ class Autoscaler:
         """How many workers there should be now.  Observations come in the order of their time."""
         decision = self._decide(seen)
         if decision.workers != self._wanted:
-            before, self._wanted = self._wanted, decision.workers
-            reason = self.explain(decision, seen)
-            self._explained.append(Explained(at=seen.unix, workers=decision.workers, before=before, reason=reason))
+            self._note(decision, seen)
         return decision
 
     def may_leave(self, seen: Observation, idle: int) -> int:
@@ -175,6 +177,15 @@ class Autoscaler:
         return f"{decision.why}: {says}"
 
     # -- inside
+
+    def _note(self, decision: Decision, seen: Observation) -> None:
+        at, before, self._wanted = seen.unix, self._wanted, decision.workers
+        last = self._explained[-1] if self._explained else None
+        if last is not None and at - last.at < RUN_SECONDS and (before > last.before) == (decision.workers > before):
+            self._explained.pop()
+            at, before = last.at, last.before
+        reason = self.explain(decision, seen)
+        self._explained.append(Explained(at=at, workers=decision.workers, before=before, reason=reason))
 
     def _decide(self, seen: Observation) -> Decision:
         scaling = self.scaling

@@ -29,7 +29,7 @@ from relight.scheduler.yielding import give_way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """Acts on decisions.  `send` gives a lease its way to a worker that is being started."""
+    """Acts on decisions.  `send` gives leases their way to workers that are being started."""
 
     world: World
     clock: Clock
@@ -38,7 +38,7 @@ class Sizing:
     holds: Holds
     successions: Successions
     quota: Quota
-    send: Callable[[Lease], None]
+    send: Callable[[Sequence[Lease]], None]
 
     def scale(self, function: Function) -> float | None:
         """Start what is missing; after how many seconds to look again though nothing happens, None for never."""
@@ -173,7 +173,7 @@ class Sizing:
         lease = self.holds.take_along(function, worker, self.clock.monotonic())
         if lease is not None:
             self.listener.granted([lease])
-            self.send(lease)
+            self.send([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""

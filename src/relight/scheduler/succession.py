@@ -50,6 +50,10 @@ class Successions:
         return bool(worker.calls) or (node is not None and node.is_connected)
 
 
+def place_of(spec: WorkerSpec) -> tuple[str, str, str]:
+    """Where a version is led to, or was: workspace, app and environment."""
+    return spec.workspace, spec.app, spec.environment
+
+
 def _is_before(one: WorkerSpec, spec: WorkerSpec) -> bool:
-    place, other = (spec.workspace, spec.app, spec.environment), (one.workspace, one.app, one.environment)
-    return place == other and one.version != spec.version
+    return place_of(one) == place_of(spec) and one.version != spec.version

@@ -5,13 +5,14 @@
 So a server that is killed loses what it would have kept within half a second, and a disk that does not keep up loses
 what came past MOST_WAITING.  Nobody was promised these: a request's answer is not its record.
 
-A block is between two ids, by which requests are found, the newest first; few have to be opened for a page.
+A block is between two ids, by which requests are found, the newest first; few have to be opened for a page.  It holds one
+number of chance, of which, with its time and its place in the block, each request's id is made.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
-from relight.protocol.ids import new_id
+import msgspec
+
+from relight.protocol.ids import id_of
 from relight.protocol.views import CallQuery
 from relight.store.database import Database
 from relight.store.later import Later
@@ -41,6 +44,7 @@ BLOCK_REQUESTS = 1000
 MOST_WAITING = 50_000
 """Past so many that are not on the disk yet, those that come are lost, and counted."""
 
+_PLACE_BITS = 16
 _LEVEL = 1  # a request takes some 30 bytes; level 6 saves a fifth of that and takes three times as long
 
 
@@ -75,14 +79,30 @@ class Request(NamedTuple):
     ended_at: float
     bytes_out: int
     used_us: int
-    id: str = ""  # the store gives them
 
 
 class Kept(NamedTuple):
     """One as it is kept."""
 
+    id: str
     place: Place
     request: Request
+
+
+class _Body(NamedTuple):
+    """What a block holds."""
+
+    chance: int
+    requests: list[Request]
+
+    def id_at(self, place: int) -> str:
+        """The id of the request at a place."""
+        return id_of(KIND, _ms(self.requests[place]), self.chance << _PLACE_BITS | place)
+
+    def bounds(self) -> tuple[str, str]:
+        """The first and the last id."""
+        order = sorted(range(len(self.requests)), key=lambda place: _ms(self.requests[place]))
+        return self.id_at(order[0]), self.id_at(order[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +113,9 @@ class _Block:
 
     def requests(self) -> Iterator[Kept]:
         """What is in it."""
-        for row in json.loads(zlib.decompress(self.body)):
-            yield Kept(self.place, Request._make(row))
+        body = msgspec.json.decode(zlib.decompress(self.body), type=_Body)
+        for at, request in enumerate(body.requests):
+            yield Kept(body.id_at(at), self.place, request)
 
 
 class RequestTable:
@@ -143,7 +164,7 @@ class RequestTable:
 
         def work(connection: sqlite3.Connection) -> Kept | None:
             blocks = map(_block(workspace), connection.execute(self._sql["around"], value))
-            return next((one for block in blocks for one in block.requests() if one.request.id == request_id), None)
+            return next((one for block in blocks for one in block.requests() if one.id == request_id), None)
 
         return await self._read(work)
 
@@ -153,11 +174,11 @@ class RequestTable:
         state = query.state.value if query.state is not None else ""
         value = {"app": query.app, "environment": query.environment, "function": query.function}
 
-        def is_asked(request: Request) -> bool:
+        def is_asked(one: Kept) -> bool:
             return (
-                (not before or request.id < before)
-                and (not state or request.state == state)
-                and request.submitted_at >= query.since
+                (not before or one.id < before)
+                and (not state or one.request.state == state)
+                and one.request.submitted_at >= query.since
             )
 
         asked = {"workspace": workspace, **value, "before": before, "since": query.since}
@@ -169,23 +190,23 @@ class RequestTable:
         place = {"app": query.app, "environment": query.environment, "function": query.function}
         asked = {"workspace": workspace, **place, "before": "", "since": query.since}
 
-        def is_asked(request: Request) -> bool:
-            is_meant = not query.call or request.id == query.call
-            return is_meant and request.used_us > 0 and query.since < request.ended_at <= until
+        def is_asked(one: Kept) -> bool:
+            is_meant = not query.call or one.id == query.call
+            return is_meant and one.request.used_us > 0 and query.since < one.request.ended_at <= until
 
         return tuple(map(_used, await self._read(partial(self._newest, asked, is_asked, query.limit))))
 
     def _newest(
-        self, asked: dict[str, object], is_asked: Callable[[Request], bool], limit: int, connection: sqlite3.Connection
+        self, asked: dict[str, object], is_asked: Callable[[Kept], bool], limit: int, connection: sqlite3.Connection
     ) -> tuple[Kept, ...]:
         """The newest of a query: as many blocks are opened as may have one of them."""
         name = "newest_of" if asked["app"] and asked["function"] else "newest"
         found: list[Kept] = []
         for block in map(_block(str(asked["workspace"])), connection.execute(self._sql[name], asked)):
-            if len(found) == limit and block.last_id < found[-1].request.id:
+            if len(found) == limit and block.last_id < found[-1].id:
                 break
-            found += [one for one in block.requests() if is_asked(one.request)]
-            found = nlargest(limit, found, key=lambda one: one.request.id)
+            found += filter(is_asked, block.requests())
+            found = nlargest(limit, found, key=itemgetter(0))
         return tuple(found)
 
     async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
@@ -197,15 +218,15 @@ class RequestTable:
     def _keep(self, rows: list[tuple[Place, Request]], connection: sqlite3.Connection) -> None:
         self._written += len(rows)
         for place, some in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
-            requests = [one._replace(id=new_id(KIND, int(one.submitted_at * 1000))) for _, one in some]
-            ids = [one.id for one in requests]
+            body = _Body(int.from_bytes(os.urandom(8), "big"), [one for _, one in some])
+            first, last = body.bounds()
             value = {
                 **place._asdict(),
-                "first_id": min(ids),
-                "last_id": max(ids),
-                "ended_at": max(one.ended_at for one in requests),
-                "size": len(requests),
-                "body": zlib.compress(json.dumps(requests, separators=(",", ":")).encode(), _LEVEL),
+                "first_id": first,
+                "last_id": last,
+                "ended_at": max(one.ended_at for one in body.requests),
+                "size": len(body.requests),
+                "body": zlib.compress(msgspec.json.encode(body), _LEVEL),
             }
             connection.execute(self._sql["add"], value)
 
@@ -219,15 +240,19 @@ def _block(workspace: str) -> Callable[[Sequence[str | bytes]], _Block]:
     return made
 
 
+def _ms(request: Request) -> int:
+    return int(request.submitted_at * 1000)
+
+
 def _id_of(before: str) -> str:
     """The id of a request that was made when this call, or request, was."""
     return f"{KIND}-{before.partition('-')[2]}" if before else ""
 
 
 def _used(kept: Kept) -> UsedCall:
-    place, request = kept
+    request_id, place, request = kept
     return UsedCall(
-        id=request.id,
+        id=request_id,
         app=place.app,
         environment=place.environment,
         version=place.version,
