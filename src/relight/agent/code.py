@@ -14,7 +14,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ class CodeCache:
         folder = self._folder / bundle.digest
         if not folder.is_dir():
             return None
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if now - self._touched.get(bundle.digest, -math.inf) > TOUCH_SECONDS:
             self._touched[bundle.digest] = now
             with suppress(OSError):
