@@ -28,7 +28,7 @@ SHOP = dedent(
             return self.loaded_by
     """
 )
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,6 @@ def wait_for(is_so: Any) -> Any:
     return found
 
 
-@pytest.mark.slow
 def test_the_first_call_finds_a_worker_that_was_started_ahead_and_waits_for_no_start(cli: Cli) -> None:
     (parked,) = wait_for(lambda: workers(cli, "ready"))
 
@@ -64,7 +63,6 @@ def test_the_first_call_finds_a_worker_that_was_started_ahead_and_waits_for_no_s
     assert shown["timeline"][0]["detail"] == "level 0p parked: its worker was started ahead"
 
 
-@pytest.mark.slow
 def test_another_takes_its_place_and_the_used_one_leaves(cli: Cli) -> None:
     before = workers(cli, "ready")
     said = cli("call", "ahead/Model.who").stdout.strip().strip("'\"")

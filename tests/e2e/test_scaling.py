@@ -55,6 +55,7 @@ def test_calls_that_sleep_have_more_workers_than_nobody_would_know_to_fit(server
     assert min(49, unknown) < nap.scaling().workers <= 50
 
 
+@pytest.mark.slow
 def test_what_is_said_without_a_deploy_is_in_force_at_once_and_after_a_restart(server: Server) -> None:
     said = span.update_scaling(min_workers=2, max_containers=3)
     wait_until(lambda: span.scaling().workers == 2, server)

@@ -142,6 +142,7 @@ def test_what_an_app_imports_from_elsewhere_is_there_when_its_next_version_is_lo
     wait_until(lambda: len(bases_of(serving.server)) == warm - 1, serving.server)
 
 
+@pytest.mark.slow
 def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serving) -> None:
     url = serving.url()
 
@@ -152,6 +153,7 @@ def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serv
     assert serving.wait_line("said") == "said other\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "shown"),
     [

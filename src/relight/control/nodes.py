@@ -222,7 +222,7 @@ class Nodes:
         leases, sessions, copies = _apart(leases)
         self._web.lost(sessions)
         self._shadows.lost(copies)
-        self._calls.lost(leases, why)
+        self._calls.attempts.lost(leases, why)
 
     def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited too long."""
@@ -302,12 +302,12 @@ class Nodes:
             ends = [end for end in ends if not _is_kept_by_nobody(end.call)]
         known = self._intakes.get(node)
         if known is None or not known[1].holds_any(end.call for end in ends):
-            self._calls.ended(node, ends)
+            self._calls.attempts.ended(node, ends)
             return
         late = [end for end in ends if known[1].holds_any((end.call,))]
-        known[1].when_kept([end.call for end in late], partial(self._calls.ended, node, late))
+        known[1].when_kept([end.call for end in late], partial(self._calls.attempts.ended, node, late))
         if len(late) < len(ends):
-            self._calls.ended(node, [end for end in ends if end not in late])
+            self._calls.attempts.ended(node, [end for end in ends if end not in late])
 
     def _meet(self, hello: Hello) -> None:
         """The lines of an incarnation have their own numbers."""
