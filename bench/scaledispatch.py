@@ -1,12 +1,21 @@
 """How many calls a second the server's own part passes on while others wait: store, control and scheduler, and a node
 that ends each call at once.
+
+    python bench/scaledispatch.py WAITING     reads numbers of calls, and passes on so many for each
+
+Each end submits another call, so as many wait after a round as before.  Two of these that are asked in turns, one with few
+and one with many waiting, see the same machine, however uneven it is; and CPU time is counted beside the clock's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from relight.blobs.store import BlobStore
@@ -34,21 +43,35 @@ VALUE = Payload(format="json", data=b'{"args":[1],"kwargs":{}}', size=24)
 class Node:
     """Starts what it is told at once, and ends each call as soon as it has it; each end submits another call."""
 
-    def __init__(self, control: Control, calls: int) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._left = calls
-        self._soon: list[CallEnd] = []
-        self.done = asyncio.Event()
-        self.tasks: set[asyncio.Task[object]] = set()
+        self._left = 0
+        self._kept: list[Orders] = []  # between two rounds
+        self._done = asyncio.Event()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def connect(self) -> None:
         """Its link is up."""
         hello = Hello(node="n", incarnation="i", protocol=PROTOCOL, cpu=1e6, memory_mib=10**9)
         self._control.nodes.connect(hello, self.obey)
 
+    async def round(self, calls: int) -> tuple[float, float]:
+        """Seconds until so many have ended, and the CPU time of this process in them."""
+        self._left = calls
+        self._done.clear()
+        kept, self._kept = self._kept, []
+        began, used = time.perf_counter(), time.process_time()
+        for orders in kept:
+            self.obey(orders)
+        await self._done.wait()
+        took = time.perf_counter() - began, time.process_time() - used
+        await asyncio.gather(*self._tasks)
+        return took
+
     def obey(self, orders: Orders) -> None:
-        """Do as it is told, in the next turn of the loop."""
-        if self.done.is_set():
+        """Do as it is told, in the next turn of the loop; after a round, with the next one."""
+        if self._left <= 0:
+            self._kept.append(orders)
             return
         now = time.time()
         changes = tuple(WorkerChange(worker=one.worker, state=WorkerState.READY, at=now) for one in orders.start)
@@ -67,19 +90,16 @@ class Node:
             asyncio.get_running_loop().call_soon(self._report, changes, ends)
 
     def _report(self, changes: tuple[WorkerChange, ...], ends: tuple[CallEnd, ...]) -> None:
-        if self.done.is_set():
-            return
         self._control.nodes.report("n", Reports(workers=changes, ends=ends))
         self._left -= len(ends)
         if self._left <= 0:
-            self.done.set()
-            return
+            self._done.set()
         if ends:
             again = [request(f"f{hash(end.call) % 200}") for end in ends]
             work = self._control.calls.submit("default", Submit(calls=tuple(again), is_quiet=True))
             task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name="bench.submit")
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
 
 def request(function: str) -> CallRequest:
@@ -87,8 +107,9 @@ def request(function: str) -> CallRequest:
     return CallRequest(id=new_id("call", now_ms()), app="a", function=function, payload=VALUE)
 
 
-async def dispatch_rate(*, functions: int, waiting: int, calls: int) -> float:
-    """Ended calls a second, of functions with one worker each, while so many wait."""
+@asynccontextmanager
+async def waiting_node(*, functions: int, waiting: int) -> AsyncIterator[Node]:
+    """A node of a server on which so many calls wait, of functions with one worker each."""
     with tempfile.TemporaryDirectory() as folder:
         store = await open_store(Path(folder))
         try:
@@ -98,16 +119,15 @@ async def dispatch_rate(*, functions: int, waiting: int, calls: int) -> float:
             for begin in range(0, waiting, 1000):
                 some = [request(f"f{n % functions}") for n in range(begin, min(begin + 1000, waiting))]
                 await control.calls.submit("default", Submit(calls=tuple(some), is_quiet=True))
-            node = Node(control, calls)
+            node = Node(control)
             running = asyncio.get_running_loop().create_task(control.run(), name="bench.control")
-            began = time.perf_counter()
             node.connect()
-            await node.done.wait()
-            took = time.perf_counter() - began
-            running.cancel()
-            await asyncio.gather(running, *node.tasks, return_exceptions=True)
-            await asyncio.sleep(SETTLE_SECONDS)
-            return calls / took
+            try:
+                yield node
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                await asyncio.sleep(SETTLE_SECONDS)
         finally:
             await store.close()
 
@@ -128,3 +148,15 @@ async def _deploy(store: Store, functions: int) -> None:
     manifest = Manifest(app="a", code=CodeBundle(digest="d" * 64, size=1, folder="/a"), functions=specs)
     row = NewVersion(workspace="default", id="version-1", app="a", environment="main", manifest=manifest, at=1.0)
     await store.versions.deploy(row, Switch(at=1.0, how=How.DEPLOY, version="version-1"))
+
+
+async def serve(waiting: int) -> None:
+    """Pass on as many calls as each line of the input says, and answer with what that took."""
+    async with waiting_node(functions=200, waiting=waiting) as node:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            seconds, cpu_seconds = await node.round(int(line))
+            print(json.dumps([seconds, cpu_seconds]), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))

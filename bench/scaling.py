@@ -10,7 +10,6 @@ waiting calls.
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import os
@@ -19,13 +18,13 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 
-from scaledispatch import dispatch_rate
 from scalereplay import Call, replay
 from sleeper import app, nap
 
@@ -33,6 +32,7 @@ import relight
 from relight.protocol.manifest import Scaling
 
 WINDOWS = (5.0, 60.0, 300.0, 900.0)
+WARM_CALLS, ROUND_CALLS, PAIRS = 3_000, 2_000, 20
 START_SECONDS = {"fork": 0.005, "adapter": 4.4, "model": 22.7}
 """Starting takes so long: a fork of a template here; p50 of adapters and of base models in the Alibaba trace."""
 
@@ -86,30 +86,64 @@ def burst() -> None:
             )
 
 
+SHAPES: dict[str, tuple[float, Callable[[float], float]]] = {
+    "ramp": (10.0, lambda at: 10 + 14 * at),
+    "sawtooth": (12.0, lambda at: 100.0 if at % 4 < 2 else 0.0),
+}
+"""For how many seconds, and how many calls a second come at each."""
+
+STEP_SECONDS, NAP_SECONDS, SHAPE_WINDOW = 0.05, 0.05, 1.0
+
+
 def shapes() -> None:
-    """A ramp from 1 to 40 calls at once, and a sawtooth of 20 and none, of 50 ms each."""
+    """Calls of 50 ms that come whether those before them are done or not; idle workers stay for a second."""
     with server():
         app.deploy()
         nap.remote(0.0)
-        nap.update_scaling(max_workers=50, scaledown_window=1)
-        for shape, loads in (("ramp", range(1, 41, 3)), ("sawtooth", [20, 0] * 5)):
-            waits: list[float] = []
-            since = time.time()
-            for load in loads:
-                sent = time.time()
-                waits += [began - sent for began in nap.map([0.05] * load, order_outputs=False)]
-                if not load:
-                    time.sleep(1.5)
-            waits.sort()
-            history = [one.workers for one in nap.scaling().history if one.at >= since]
-            say(
-                shape,
-                calls=len(waits),
-                p50_wait_ms=round(1000 * waits[len(waits) // 2], 1),
-                p99_wait_ms=round(1000 * waits[int(0.99 * len(waits))], 1),
-                most_workers=max(history, default=0),
-                decisions=len(history),
-            )
+        nap.update_scaling(max_workers=50, scaledown_window=SHAPE_WINDOW)
+        for shape, (seconds, rate) in SHAPES.items():
+            while nap.scaling().workers:
+                time.sleep(STEP_SECONDS)
+            _tell_shape(shape, _shaped(seconds, rate))
+
+
+@dataclass
+class Shaped:
+    """What came of a shape: how long calls waited, and how many workers there were at each step."""
+
+    waits: list[float] = field(default_factory=list)
+    workers: list[int] = field(default_factory=list)
+    history: list[int] = field(default_factory=list)
+
+
+def _shaped(seconds: float, rate: Callable[[float], float]) -> Shaped:
+    seen, sent, owed = Shaped(), [], 0.0
+    began = time.time()
+    while (at := time.time() - began) < seconds:
+        step = time.time() - began - STEP_SECONDS * len(seen.workers)
+        owed += rate(at) * STEP_SECONDS
+        if int(owed):
+            sent.append((time.time(), nap.spawn_map([NAP_SECONDS] * int(owed))))
+            owed -= int(owed)
+        seen.workers.append(nap.scaling().workers)
+        time.sleep(max(0.0, STEP_SECONDS - step))
+    seen.waits = sorted(began_at - sent_at for sent_at, calls in sent for began_at in calls.get())
+    seen.history = [one.workers for one in nap.scaling().history if one.at >= began]
+    return seen
+
+
+def _tell_shape(shape: str, seen: Shaped) -> None:
+    there = sum(seen.workers) * STEP_SECONDS
+    say(
+        shape,
+        calls=len(seen.waits),
+        wait_ms={part: round(1000 * seen.waits[int(part * (len(seen.waits) - 1))], 1) for part in (0.5, 0.99, 1.0)},
+        most_workers=max(seen.workers),
+        worker_seconds=round(there, 1),
+        busy=round(len(seen.waits) * NAP_SECONDS / there, 2),
+        workers_each_second=seen.workers[:: round(1 / STEP_SECONDS)],
+        wanted=seen.history,
+    )
 
 
 # -- recorded traffic
@@ -189,15 +223,48 @@ def _tell(name: str, policy: str, functions: Sequence[Sequence[Call]], scaling: 
 
 
 def dispatch() -> None:
-    """The same closed loop with few and with many waiting, in turns."""
-    rates: defaultdict[int, list[float]] = defaultdict(list)
-    for number in range(3):
-        for waiting in (100, 100_000) if number % 2 else (100_000, 100):
-            rate = asyncio.run(dispatch_rate(functions=200, waiting=waiting, calls=10_000))
-            rates[waiting].append(rate)
-            say("dispatch", round=number, waiting=waiting, per_second=round(rate))
-    few, many = (sorted(rates[waiting])[1] for waiting in (100, 100_000))
-    say("dispatch", per_second_with_100=round(few), per_second_with_100000=round(many), ratio=round(many / few, 3))
+    """The same closed loop with few and with many waiting, in turns; the middle one of the pairs' ratios."""
+    with Loop(100) as few, Loop(100_000) as many:
+        for loop in (few, many):
+            loop.round(WARM_CALLS)
+        pairs = []
+        for number in range(PAIRS):
+            first, second = (few, many) if number % 2 else (many, few)
+            seen = {loop: loop.round(ROUND_CALLS) for loop in (first, second)}
+            pairs.append((seen[few], seen[many]))
+    for waiting, side in ((100, 0), (100_000, 1)):
+        clock, cpu = (median(ROUND_CALLS / pair[side][which] for pair in pairs) for which in (0, 1))
+        say("dispatch", waiting=waiting, rounds=PAIRS, per_second=round(clock), per_cpu_second=round(cpu))
+    by_clock, by_cpu = (sorted(few[which] / many[which] for few, many in pairs) for which in (0, 1))
+    say(
+        "dispatch",
+        ratio=round(median(by_clock), 3),
+        quartiles=[round(by_clock[len(by_clock) * part // 4], 3) for part in (1, 3)],
+        ratio_of_cpu=round(median(by_cpu), 3),
+    )
+
+
+class Loop:
+    """A closed loop in a process of its own, with so many calls waiting; what a round took, by the clock and of CPU time."""
+
+    def __init__(self, waiting: int) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "scaledispatch.py"), str(waiting)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def round(self, calls: int) -> tuple[float, float]:
+        """So many calls pass."""
+        assert self._process.stdin is not None, "it is a pipe"
+        assert self._process.stdout is not None, "it is a pipe"
+        self._process.stdin.write(f"{calls}\n")
+        self._process.stdin.flush()
+        seconds, cpu_seconds = json.loads(self._process.stdout.readline())
+        return seconds, cpu_seconds
 
 
 def memory(count: int) -> None:

@@ -52,6 +52,7 @@ class World:
         self.expired_calls: list[str] = []
         self.brakes: list[Brake] = []
         self.wanted_beyond: list[FunctionKey] = []
+        self.inherited_calls: list[tuple[str, str]] = []
         self.states: list[tuple[str, WorkerState]] = []
         self.before_delivery: Callable[[Lease], object] = lambda lease: None
         self._soon: list[Callable[[], None]] = []
@@ -89,6 +90,9 @@ class World:
 
     def beyond_wanted(self, function: Function) -> None:
         self.wanted_beyond.append(function.key)
+
+    def inherited(self, function: Function, calls: Sequence[WaitingCall]) -> None:
+        self.inherited_calls += [(call.id, function.heir) for call in calls]
 
     def worker_entered(self, worker: Worker, detail: str) -> None:
         self.states.append((worker.id, worker.state))

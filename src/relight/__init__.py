@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from relight.sdk.inputs import Input
     from relight.sdk.named import Cls
     from relight.sdk.parameters import parameter
+    from relight.sdk.tokens import report_tokens
     from relight.sdk.web import asgi_app, web_endpoint, web_server, wsgi_app
     from relight.sdk.weights import load_weights
 
@@ -127,6 +128,7 @@ __all__ = [
     "load_weights",
     "method",
     "parameter",
+    "report_tokens",
     "web_endpoint",
     "web_server",
     "with_options",
@@ -160,6 +162,7 @@ _HOMES = {
     "load_weights": "relight.sdk.weights",
     "method": "relight.sdk.classes",
     "parameter": "relight.sdk.parameters",
+    "report_tokens": "relight.sdk.tokens",
     "web_endpoint": "relight.sdk.web",
     "web_server": "relight.sdk.web",
     "with_options": "relight.sdk.classes",

@@ -201,6 +201,7 @@ class _Serving:
             code_cache_mib=self._settings.code_cache_mib,
             template_memory_mib=self._settings.template_memory_mib,
             forks_ahead=self._settings.forks_ahead,
+            is_metered=self._settings.metering,
         )
 
     def _agent_died(self, why: str) -> None:
@@ -226,6 +227,7 @@ def _rules(settings: Settings) -> Rules:
         max_waiting=settings.max_waiting or None,
         cards=load_cards(settings.data_dir / "rates"),
         card=settings.rate_card,
+        is_metered=settings.metering,
     )
 
 

@@ -92,12 +92,21 @@ class Settings:
     )
     result_days: float = field(
         default=7.0,
-        metadata=_rule("how long ended calls, their results and the records of starts are kept", between=(0.01, 3650)),
+        metadata=_rule(
+            "how long ended calls, their results, and the records of web requests and starts are kept",
+            between=(0.01, 3650),
+        ),
     )
     rate_card: str = field(
         default="machine",
         metadata=_rule(
             "the rate card that what is used here is priced by; cards of one's own are rates/*.toml in data_dir"
+        ),
+    )
+    metering: bool = field(
+        default=True,
+        metadata=_rule(
+            "whether what workers use is metered and priced; false is for measuring what that takes, and nothing costs then"
         ),
     )
     log_days: float = field(

@@ -9,11 +9,13 @@ import pytest
 from relight.metering.cards import load_cards
 from relight.metering.ledger import gaps, post
 from relight.protocol.errors import Unavailable
+from relight.protocol.manifest import CodeBundle, Manifest
 from relight.protocol.usage import UsageRecord, UsedBy
 from relight.protocol.workers import WorkerState as S
 from relight.store.budgets import BudgetRow
+from relight.store.rows import NewVersion
 from relight.store.store import Store
-from relight.store.usage import Before, Entry, Posting, UsageQuery, UsageRow
+from relight.store.usage import Before, Entry, Posting, Spent, UsageQuery, UsageRow
 
 WS = "default"
 CARD = load_cards()["modal"]
@@ -52,11 +54,46 @@ async def test_a_stretch_is_kept_with_its_posting_and_told_again_changes_nothing
 
     kept = await entries(store)
 
-    assert [entry.row for entry in kept] == [
-        replace(stretch(n), record=replace(stretch(n).record, egress_bytes=0)) for n in range(3)
-    ]
+    assert [entry.row for entry in kept] == [stretch(n) for n in range(3)]
     assert sum(entry.posting.nanos or 0 for entry in kept) == 459_600  # 30 s of a core and a GiB
     assert gaps(entry.row for entry in kept) == []
+
+
+async def test_all_that_was_counted_of_a_stretch_is_kept_and_priced_after_what_was_before(store: Store) -> None:
+    full = stretch(0)
+    counted = {"cpu_us": 7, "egress_bytes": 1 << 20, "tokens_in": 3, "tokens_out": 4}
+    full = replace(full, record=replace(full.record, **counted), gpus=("L4",), gpu_micros=250_000)  # type: ignore[arg-type]  # fields
+    befores: list[Before] = []
+
+    def noting(row: UsageRow, before: Before) -> Posting:
+        befores.append(before)
+        return by_card(row, before)
+
+    await store.usage.keep([full, stretch(1)], noting)
+
+    assert [entry.row for entry in await entries(store)] == [full, stretch(1)]
+    assert befores[1] == Before(times=full.record.states, calls=1, egress_bytes=1 << 20, tokens_in=3, tokens_out=4)
+
+
+async def test_a_stretch_has_the_tags_of_its_deploy_and_over_them_its_functions_own(store: Store) -> None:
+    code = CodeBundle(digest="d", size=1, folder="/")
+    version = NewVersion(
+        workspace=WS,
+        id="v1",
+        app="shop",
+        environment="main",
+        manifest=Manifest(app="shop", code=code, functions=()),
+        at=1.0,
+        tags=(("branch", "b"), ("team", "deploys")),
+    )
+    await store.versions.deploy(version)
+    own = stretch(0)
+    own = replace(own, record=replace(own.record, by=replace(BY, tags=(("team", "search"),))))
+    await store.usage.keep([own, stretch(1)], by_card)
+
+    tags = [entry.row.record.by.tags for entry in await entries(store)]
+
+    assert tags == [(("branch", "b"), ("team", "search")), (("branch", "b"), ("team", "deploys"))]
 
 
 async def test_after_its_last_word_nothing_of_a_worker_counts(store: Store) -> None:
@@ -100,7 +137,7 @@ async def test_what_was_posted_is_corrected_by_another_posting(store: Store) -> 
 
     assert numbers == [1, 2, None]
     assert [entry.posting.nanos for entry in await entries(store)] == [153_200, -100, -100]
-    assert await store.usage.spent(WS, "", 0.0) == (153_000, 0)
+    assert await store.usage.spent(WS, "", 0.0) == Spent(nanos=153_000, unpriced=0, since=BEGIN / SECOND)
 
 
 @pytest.mark.parametrize(
@@ -129,15 +166,17 @@ async def test_a_query_finds_what_it_asks_for(store: Store) -> None:
     ]
 
     assert found == [1, 2, 3, 0, 3]
-    assert (await store.usage.spent(WS, "shop", middle))[0] == 153_200
-    assert await store.usage.spent(WS, "other", 0.0) == (0, 0)
+    assert (await store.usage.spent(WS, "shop", middle)).nanos == 153_200
+    assert (await store.usage.spent(WS, "shop", 0.0, environment="main", function="square")).nanos == 459_600
+    assert (await store.usage.spent(WS, "shop", 0.0, function="none")).nanos == 0
+    assert await store.usage.spent(WS, "other", 0.0) == Spent(nanos=0, unpriced=0, since=0.0)
 
 
 async def test_a_posting_without_a_price_is_counted(store: Store) -> None:
     beam = load_cards()["beam"]
     await store.usage.keep([stretch(0)], lambda row, before: post(beam, row, before))
 
-    assert await store.usage.spent(WS, "", 0.0) == (0, 1)
+    assert await store.usage.spent(WS, "", 0.0) == Spent(nanos=0, unpriced=1, since=BEGIN / SECOND)
 
 
 async def test_budgets_are_kept_by_app(store: Store) -> None:

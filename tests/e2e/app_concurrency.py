@@ -24,7 +24,7 @@ async def meet(count: int) -> int:
     return os.getpid()
 
 
-@app.function(max_workers=1, timeout=2, grace=1)
+@app.function(max_workers=1, timeout=60, grace=1)
 @relight.concurrent(max_inputs=4)
 def stay(how: str) -> str:
     """Stay as one is told to: in Python's code, which can be stopped, or in C's, which cannot."""

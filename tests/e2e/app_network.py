@@ -37,6 +37,28 @@ def listed(address: str, port: int) -> str:
     return reach(address, port)
 
 
+def send(address: str, port: int, count: int) -> int:
+    """Send so many bytes to who says them back, and hear them all."""
+    heard = 0
+    with socket.create_connection((address, port), 5) as connection:
+        for begin in range(0, count, 50_000):
+            part = min(50_000, count - begin)
+            connection.sendall(b"x" * part)
+            while heard < begin + part:
+                heard += len(connection.recv(1 << 16))
+    return heard
+
+
+@app.function()
+def upload(address: str, port: int, count: int) -> int:
+    return send(address, port, count)
+
+
+@app.function(template=False)
+def upload_alone(address: str, port: int, count: int) -> int:
+    return send(address, port, count)
+
+
 @app.function(template=False)
 def alone(address: str, port: int) -> str:
     return reach(address, port)

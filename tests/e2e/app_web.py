@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,18 @@ app = relight.App("web")
 def add(x: int, y: int = 1) -> dict[str, int]:
     """Adds two numbers."""
     return {"sum": x + y}
+
+
+@app.function()
+@relight.web_endpoint()
+def fails() -> str:
+    raise ValueError("on purpose")
+
+
+@app.function()
+@relight.web_endpoint()
+def python() -> str:
+    return sys.version
 
 
 @app.function()
@@ -168,6 +181,51 @@ def sleeps(seconds: float) -> str:
         print(f"stopped by {type(error).__name__}", flush=True)
         raise
     return "slept"
+
+
+def _work() -> Iterator[None]:
+    """Be at work until stopped, and say until when: on the clock that this machine's processes share."""
+    print("works", flush=True)
+    try:
+        while True:
+            threading.Event().wait(0.005)
+            yield
+    finally:
+        print(f"worked until {time.monotonic()}", flush=True)
+
+
+@app.function()
+@relight.web_endpoint()
+def works() -> str:
+    for _ in _work():
+        pass
+    return "never"
+
+
+@app.function()
+@relight.web_endpoint()
+async def works_async() -> str:
+    with contextlib.closing(_work()) as work:
+        for _ in work:
+            await _take(0.005)
+    return "never"
+
+
+@app.function()
+@relight.web_endpoint()
+def works_by_items() -> Iterator[str]:
+    for _ in _work():
+        yield "x" * 1000
+
+
+@app.function()
+@relight.wsgi_app()
+def works_in_wsgi() -> Any:
+    def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterator[bytes]:
+        start("200 OK", [("Content-Type", "text/plain")])
+        return (b"x" for _ in _work())
+
+    return answer
 
 
 @app.function()

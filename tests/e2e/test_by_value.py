@@ -12,6 +12,8 @@ import pytest
 import relight
 from servers import Server
 
+pytestmark = pytest.mark.slow
+
 CELLS = """
 import relight, helper_beside
 app = relight.App()

@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 
 from command_line import Cli, beside_a_server
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "cli.json"
 PAGE = Path(__file__).parents[2] / "docs" / "cli-json.md"
 SEEN: dict[str, None] = {}
@@ -150,8 +152,8 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
         "budget set": cli.json("budget", "set", "5", "--app", "shop"),
         "budget list": cli.json("budget", "list"),
         "budget remove": cli.json("budget", "remove", "--app", "shop"),
-        "invoice": cli.json("invoice"),
-        "rates": cli.json("rates", "runpod"),
+        "invoice": cli.json("invoice", "--by", "tag:team"),
+        "rates": cli.json("rates", "--region", "us"),
         "providers": cli.json("providers"),
         "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
         "plan": cli.json("plan", "--trace", str(trace), "--gpu", "H100", "--start", "2"),
@@ -161,6 +163,8 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
 
     for name, answer in answers.items():
         check(f"relight {name}", answer)
+    check("relight cost", cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast"))
+    assert [card["card"] for card in answers["rates"]["cards"]] == ["modal/us", "modal@included/us"]
     check("relight plan", applied)
     check("relight watch", json.loads(warned.stdout))
     assert (applied["applied"]["is_written"], warned.returncode) == (True, 4)

@@ -41,7 +41,7 @@ def test_one_that_is_cancelled_or_late_leaves_its_neighbours_alone(server: Serve
         calls["obedient"].get(timeout=20)
     assert calls["brief"].get(timeout=20) == "brief"
     with pytest.raises(relight.FunctionTimeout):
-        stay.remote("obedient")
+        stay.with_options(timeout=1).remote("obedient")
     assert {server.get(f"/v1/calls/{one.id}")["call"]["attempts"] for one in calls.values()} == {1}
 
 
@@ -83,6 +83,7 @@ def test_a_thousand_calls_are_few_batches_and_each_has_its_own_result() -> None:
     assert len({one["batch"] for one in results}) <= 60
 
 
+@pytest.mark.slow
 def test_a_thousand_single_requests_are_few_batches(server: Server) -> None:
     def ask(number: int) -> dict[str, int]:
         request = urllib.request.Request(

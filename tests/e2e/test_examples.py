@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,16 +38,32 @@ def run(data_dir: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def costs_of_the_run(data_dir: Path) -> Any:
+    """What `relight cost` says of the only run in a data folder, call by call, beside every card."""
+    (name,) = [folder.name for folder in (data_dir / "runs").iterdir() if folder.name.startswith("run-")]
+    done = subprocess.run(
+        [sys.executable, "-m", "relight", "cost", "--run", name, "--by", "call", "--against", "all", "--json"],
+        env={**os.environ, "RELIGHT_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_hello_runs_its_entrypoint(data_dir: Path) -> None:
     lines = run(data_dir, str(EXAMPLES / "hello.py"), "--n", "5").splitlines()
 
     assert [line.split(":", 1)[1].strip() for line in lines] == ["49", "49", "[0, 1, 4, 9, 16]", "144"]
 
 
+@pytest.mark.slow
 def test_hello_runs_one_function_with_its_parameter_as_an_option(data_dir: Path) -> None:
     assert run(data_dir, f"{EXAMPLES / 'hello.py'}::square", "--x", "7").strip() == "49"
 
 
+@pytest.mark.slow
 def test_weights_are_nobodys_own(data_dir: Path) -> None:
     pytest.importorskip("numpy", reason="needs numpy: pip install '.[dev]'")
 
@@ -72,3 +89,12 @@ def test_the_reader_reads_what_the_images_say(data_dir: Path) -> None:
         else:
             read[line] = []
     assert read == expected
+    told = costs_of_the_run(data_dir)
+    calls = [row for row in told["rows"] if row["calls"]]
+    assert sum(row["nanos"] for row in told["rows"]) == told["total"]["nanos"] > 0
+    assert {row["key"].split()[1].partition("/")[0] for row in calls} == {"ocr"}
+    assert all(row["key"].startswith("call-") and row["nanos"] > 0 for row in calls)
+    cards = {"machine", "runpod", "modal", "replicate", "baseten", "beam", "dedicated", "own-h100"}
+    assert all(cards <= {one["card"] for one in row["against"]} for row in calls)
+    assert all(one["nanos"] for row in calls for one in row["against"] if one["card"] in ("machine", "modal"))
+    assert all(one["nanos"] is None for row in calls for one in row["against"] if one["card"] == "beam")

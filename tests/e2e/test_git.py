@@ -19,7 +19,7 @@ import pytest
 
 from command_line import Cli, beside_a_server
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 EVENT = Path(__file__).parent / "push_event.json"  # as GitHub sends one; what names people and places is made up
 APP = """
 import relight

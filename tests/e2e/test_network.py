@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from e2e import app_network as there
-from internet import CAN_BE_MADE, EVERYWHERE, GREETING, HOST, LOOPBACK, MACHINE, METADATA, OTHER, Internet
-from servers import Server, serving
+from internet import CAN_BE_MADE, ECHO, EVERYWHERE, GREETING, HOST, LOOPBACK, MACHINE, METADATA, OTHER, Internet
+from servers import Server, serving, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not CAN_BE_MADE, reason="needs root, and `ip`")]
 
@@ -63,3 +63,22 @@ def test_options_of_a_call_say_what_its_worker_reaches() -> None:
     assert only_other.remote(OTHER, GREETING) == f"hello from {OTHER}"
     assert only_other.remote(HOST, GREETING) == FORBIDDEN
     assert there.alone.remote("host.test", GREETING) == HELLO
+
+
+def test_what_a_worker_sends_outward_is_counted_to_the_byte(server: Server, internet: Internet) -> None:
+    sizes = {"upload": 1_234_567, "upload_alone": 76_543}
+
+    assert [getattr(there, name).remote(HOST, ECHO, size) for name, size in sizes.items()] == list(sizes.values())
+    there.upload.remote(HOST, ECHO, 1000)
+
+    with internet.on_machine():
+        assert there.app._session is not None
+        there.app._session.connection.json("POST", "/v1/apps/network/stop")
+        wait_until(lambda: not server.get("/v1/workers")["workers"], server)
+        there.app._session.connection.json(
+            "PUT", "/v1/budgets", {"app": "network", "nanos": 10**12}
+        )  # a write after it
+        rows: list[Any] = server.get("/v1/costs?by=function")["rows"]
+    counted = {row["key"].removeprefix("network/"): row["egress_bytes"] for row in rows}
+    assert {name: counted[name] for name in sizes} == {"upload": 1_235_567, "upload_alone": 76_543}
+    assert counted["listed"] == 0, "it asked for names, and only listened"

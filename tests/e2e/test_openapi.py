@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from e2e import app_web_typed
 from e2e.app_http_calls import app
 from servers import Server
 
@@ -18,12 +19,17 @@ KNOWN = {"app": "http-calls", "function": "once"}
 """What stands in the place of a random name every other time, so that what lies behind it is reached, too."""
 
 
+ENDPOINTS = ("look", "pick", "order", "move", "count", "echo")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _deployed(server: Server) -> Iterator[None]:
-    app.deploy()
+    for one in (app, app_web_typed.app):
+        one.deploy()
     yield
-    assert app._session is not None
-    app._session.connection.close()
+    for one in (app, app_web_typed.app):
+        assert one._session is not None
+        one._session.connection.close()
 
 
 @pytest.mark.slow
@@ -72,3 +78,30 @@ def test_no_request_makes_a_fault_of_ours(server: Server) -> None:
     assert faults == []
     assert asked > 500
     assert server.get("/v1/health") == {"status": "ok"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what a library thinks of its own libraries
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_no_request_to_an_endpoint_makes_a_fault(server: Server, endpoint: str) -> None:
+    import schemathesis
+
+    url = f"{server.url}/w/web-typed/{endpoint}"
+    headers = {"Authorization": f"Bearer {server.token}"}
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=headers)
+    (operation,) = [found.ok() for found in schema.get_all_operations()]
+    statuses: dict[int, str] = {}
+
+    for mode in schemathesis.GenerationMode:  # what is described, and what is not
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        def look(case: Any) -> None:
+            response = case.call(base_url=url, headers=headers, timeout=20)
+            statuses[response.status_code] = f"{case.as_curl_command()}: {response.text[:300]}"
+
+        look()
+
+    assert {status: told for status, told in statuses.items() if status >= 500} == {}
+    assert 200 in statuses, statuses

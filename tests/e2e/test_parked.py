@@ -28,7 +28,7 @@ SHOP = dedent(
             return self.loaded_by
     """
 )
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

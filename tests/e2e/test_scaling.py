@@ -13,6 +13,8 @@ import pytest
 
 import relight
 from e2e.app_scaling import app, fragile, hungry, nap, narrow, paced, span
+from relight.agent.resources import cores
+from relight.scheduler.placement import DEFAULT_CPU
 from servers import Server, serving, wait_until
 
 FUNCTIONS = "/v1/apps/scaled/functions"
@@ -44,6 +46,16 @@ def test_a_burst_from_zero_is_answered_within_the_ceiling(server: Server) -> Non
     assert all(one.workers <= 50 for one in shown.history)
 
 
+def test_calls_that_sleep_have_more_workers_than_nobody_would_know_to_fit(server: Server) -> None:
+    unknown = int(cores() / DEFAULT_CPU)
+
+    began = list(nap.map([0.2] * 120))
+
+    assert len(began) == 120
+    assert min(49, unknown) < nap.scaling().workers <= 50
+
+
+@pytest.mark.slow
 def test_what_is_said_without_a_deploy_is_in_force_at_once_and_after_a_restart(server: Server) -> None:
     said = span.update_scaling(min_workers=2, max_containers=3)
     wait_until(lambda: span.scaling().workers == 2, server)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from statistics import median
 
 import pytest
 
-from servers import Server, wait_until
+from servers import Server, bases_of, wait_until
 
 APP = """
 import relight
@@ -78,6 +79,7 @@ def serving(server: Server, tmp_path: Path) -> Iterator[Serving]:
     process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_served_under_the_same_url_soon(serving: Serving) -> None:
     url = serving.url()
     took = []
@@ -92,6 +94,55 @@ def test_what_is_saved_is_served_under_the_same_url_soon(serving: Serving) -> No
     assert median(took) < 0.5
 
 
+LARGE = """
+import sys
+
+WAS_THERE = "numpy" in sys.modules
+
+import numpy
+import relight
+
+app = relight.App("draft")
+
+@app.function(cpu=1)
+def say() -> str:
+    numpy.ones((200, 200)) @ numpy.ones((200, 200))
+    return "{} " + str(WAS_THERE)
+"""
+APART = """
+@app.function(cpu=1, env={"OF_ITS_OWN": "1"})
+def apart() -> str:
+    return str(WAS_THERE)
+"""
+
+
+@pytest.mark.slow
+def test_what_an_app_imports_from_elsewhere_is_there_when_its_next_version_is_loaded(serving: Serving) -> None:
+    url = serving.url()
+    took = []
+
+    for word in map(str, range(20)):
+        began = time.perf_counter()
+        (serving.folder / "draft.py").write_text(LARGE.replace("{}", word))
+        wait_until(lambda word=word: serving.ask(url).startswith(f"{word} "), serving.server)  # type: ignore[misc]  # its own
+        if serving.ask(url) == f"{word} True":
+            took.append(time.perf_counter() - began)
+        serving.wait_line("reloaded draft in")
+        if len(took) == 5:
+            break
+
+    assert len(took) == 5, "each time it was imported anew"
+    assert min(took) < 0.5
+    (serving.folder / "draft.py").write_text(LARGE + APART)
+    serving.wait_line("reloaded draft in")
+    assert serving.ask(url.replace("/say/", "/apart/")) == "False"  # a package may read its environment
+    warm = len(bases_of(serving.server))
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.process.wait(30) == 0
+    wait_until(lambda: len(bases_of(serving.server)) == warm - 1, serving.server)
+
+
+@pytest.mark.slow
 def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serving) -> None:
     url = serving.url()
 
@@ -102,6 +153,7 @@ def test_a_module_beside_it_is_loaded_anew_too_and_output_is_shown(serving: Serv
     assert serving.wait_line("said") == "said other\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
@@ -122,6 +174,69 @@ def test_what_does_not_load_is_shown_and_the_version_before_serves_on(
     serving.wait_line("reloaded draft in")
 
     assert (before, serving.ask(url)) == ("first word", "mended word")
+
+
+SITE = """
+import relight
+
+app = relight.App("site")
+
+@app.function()
+@relight.web_endpoint()
+def page() -> str:
+    return "{}"
+
+@app.function()
+@relight.asgi_app()
+def broken():
+    raise LookupError("no app can be made")
+"""
+
+
+@pytest.fixture
+def site(serving: Serving) -> str:
+    """The URL of the page of a site that is served beside; what is served is a file of the name `draft.py`."""
+    serving.url()
+    (serving.folder / "draft.py").write_text(SITE.replace("{}", "first"))
+    found = re.search(r"http://\S+", serving.wait_line(r"  page  http"))
+    assert found
+    return found[0]
+
+
+def browse(url: str, accept: str = "text/html,*/*") -> tuple[int, str]:
+    """The status and the text that a browser is answered, or with another `accept` a program."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_browser_is_shown_what_does_not_load_until_it_does(serving: Serving, site: str) -> None:
+    assert browse(site) == (200, '"first"')
+
+    (serving.folder / "draft.py").write_text("import relight\n\nraise ValueError('<b>halfway</b>')\n")
+    serving.wait_line("draft.py does not load; the version before it serves on")
+    status, page = browse(site)
+    program = browse(site, "*/*")
+    (serving.folder / "draft.py").write_text(SITE.replace("{}", "mended"))
+    serving.wait_line("reloaded site in")
+
+    assert status == 500
+    assert "ValueError: &lt;b&gt;halfway&lt;/b&gt;" in page
+    assert "draft.py&quot;, line 3" in page
+    assert "location.reload()" in page
+    assert program == (200, '"first"')
+    assert browse(site) == (200, '"mended"')
+
+
+def test_a_browser_is_shown_why_an_app_cannot_be_made(serving: Serving, site: str) -> None:
+    status, page = browse(site.removesuffix("page") + "broken")
+
+    assert status == 500
+    assert "LookupError: no app can be made" in page
+    assert "in broken" in page
+    assert json.loads(browse(site.removesuffix("page") + "broken", "*/*")[1])["code"] == "start_failed"
 
 
 def test_it_ends_with_the_command(serving: Serving) -> None:

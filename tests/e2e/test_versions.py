@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +104,7 @@ def check_lost_nothing(traffic: Traffic, deploys: int) -> None:
     assert -1 not in traffic.answers
 
 
+@pytest.mark.slow
 def test_no_call_is_lost_while_versions_come_fail_and_go_back(here: Cli) -> None:
     check_lost_nothing(go_through(here, deploys=4, rollbacks=2, failures=1), 4)
 
@@ -126,6 +129,92 @@ def test_a_canary_gets_its_part_of_the_calls_and_takes_over(here: Cli) -> None:
     assert (said.returncode, after) == (0, {2})
 
 
+@pytest.mark.slow
+def test_no_worker_is_beside_one_of_a_version_that_is_recreated(here: Cli) -> None:
+    """There, and back: what runs ends, what waits is for the version after, and nothing is lost."""
+    deploy(here, 1)
+    hold: relight.Function[[float], list[float]] = relight.Function.from_name("numbered", "hold")
+    hold.update_scaling(max_workers=1)
+    hold.remote(0.0)
+
+    first = [hold.spawn(1.5) for _ in range(4)]
+    wait_for(lambda: here.json("calls", "show", first[0].object_id)["call"]["state"] == "running")
+    deploy(here, 2, "--strategy", "recreate")
+    second = [hold.spawn(0.1) for _ in range(4)]
+    reason = here.json("calls", "show", second[0].object_id)["call"]["pending_reason"]
+    ran = [call.get() for call in (*first, *second)]
+    assert here("rollback", "numbered").returncode == 0
+    ran += [hold.remote(0.0) for _ in range(2)]
+
+    assert reason.startswith("replacing: ")
+    versions = [one[0] for one in ran]
+    assert versions[:4] == sorted(versions[:4])
+    assert (versions[0], versions[3:8], versions[8:]) == (1, [2] * 5, [1, 1])
+    lives = worker_lives(here, "hold")
+    for earlier, later in itertools.pairwise(sorted(lives)):
+        assert lives[earlier][1] <= lives[later][0], f"{earlier} and {later} were there at once"
+    assert [one["strategy"] for one in here.json("versions", "numbered")["switches"][:2]] == ["recreate", "recreate"]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Ask until something is so; what is asked has an answer of its own each time."""
+    while not is_so():
+        pass
+
+
+def moment(worker: str) -> float:
+    """When a worker was asked for, in seconds since 1970: its id says so."""
+    number = 0
+    for letter in worker.partition("-")[2]:
+        number = number << 5 | "0123456789abcdefghjkmnpqrstvwxyz".index(letter)
+    return (number >> 80) / 1000
+
+
+def worker_lives(cli: Cli, function: str) -> dict[int, tuple[float, float]]:
+    """From when to when workers of each deploy of that function were there, by the order in which they came."""
+    lives: dict[int, tuple[float, float]] = {}
+    shown = [one for one in cli.json("ps", "--all")["workers"] if one["function"] == function]
+    turn, last = -1, ""
+    for worker in sorted(shown, key=lambda one: one["id"]):
+        turn, last = (turn, last) if worker["version"] == last else (turn + 1, worker["version"])
+        gone = worker["since"] if worker["state"] == "gone" else float("inf")
+        asked = moment(worker["id"])
+        since, until = lives.get(turn, (asked, gone))
+        lives[turn] = (min(since, asked), max(until, gone))
+    return lives
+
+
+@pytest.mark.slow
+def test_a_shadow_gets_copies_and_its_answers_are_thrown_away_until_it_takes_over(here: Cli) -> None:
+    deploy(here, 1)
+    deploy(here, 2, "--strategy", "shadow", "--share", "50")
+    number = relight.Function.from_name("numbered", "number")
+
+    answers = {number.remote() for _ in range(60)}
+    wait_for(lambda: shadow_of(here)["ended"] == shadow_of(here)["copies"])
+    seen, shown = shadow_of(here), here("versions", "numbered").stdout
+    calls = here.json("calls", "list", "--limit", "1000")["calls"]
+    assert here("canary", "numbered", "100").returncode == 0
+    after = {number.remote() for _ in range(10)}
+
+    assert (answers, after) == ({1}, {2})
+    assert 15 <= seen["copies"] <= 45
+    assert (seen["failed"], seen["dropped"]) == (0, 0)
+    assert seen["differed"] == seen["compared"] == seen["copies"]
+    assert 0 < seen["p50_seconds"] <= seen["p99_seconds"]
+    assert "copies of 50%" in shown
+    assert f"{seen['differed']} of {seen['compared']}" in shown
+    assert not [one for one in calls if one["id"].startswith("shadow-")]
+    assert "shadow" in {one["kind"] for one in here.json("ps", "--all")["workers"]}
+
+
+def shadow_of(cli: Cli) -> dict[str, Any]:
+    """How the copies went of the version that was deployed last."""
+    (one,) = cli.json("versions", "numbered")["versions"][-1]["shadow"]
+    return dict(one)
+
+
+@pytest.mark.slow
 def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> None:
     deploy(here, 7, "--environment", "staging", "--tag", "team=a", "--commit", "abc123")
     deploy(here, 8, "--environment", "staging")
@@ -146,6 +235,7 @@ def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> Non
     assert "team=a" in here("versions", "numbered", "-e", "staging").stdout
 
 
+@pytest.mark.slow
 def test_a_ci_deploys_by_the_script_of_the_action(here: Cli, tmp_path: Path) -> None:
     shown = here.json("token", "show")
     script = Path(__file__).parents[2] / ".github" / "actions" / "deploy" / "deploy.sh"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from escape.attempts import ATTEMPTS
@@ -12,7 +10,6 @@ from escape.conftest import Place
 pytestmark = pytest.mark.root
 INSIDE = ("from_a_worker", "from_a_worker_alone", "from_a_template")
 TEMPLATE_CAPABILITIES = 1 << 21 | 1 << 18  # to put what it forks into shells
-WITHOUT_MOUNTS_OF_OTHERS = ("unshare", "--mount", "--propagation", "private")
 
 
 @pytest.mark.parametrize("inside", INSIDE)
@@ -54,10 +51,7 @@ WITNESSES = [
 
 @pytest.mark.parametrize("name", WITNESSES)
 def test_it_would_work_without_the_walls(place: Place, name: str) -> None:
-    needs = ATTEMPTS[name].witness
-    if place.person.uid and needs in ("root", "mounts", "names"):
+    if place.person.uid and ATTEMPTS[name].witness in ("root", "mounts", "names"):
         return  # it is a user's own rights that stop it there: nothing to see
-    before = {"mounts": WITHOUT_MOUNTS_OF_OTHERS, "names": ("unshare", "--uts")}.get(needs, ())
-    assert not before or shutil.which("unshare")
 
-    assert place.witness(name, before).startswith("done")
+    assert place.witness(name).startswith("done")

@@ -15,7 +15,10 @@ from collections.abc import Iterator
 import pytest
 
 from faults.app_web_fire import app
+from relight.store.requests import KEEP_SECONDS
 from servers import Server, serving, wait_until, workers_of
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,8 @@ def test_only_what_was_with_a_killed_worker_and_may_not_be_asked_twice_is_lost(s
     lost = load.answers["steady", "POST", "502 worker_lost"]
     assert load.of("200") + lost == sum(load.answers.values()), load.answers
     assert lost <= 4 * kills  # each of four threads had at most one with it
+    failed = server.get("/v1/calls?app=fire&kind=request&state=failed&limit=1000")["calls"]
+    assert [one["failure"]["code"] for one in failed] == ["worker_lost"] * lost
 
 
 def test_a_server_that_is_killed_answers_again_when_it_is_back(server: Server) -> None:
@@ -118,6 +123,22 @@ def test_a_server_that_is_killed_answers_again_when_it_is_back(server: Server) -
     after = [Load(server).ask_once(function, "GET", 1) for function in ("steady", "one")]
 
     assert (before, after) == ("200", ["200", "200"])
+
+
+def test_a_server_that_is_killed_loses_the_records_of_its_last_half_second_at_most(server: Server) -> None:
+    load, began = Load(server), time.time()
+    old = [load.ask_once("steady", "GET", number) for number in range(50)]
+    answered_at = time.monotonic()
+    wait_until(lambda: time.monotonic() - answered_at > KEEP_SECONDS + 0.25, server)  # what is asked has nothing kept
+    new = [load.ask_once("steady", "GET", number) for number in range(20)]
+    server.kill()
+    server.start()
+
+    kept = server.get(f"/v1/calls?app=fire&kind=request&since={began:.3f}&limit=1000")["calls"]
+
+    assert old + new == ["200"] * 70
+    assert 50 <= len(kept) <= 70
+    assert {one["state"] for one in kept} == {"succeeded"}
 
 
 def cycle(server: Server, number: int) -> None:

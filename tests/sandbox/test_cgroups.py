@@ -35,6 +35,21 @@ def test_a_hybrid_machine_has_limits_in_v1_and_kill_in_v2(tmp_path):
     assert layout.reason == "no writable control group for pids"
 
 
+def test_where_cpu_time_is_counted_in_a_tree_of_its_own_there_is_a_group_for_that(tmp_path):
+    for folder in ("cpu", "cpuacct"):
+        (tmp_path / folder).mkdir()
+    mounts = mountinfo(*(("cgroup", name, "/", tmp_path / name) for name in ("cpuacct", "cpu")))
+
+    layout = find_groups(mounts, "2:cpuacct:/\n1:cpu:/\n", is_root=True)
+    groups = Groups(layout, "key")
+    groups.create("one", Limits())
+    (tmp_path / "cpuacct" / "relight-key" / "one" / "cpuacct.usage").write_text("1234567\n")
+
+    assert layout.trees == (("cpu", f"{tmp_path}/cpu"), ("cpuacct", f"{tmp_path}/cpuacct"))
+    assert layout.reason == "no writable control group for memory, pids"
+    assert groups.find("one").cpu_us() == 1234
+
+
 def test_a_v2_machine_has_its_controllers_in_one_tree(tmp_path):
     own = tmp_path / "user.slice"
     own.mkdir()

@@ -90,9 +90,9 @@ def end_as_told(attempt: Attempt, ended: Ended, now: float) -> CallEnd:
         outcome = CallEvent.FAILED  # nobody asked for that: the function raised it itself
     seconds = 0.0 if attempt.began is None else max(0.0, now - attempt.began)
     if outcome is CallEvent.SUCCEEDED:
-        return _end(attempt, outcome, result=ended.result, seconds=seconds)
+        return _end(attempt, outcome, result=ended.result, seconds=seconds, cpu_us=ended.cpu_us)
     failure = failure or failure_of(_error_of(outcome, "the function was interrupted"))
-    return _end(attempt, outcome, failure=failure, seconds=seconds)
+    return _end(attempt, outcome, failure=failure, seconds=seconds, cpu_us=ended.cpu_us)
 
 
 def end_before_start(attempt: Attempt, outcome: CallEvent) -> CallEnd:
@@ -166,6 +166,7 @@ def _end(
     failure: Failure | None = None,
     is_charged: bool = True,
     seconds: float = 0.0,
+    cpu_us: int | None = None,
 ) -> CallEnd:
     order = attempt.order
     return CallEnd(
@@ -177,6 +178,7 @@ def _end(
         failure=failure,
         is_charged=is_charged,
         seconds=seconds,
+        cpu_us=cpu_us,
     )
 
 
@@ -191,6 +193,8 @@ def _error_of(outcome: CallEvent, how: str) -> RelightError:
 def _check(ended: Ended) -> None:
     if ended.outcome not in _OUTCOMES:
         raise ProtocolError(f"cannot believe an end: {ended.outcome.value!r} is not an outcome")
+    if ended.cpu_us is not None and ended.cpu_us < 0:
+        raise ProtocolError(f"cannot believe an end: a call does not take {ended.cpu_us} µs of CPU time")
     exception = ended.failure.exception if ended.failure is not None else None
     for payload in (ended.result, exception):
         if payload is not None:

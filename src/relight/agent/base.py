@@ -20,13 +20,16 @@ from relight.agent.cable import Ends
 from relight.agent.control import Control
 from relight.agent.sandboxes import Sandbox
 from relight.agent.template import ForkedWorker
-from relight.protocol.channel import FROM_BASE, BaseReady, Exited, Forked, Grow
+from relight.protocol.channel import FROM_BASE, BaseReady, Exited, Forked, Grow, Warm
 from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox.plan import environment
 from relight.sandbox.spec import SandboxSpec
 
 READY_SECONDS = 30.0
 """A base that says nothing for so long is of no use."""
+
+COLD = Warm()
+"""Nothing is imported but our own."""
 
 LAST_BYTES = 500
 """So much of what it wrote last is kept."""
@@ -69,8 +72,9 @@ class Grown(ForkedWorker):
 class Base:
     """One that is being started, or is ready, or is gone."""
 
-    def __init__(self, spec: SandboxSpec, sandboxes: MakesSandboxes) -> None:
+    def __init__(self, spec: SandboxSpec, sandboxes: MakesSandboxes, warm: Warm = COLD) -> None:
         self._spec = spec
+        self._warm = warm
         self._sandboxes = sandboxes
         self._sandbox: Sandbox | None = None
         self._control = Control(FROM_BASE, self._take, self._end)
@@ -104,6 +108,7 @@ class Base:
             self._control.hand_over()
             os.close(output)
         self._control.listen()
+        self._control.try_send(self._warm)
         try:
             async with asyncio.timeout(READY_SECONDS):
                 ready = await self._told

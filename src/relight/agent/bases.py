@@ -2,6 +2,10 @@
 
 A base is anew where the image's packages have changed, or its process has ended.  Without one, whatever was to be forked
 from it is started afresh, which is always right.
+
+A run's next version needs what this one has imported: it is forked from a base that is *warm*, which has imported the
+same packages of the image.  That is the run's own, and ends with it.  Where a function has an environment of its own, which
+packages may read as they are imported, and where it has a GPU, there is none.
 """
 
 from __future__ import annotations
@@ -10,16 +14,17 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from relight.agent.base import Base, Grown, MakesSandboxes
+from relight.agent.base import COLD, Base, Grown, MakesSandboxes
 from relight.agent.cable import Ends
 from relight.agent.layout import base_network
 from relight.agent.resources import memory_of
 from relight.agent.sandboxes import Sandbox
 from relight.clock import Clock
+from relight.protocol.channel import Warm
 from relight.protocol.errors import RelightError
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
@@ -50,6 +55,10 @@ class Nests(MakesSandboxes, Protocol):
 
 
 Key = tuple[object, ...]
+
+
+Run = tuple[str, str, str]
+"""A workspace, an app, and the environment of one run."""
 
 
 @dataclass(slots=True)
@@ -83,6 +92,7 @@ class Bases:
         self._entries: dict[Key, _Entry] = {}
         self._broken: dict[Key, tuple[int, ...]] = {}
         self._wanted: set[Key] = set()
+        self._warm: dict[Run, tuple[Key, Warm]] = {}
 
     @property
     def size(self) -> int:
@@ -96,13 +106,41 @@ class Bases:
     async def wait(self, spec: WorkerSpec) -> None:
         """Have the base of this spec ready, if it can be had."""
         if self._can_use(spec) and self.find(spec) is None:
-            await self._build(_key_of(spec), spec)
+            await self._build(_key_of(spec), spec, COLD)
 
     def find(self, spec: WorkerSpec) -> Base | None:
-        """A base that is ready for this spec; where there is none, one is made once nobody waits."""
+        """A base that is ready for this spec, a warm one if there is; where there is none, one is made once nobody waits."""
         if not self._can_use(spec):
             return None
-        key = _key_of(spec)
+        key, warm = self._warm.get(run_of(spec), (None, COLD))
+        fits = _can_be_warm(spec) and key == _warm_key(spec, warm) and warm.cpu == spec.function.resources.cpu
+        found = self._find(key, spec, warm) if fits and key is not None else None
+        return found or self._find(_key_of(spec), spec, COLD)
+
+    def warm(self, spec: WorkerSpec, packages: tuple[str, ...]) -> None:
+        """A template of this run has imported these packages: have a base that has, too, before the next version comes."""
+        if not packages or not _can_be_warm(spec) or not self._can_use(spec):
+            return
+        run = run_of(spec)
+        _, before = self._warm.get(run, (None, COLD))
+        if not set(packages) <= set(before.packages):
+            self._cool(run)
+            warm = Warm(packages=packages, cpu=spec.function.resources.cpu)
+            key = _warm_key(spec, warm)
+            self._warm[run] = key, warm
+            self._find(key, spec, warm)
+
+    def keep_warm(self, runs: Collection[Run]) -> None:
+        """These are there; the others have ended."""
+        for run in [one for one in self._warm if one not in runs]:
+            self._cool(run)
+
+    def _cool(self, run: Run) -> None:
+        key, _ = self._warm.pop(run, (None, COLD))
+        if key is not None and key in self._entries:
+            self._drop(key)
+
+    def _find(self, key: Key, spec: WorkerSpec, warm: Warm) -> Base | None:
         entry = self._entries.get(key)
         if entry is not None and (entry.base.is_gone or entry.traces != traces_of(spec.function.image)):
             self._drop(key)
@@ -111,7 +149,7 @@ class Bases:
             return entry.base if entry.is_ready.is_set() else None
         if key not in self._wanted and self._broken.get(key) != traces_of(spec.function.image):
             self._wanted.add(key)
-            self._tasks.create_task(self._build_later(key, spec), name="agent.base")
+            self._tasks.create_task(self._build_later(key, spec, warm), name="agent.base")
         return None
 
     def give_up_unused(self) -> None:
@@ -129,13 +167,14 @@ class Bases:
     def _can_use(self, spec: WorkerSpec) -> bool:
         return self._is_possible() and not self._needs_fresh(spec) and not _needs_fresh(spec)
 
-    async def _build_later(self, key: Key, spec: WorkerSpec) -> None:
+    async def _build_later(self, key: Key, spec: WorkerSpec, warm: Warm) -> None:
         await self._clock.sleep(REST_SECONDS)
         self._wanted.discard(key)
-        if self._is_possible():
-            await self._build(key, spec)
+        is_wanted = warm == COLD or self._warm.get(run_of(spec)) == (key, warm)
+        if is_wanted and self._is_possible():
+            await self._build(key, spec, warm)
 
-    async def _build(self, key: Key, spec: WorkerSpec) -> None:
+    async def _build(self, key: Key, spec: WorkerSpec, warm: Warm) -> None:
         entry = self._entries.get(key)
         if entry is not None:
             await entry.is_ready.wait()
@@ -146,7 +185,7 @@ class Bases:
             sandbox = await self._provider.layout_base(name, spec)
             if key in self._entries:
                 return
-            entry = self._entries[key] = _Entry(Base(sandbox, self._sandboxes), traces, asyncio.Event())
+            entry = self._entries[key] = _Entry(Base(sandbox, self._sandboxes, warm), traces, asyncio.Event())
             await entry.base.build()
             entry.size = await asyncio.to_thread(memory_of, entry.base.pid)
         except (RelightError, OSError) as error:
@@ -194,6 +233,20 @@ class Below:
 
 def _key_of(spec: WorkerSpec) -> Key:
     return (spec.workspace, spec.function.image, base_network(spec.function.network))
+
+
+def _can_be_warm(spec: WorkerSpec) -> bool:
+    """Whether what its image's packages are as they are imported is the same for it as for others."""
+    return not spec.function.env and not spec.function.resources.gpu
+
+
+def _warm_key(spec: WorkerSpec, warm: Warm) -> Key:
+    return (*_key_of(spec), run_of(spec), warm)
+
+
+def run_of(spec: WorkerSpec) -> Run:
+    """The run that a worker is of; as good for what is no run."""
+    return (spec.workspace, spec.app, spec.environment)
 
 
 def _needs_fresh(spec: WorkerSpec) -> bool:

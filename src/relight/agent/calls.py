@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +27,7 @@ from relight.agent.attempts import (
 from relight.agent.channel import Channel, payloads_of
 from relight.agent.deliveries import Deliveries
 from relight.agent.logs import Output, Owners
-from relight.agent.meter import Meter
+from relight.agent.meter import Meters
 from relight.agent.outbox import Held
 from relight.agent.surroundings import Surroundings
 from relight.agent.turns import Turns
@@ -81,7 +80,7 @@ class RunsCalls(Protocol):
 class Calls:
     """The calls of one worker.  What is given to it comes by `take` and `feed`, what the worker says by `hear_...`."""
 
-    def __init__(self, worker: RunsCalls, function: FunctionSpec, around: Surroundings, meter: Meter) -> None:
+    def __init__(self, worker: RunsCalls, function: FunctionSpec, around: Surroundings, meter: Meters) -> None:
         self.credit = max(CREDIT, function.width)
         self._worker = worker
         self._function = function
@@ -297,7 +296,7 @@ class Calls:
             attempt.disarm()
             has_run = attempt.began is not None and self._turns.runs(attempt)
             end = end_with_worker(attempt, ending, is_own_fault=has_run)
-            self._deliveries.end(attempt, replace(end, used_us=self._meter.ended(attempt.order.call)))
+            self._deliveries.end(attempt, self._meter.ended(end))
         self._attempts.clear()
 
     def stop_looking(self) -> None:
@@ -413,8 +412,7 @@ class Calls:
     def _finish(self, attempt: Attempt, end: CallEnd, descriptors: Sequence[int] = ()) -> None:
         attempt.disarm()
         del self._attempts[attempt.order.call]
-        used_us = self._meter.ended(attempt.order.call)
-        self._deliveries.end(attempt, replace(end, used_us=used_us) if used_us else end, descriptors)
+        self._deliveries.end(attempt, self._meter.ended(end), descriptors)
         if self._attempts or self._worker.verdict:
             return
         if self._worker.state is WorkerState.BUSY:

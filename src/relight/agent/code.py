@@ -9,6 +9,7 @@ All bundles together are bounded too: those that were not asked for longest leav
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import tarfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from relight.clock import Clock
 from relight.protocol.errors import RelightError, StartFailed
 from relight.protocol.manifest import CodeBundle
 
@@ -27,6 +29,9 @@ MAX_BYTES = 1024 * 1024 * 1024
 """No bundle unpacks to more."""
 
 _LEAVING = ".leaving-"
+TOUCH_SECONDS = 60.0
+"""That a bundle was used is written down once in so many seconds."""
+
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 
 
@@ -51,12 +56,16 @@ class CodeCache:
     Without a `bound` nothing leaves: whoever shares the folder with others cannot know what they use.
     """
 
-    def __init__(self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup, bound: Bound | None = None) -> None:
+    def __init__(
+        self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup, clock: Clock, bound: Bound | None = None
+    ) -> None:
         self._folder = folder
+        self._clock = clock
         self._source = source
         self._tasks = tasks
         self._bound = bound
         self._sizes: dict[str, int] = {}
+        self._touched: dict[str, float] = {}
         self._under_way: dict[str, asyncio.Task[RelightError | None]] = {}
 
     def find(self, bundle: CodeBundle) -> Path | None:
@@ -64,8 +73,11 @@ class CodeCache:
         folder = self._folder / bundle.digest
         if not folder.is_dir():
             return None
-        with suppress(OSError):
-            os.utime(folder)  # so that those that nobody asks for are known by it
+        now = self._clock.monotonic()
+        if now - self._touched.get(bundle.digest, -math.inf) > TOUCH_SECONDS:
+            self._touched[bundle.digest] = now
+            with suppress(OSError):
+                os.utime(folder)  # so that those that nobody asks for are known by it
         return folder
 
     async def get(self, bundle: CodeBundle) -> Path:
@@ -111,6 +123,7 @@ class CodeCache:
             if digest in kept or digest in bound.in_use():
                 continue
             total -= self._sizes.pop(digest)
+            self._touched.pop(digest, None)
             leaving.append(self._folder / f"{_LEAVING}{digest}")
             (self._folder / digest).rename(leaving[-1])  # in this turn of the loop: nobody finds it any more
         for folder in leaving:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -29,6 +30,7 @@ from relight.agent.gpuwatch import GpuWatch
 from relight.agent.library import Library
 from relight.agent.link import Link, LinkOptions
 from relight.agent.memory import MemoryWatch
+from relight.agent.meter import Meter, Unmetered
 from relight.agent.node import Identity, Node
 from relight.agent.nvml import open_nvml
 from relight.agent.outbox import Outbox
@@ -82,6 +84,7 @@ class Options:
     leaves_with_server: bool
     template_memory_mib: int | None
     forks_ahead: int
+    is_metered: bool
 
 
 def main() -> int:
@@ -147,7 +150,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     doors = Doors(options.data_dir / "platform", link)
     provider = Provider(
         Sources(
-            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, _bound(options, users)),
+            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, clock, _bound(options, users)),
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,
@@ -179,6 +182,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
         ways=Ways(Path(options.socket).with_name(WEB_SOCKET), link),
         outbox=outbox,
         slots=Slots(),
+        meter=partial(Meter, clock=clock) if options.is_metered else lambda _worker, _spec: Unmetered(),
         clock=clock,
         later=asyncio.get_running_loop().call_later,
         tasks=tasks,
@@ -247,6 +251,7 @@ def _read_options() -> Options:
         metavar="N",
         help="so many processes of each template wait for the next worker",
     )
+    parser.add_argument("--no-metering", action="store_true", help="do not meter: for measuring what that takes")
     given = parser.parse_args()
     return Options(
         socket=given.socket,
@@ -260,6 +265,7 @@ def _read_options() -> Options:
         leaves_with_server=given.leave_with_server,
         template_memory_mib=given.template_memory,
         forks_ahead=given.forks_ahead,
+        is_metered=not given.no_metering,
     )
 
 

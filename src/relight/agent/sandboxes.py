@@ -28,6 +28,8 @@ from typing import Protocol
 import relight
 from relight.protocol.codec import pack
 from relight.protocol.errors import StartFailed, Unavailable
+from relight.sandbox.cgroups import Group, GroupLayout, Groups
+from relight.sandbox.egress.tally import read_tally
 from relight.sandbox.facts import Facts
 from relight.sandbox.messages import (
     PACKET_BYTES,
@@ -45,11 +47,13 @@ from relight.sandbox.messages import (
     StartNested,
     StartShell,
 )
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Counted, Isolation, SandboxExit, SandboxSpec, ShellSpec
 
 _READY_SECONDS = 30.0
 _LEAVE_SECONDS = 12.0  # the launcher itself gives up after 10
-_DESCRIPTORS = 16  # the most that come with one packet: of a shell two, and one for each of its groups
+_DESCRIPTORS = (
+    24  # the most that come with one packet: of a shell two, its namespaces, one for each of its groups, a tally
+)
 _RESTARTS = 3  # launchers in a row that die before their first word; then something is broken, not unlucky
 
 log = logging.getLogger(__name__)
@@ -77,15 +81,17 @@ class Entrance:
 class Sandbox:
     """One that was started.  `pid` is its first process's, as this machine sees it.
 
-    Of a shell that is its init; `entrance` is what a template needs to put a process into it.
+    Of a shell that is its init; `entrance` is what a template needs to put a process into it.  `group` counts what it takes.
     """
 
-    def __init__(self, started: Started, descriptors: Sequence[int], send: Send) -> None:
+    def __init__(self, started: Started, descriptors: Sequence[int], send: Send, group: Group) -> None:
         self.id = started.id
         self.pid = started.pid
         self.isolation = started.isolation
         self._pidfd = descriptors[0]
         _, *others = descriptors
+        self._tally = others.pop() if started.has_tally else -1
+        self._group = group
         self._listening = others.pop(0) if others and started.has_door else -1
         self._entrance = Entrance(tuple(others[: started.namespaces]), tuple(others[started.namespaces :]))
         self._send = send
@@ -105,6 +111,12 @@ class Sandbox:
     def has_ended(self) -> bool:
         """Whether `wait` returns at once."""
         return self._ended.done()
+
+    def counted(self) -> Counted:
+        """What is counted of it by now, or was by its end."""
+        if self.has_ended:
+            return self._ended.result().counted
+        return Counted(cpu_us=self._group.cpu_us(), egress_bytes=read_tally(self._tally))
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process; without effect when that has ended."""
@@ -176,8 +188,9 @@ class Sandbox:
             self._ended.set_result(how)
             os.close(self._pidfd)
             self.close_entrance()
-            if self._listening >= 0:
-                os.close(self._listening)
+            for descriptor in (self._listening, self._tally):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def empty(self) -> None:
         """Say that nothing of it is left; only `Sandboxes` calls this."""
@@ -198,6 +211,7 @@ class Sandboxes:
         self._wanted = isolation
         self._launcher: _Launcher | None = None
         self._facts: Facts | None = None
+        self._groups = Groups(GroupLayout(), self._key)
         self._is_settled = asyncio.Event()  # the launcher has said its first word, or never will
         self._failure = "they are not open; call open() first"
         self._early_deaths = 0
@@ -300,6 +314,7 @@ class Sandboxes:
         message = TO_AGENT.unpack(data)
         if isinstance(message, LauncherReady):
             self._facts = message.facts
+            self._groups = Groups(message.facts.groups, self._key)
             self._early_deaths = 0
             for name in tuple(self._emptying):
                 self._empty(name)  # this launcher has swept what the one before it left
@@ -333,7 +348,7 @@ class Sandboxes:
     # -- one sandbox
 
     def _begin(self, started: Started, descriptors: Sequence[int]) -> None:
-        sandbox = Sandbox(started, descriptors, self._send)
+        sandbox = Sandbox(started, descriptors, self._send, self._groups.find(started.id))
         self._sandboxes[started.id] = sandbox
         future = self._starting.pop(started.id, None)
         if future is not None and not future.done():

@@ -14,7 +14,7 @@ from relight.agent.template import TellLines
 from relight.agent.templates import Forked, NoTemplate
 from relight.protocol.link import WorkerSpec
 from relight.protocol.starts import StartLevel
-from relight.sandbox.spec import Isolation, SandboxExit
+from relight.sandbox.spec import Counted, Isolation, SandboxExit
 
 
 class Sandbox(Protocol):
@@ -36,6 +36,9 @@ class Sandbox(Protocol):
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process."""
+
+    def counted(self) -> Counted:
+        """What is counted of it by now, or was by its end."""
 
     def settle(self) -> None:
         """It has started: hold it to its share of the CPU."""
@@ -88,14 +91,16 @@ class Starter:
         self._bases = bases
         self._gpus = gpus
 
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that was forked ahead; None where none waits."""
+        taken = self._templates.take(worker, spec)
+        return _begun(*taken) if taken is not None else None
+
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what its template writes meanwhile is told by `tell`, its phases by `begin`.
 
         Raises RelightError, OSError.
         """
-        if taken := self._templates.take(worker, spec):
-            begin("take")
-            return _begun(*taken)
         cable = Cable.lay()
         try:
             begun = await self._start(worker, spec, cable, tell, begin)

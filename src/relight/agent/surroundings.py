@@ -9,6 +9,7 @@ from typing import Protocol
 
 from relight.agent.attempts import Cancels
 from relight.agent.deliveries import KeepsValues
+from relight.agent.meter import Meters
 from relight.agent.outbox import Outbox
 from relight.agent.slots import Slots
 from relight.agent.starter import Begun
@@ -20,6 +21,9 @@ from relight.protocol.link import WorkerSpec
 
 class StartsProcesses(Protocol):
     """Where workers' processes come from."""
+
+    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+        """One that waits for whoever comes first; None where none does."""
 
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         """Start one; what is written meanwhile is told by `tell`, its phases by `begin`.  Raises RelightError, OSError."""
@@ -58,7 +62,7 @@ Later = Callable[[float, Callable[[], None]], Cancels]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the workers of a node share."""
+    """What the workers of a node share.  `meter` makes the meter of one of them, by its name."""
 
     starter: StartsProcesses
     provider: Provides
@@ -66,6 +70,7 @@ class Surroundings:
     ways: OpensWays
     outbox: Outbox
     slots: Slots
+    meter: Callable[[str, WorkerSpec], Meters]
     clock: Clock
     later: Later
     tasks: asyncio.TaskGroup

@@ -32,7 +32,7 @@ from relight.protocol.channel import FROM_TEMPLATE, Exited, Fork, Forked, Frozen
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, failure_of
 from relight.protocol.ids import new_id
 from relight.protocol.link import WorkerSpec
-from relight.sandbox.spec import Limits, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Counted, Limits, SandboxExit, SandboxSpec, ShellSpec
 
 TOLD_SECONDS = 1.0
 """How long an end that is seen waits for the template to say how it was."""
@@ -153,7 +153,7 @@ class ForkedWorker:
                 out_of_memory=how.out_of_memory,
                 is_evicted=how.is_evicted,
                 peak_memory_bytes=how.peak_memory_bytes,
-                cpu_us=how.cpu_us,
+                counted=how.counted,
             )
         return SandboxExit(
             code=told.code,
@@ -161,8 +161,12 @@ class ForkedWorker:
             out_of_memory=how.out_of_memory and told.code != 0,
             is_evicted=how.is_evicted,
             peak_memory_bytes=how.peak_memory_bytes or told.peak_memory_bytes,
-            cpu_us=how.cpu_us,
+            counted=how.counted,
         )
+
+    def counted(self) -> Counted:
+        """What is counted of its shell by now, or was by its end."""
+        return self._shell.counted()
 
     async def wait_empty(self) -> None:
         """Return once the kernel has let go of the last process in its shell."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from relight.agent.bases import Bases, Below
+from relight.agent.bases import Bases, Below, run_of
 from relight.agent.cable import Cable, Ends
 from relight.agent.gpu import Gpus
 from relight.agent.keeping import Keeping
@@ -156,9 +156,11 @@ class Templates:
 
     def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
         """A fork that was made ahead for whoever comes first; None where none waits."""
+        if self._refusal(spec) or spec.function.resources.gpu:
+            return None
         key = template_key(spec)
         entry = self._entries.get(key)
-        if entry is None or not entry.is_settled.is_set() or self._is_closing or spec.function.resources.gpu:
+        if entry is None or not entry.is_settled.is_set():
             return None
         limits = limits_of(spec)
         taken = entry.template.take(worker, limits)
@@ -221,7 +223,7 @@ class Templates:
             self._entry(key, spec, is_wanted=False)
 
     def forget(self, version: str) -> None:
-        """A version is not served any more."""
+        """A version is not served any more; where it was the last of its run, its packages need not be at hand."""
         for key, entry in tuple(self._entries.items()):
             if entry.template.spec.version != version:
                 continue
@@ -230,6 +232,7 @@ class Templates:
                 self._drop(key)
             else:
                 entry.is_forgotten = True
+        self._forge.bases.keep_warm({run_of(entry.template.spec) for entry in self._entries.values()})
         self._remember()
 
     def outcomes(self) -> tuple[TemplateOutcome, ...]:
@@ -349,6 +352,7 @@ class Templates:
             self._note_none(key, self._unsafe[key])
             _log.info("no template", extra={"function": template.spec.function.name, "why": frozen.unsafe})
             return
+        self._forge.bases.warm(template.spec, frozen.packages)
         self._want_shells(entry, limits_of(template.spec), had_shell=True)
         memory, took = await asyncio.to_thread(memory_of, template.pid), self._forge.clock.monotonic() - began
         self._keeping.add(key, memory, took)

@@ -7,13 +7,15 @@ elsewhere:                a stream of the link, and a pair of sockets to the wor
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from pathlib import Path
 from typing import Protocol
 
 from relight.agent.platform import Opens, carry
-from relight.protocol.web import Kind, frame
-from relight.transport import short_path
+from relight.protocol.errors import RelightError
+from relight.protocol.web import SOCKET_BYTES, Kind, frame
+from relight.transport import Stream, short_path
 
 SERVICE = "web"
 """What the server calls this way in."""
@@ -22,6 +24,8 @@ WEB_SOCKET = "web.sock"
 """Where a server listens for these, beside where it listens for nodes."""
 
 CONNECT_SECONDS = 5.0
+
+_log = logging.getLogger("relight.agent")
 
 
 class Links(Protocol):
@@ -52,6 +56,7 @@ class Ways:
         dialled = socket.socket(socket.AF_UNIX)
         try:
             dialled.setblocking(False)
+            dialled.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
             with short_path(str(self._path)) as name:
                 await loop.sock_connect(dialled, name)
             await loop.sock_sendall(dialled, attach)
@@ -66,7 +71,17 @@ class Ways:
         await stream.write(attach)
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        task = asyncio.get_running_loop().create_task(carry(reader, writer, stream), name=f"agent.{SERVICE}")
+        task = asyncio.get_running_loop().create_task(_carry(reader, writer, stream), name=f"agent.{SERVICE}")
         self._carrying.add(task)
         task.add_done_callback(self._carrying.discard)
         return theirs.detach()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
+    """Pass bytes both ways until either end is done; the worker sees the end of it, too, however that came."""
+    try:
+        await carry(reader, writer, stream)
+    except (OSError, RelightError) as error:
+        _log.debug("connection of a worker ended", extra={"service": SERVICE, "why": str(error)})
+    finally:
+        writer.close()

@@ -28,7 +28,6 @@ from relight.agent.attempts import (
 from relight.agent.calls import BEFORE_READY, Calls
 from relight.agent.channel import Channel
 from relight.agent.logs import Line, Output
-from relight.agent.meter import Meter
 from relight.agent.starter import Begun, Sandbox
 from relight.agent.starts import Start
 from relight.agent.surroundings import Surroundings
@@ -42,13 +41,14 @@ from relight.protocol.channel import (
     Ready,
     Recalled,
     Stop,
+    Tokens,
 )
 from relight.protocol.errors import Failure, ProtocolError, RelightError, StartFailed, Unavailable, failure_of
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import LogLines, WorkerChange, WorkerSpec
 from relight.protocol.starts import StartLevel, StartReport
 from relight.protocol.workers import STATES, WorkerState
-from relight.sandbox.spec import SandboxExit
+from relight.sandbox.spec import UNCOUNTED, SandboxExit
 
 STARTING_SECONDS = 0.01
 """How long word that it is being started waits for word that it is ready."""
@@ -73,9 +73,8 @@ class Worker:
         self._around = around
         self._timers: list[Cancels] = []
         self._start_seen = Start(around.clock.monotonic)
-        self._meter = Meter(name, spec, around.clock)
+        self._meter = around.meter(name, spec)
         self.calls = Calls(self, spec.function, around, self._meter)
-        self._cpu_us: int | None = None  # known when nothing of it is left
         self._starting: asyncio.Future[Begun] | None = None
         self._sandbox: Sandbox | None = None
         self._channel: Channel | None = None
@@ -120,7 +119,8 @@ class Worker:
 
     def seal(self, *, is_last: bool = False) -> None:
         """Tell what it used since the last time."""
-        record = self._meter.seal(self._cpu_us, is_last=is_last)
+        counted = self._sandbox.counted() if self._sandbox is not None else UNCOUNTED
+        record = self._meter.seal(counted, is_last=is_last)
         if record is not None:
             self._around.outbox.usage(record)
 
@@ -155,7 +155,11 @@ class Worker:
 
     async def _start(self) -> Sandbox:
         self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
-        begun = await self._begin_process()
+        begun = self._around.starter.take(self.id, self.spec)
+        if begun is not None:
+            self._start_seen.begin("take")
+        else:
+            begun = await self._begin_process()
         cable = begun.cable
         channel = self._channel = Channel(cable.ours, on_message=self._hear, on_closed=self._hear_close)
         if not self.verdict:
@@ -206,7 +210,6 @@ class Worker:
     def _wind_up(self, ended: SandboxExit) -> WorkerExit:
         """Its process has ended: hear its last words, then say how."""
         self.has_ended = True
-        self._cpu_us = ended.cpu_us
         if self._channel is not None:
             self._channel.drain()
         last_lines: tuple[str, ...] = ()
@@ -255,6 +258,8 @@ class Worker:
             self.calls.hear_began(message)
         elif isinstance(message, Item):
             self.calls.hear_item(message, descriptors)
+        elif isinstance(message, Tokens):
+            self._meter.took(message.call, message.read, message.written)
         elif isinstance(message, Recalled):
             self.calls.hear_recalled(message)
         elif isinstance(message, Ready):

@@ -41,6 +41,9 @@ def calls() -> None:
 @click.option("--state", default="", help="Only those in this state.")
 @click.option("--parent", default="", help="Only those that this call made.")
 @click.option(
+    "--kind", type=click.Choice(["call", "request"]), help="Only these: `request` are those that came over the web."
+)
+@click.option(
     "--since",
     type=Moment(SystemClock().now),
     default=0.0,
@@ -59,7 +62,7 @@ def list_calls(*, as_json: bool, run_id: str | None, since: float, **fields: str
     Example:
       relight calls list --function square --since 2h
     """
-    asked = {**fields, "since": f"{since:.3f}" if since else ""}
+    asked = {**fields, "kind": fields["kind"] or "", "since": f"{since:.3f}" if since else ""}
     with connect_to(run_id) as connection:
         answer = connection.json("GET", f"/v1/calls{query(asked)}")
     if as_json:
@@ -72,7 +75,7 @@ def list_calls(*, as_json: bool, run_id: str | None, since: float, **fields: str
             str(row["state"]),
             show_age(now - number(row["submitted_at"])),
             str(row["attempts"]),
-            str(row["pending_reason"] or _why(row)),
+            str(row["pending_reason"] or _asked(row) or _why(row)),
         )
         for row in objects(answer, "calls")
     ]
@@ -187,6 +190,8 @@ def _show_call(call: dict[str, Json]) -> None:
         ("call", call["id"]),
         ("function", f"{call['app']}/{_callee(call)}  in {call['environment']}, version {call['version']}"),
         ("state", call["state"]),
+        ("request", _asked(call)),
+        ("from", _request(call).get("client", "")),
         ("reason", call["pending_reason"]),
         ("attempts", call["attempts"]),
         ("worker", call["worker"]),
@@ -225,6 +230,21 @@ def _plain(step: Step) -> dict[str, Json]:
 
 def _callee(call: dict[str, Json]) -> str:
     return f"{call['function']}.{call['method']}" if call["method"] else str(call["function"])
+
+
+def _request(call: dict[str, Json]) -> dict[str, Json]:
+    """What it asked over the web; nothing where it did not."""
+    request = call.get("request")
+    return request if isinstance(request, dict) else {}
+
+
+def _asked(call: dict[str, Json]) -> str:
+    """A web request, what it was answered, and how long that took."""
+    request = _request(call)
+    if not request:
+        return ""
+    took = show_duration(number(call["ended_at"]) - number(call["submitted_at"]))
+    return f"{request['verb']} {request['path']}  {request['status'] or 'no answer'} in {took}"
 
 
 def _why(call: dict[str, Json]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import click
@@ -16,6 +18,7 @@ from relight.cli.tables import number, objects, show_age, show_json, show_table
 from relight.clock import SystemClock
 from relight.metering.budgets import month_begin, month_end
 from relight.metering.cards import find_card, load_cards
+from relight.metering.ledger import GROUPINGS
 from relight.metering.money import NANOS, in_cents, nanodollars, show_money, whole
 from relight.metering.terms import settle
 from relight.protocol.errors import InvalidRequest
@@ -23,13 +26,18 @@ from relight.protocol.manifest import Json
 from relight.sdk.connection import connect
 from relight.sdk.requests import query
 
-BY = ("call", "worker", "function", "app", "version", "environment", "kind", "node", "gpu", "workspace", "day")
+BY = ("call", *GROUPINGS, "tag:NAME")
 Row = dict[str, Json]
 
 
 @click.command()
 @click.argument("what", default="", metavar="[APP[/FUNCTION]]", shell_complete=APPS)
-@click.option("--by", type=click.Choice(BY), default="function", help="What to tell costs by; function when left out.")
+@click.option(
+    "--by",
+    default="function",
+    metavar="WHAT,…",
+    help=f"What to tell costs by, function when left out: {', '.join(BY)}.",
+)
 @click.option("--call", "call_id", default="", help="Only this call.")
 @click.option("--environment", "-e", default="", help="Only this environment, or run.")
 @click.option(
@@ -38,10 +46,22 @@ Row = dict[str, Json]
 @click.option(
     "--against", default="", metavar="CARD,…", help="Other rate cards, or all: what the same would cost there."
 )
+@click.option("--region", default="", metavar="NAME", help="With --against: what it costs in this region there.")
+@click.option("--forecast", is_flag=True, help="With what each will have cost by the end of the month.")
 @click.option("--run", "run_id", help="The finished run to look into, on a server of its own (run-…).")
 @json_option
 def cost(
-    *, what: str, by: str, call_id: str, environment: str, since: float, against: str, run_id: str | None, as_json: bool
+    *,
+    what: str,
+    by: str,
+    call_id: str,
+    environment: str,
+    since: float,
+    against: str,
+    region: str,
+    forecast: bool,
+    run_id: str | None,
+    as_json: bool,
 ) -> None:
     """Show what was spent, to the nano-dollar: the rows add up to the total.
 
@@ -49,18 +69,21 @@ def cost(
     Example:
       relight cost --since 1d --against runpod,modal
       relight cost shop --by call --against all
+      relight cost --by tag:team,day --forecast
     """
     app, _, function = what.partition("/")
     asked: dict[str, str | int] = {"by": "call" if call_id else by, "call": call_id, "app": app, "function": function}
     asked |= {"environment": environment, "against": against, "since": f"{since:.3f}" if since else ""}
+    asked |= {"region": region, "forecast": "1" if forecast else ""}
     with connect_to(run_id) as connection:
         answer = connection.json("GET", f"/v1/costs{query(asked)}")
     if as_json:
         return show_json(answer)
     rows = objects(answer, "rows")
     cards = [str(one["card"]) for one in objects(rows[0], "against")] if rows else []
-    columns = (asked["by"].upper() if isinstance(asked["by"], str) else "", "COST", "BUSY", "BILLED", "LIFE", "CALLS")
-    show_table((*columns, *(card.upper() for card in cards)), [_row(row, cards) for row in rows], "nothing was used")
+    columns = [one for one in COLUMNS if one.is_shown(rows)]
+    titles = (str(asked["by"]).upper(), "COST", *(one.title for one in columns), *(card.upper() for card in cards))
+    show_table(titles, [_row(row, columns, cards) for row in rows], "nothing was used")
     if isinstance(answer, dict) and not call_id:
         _show_end(answer)
 
@@ -71,7 +94,7 @@ def _show_end(answer: Row) -> None:
     click.echo(f"\ntotal {_cost(total)} by card {answer['card']}")
     ahead = show_money(_whole(answer["forecast_nanos"]))
     click.echo(
-        f"this month {show_money(_whole(answer['month_nanos']))}; {ahead} by its end, at the rate of the last 7 days"
+        f"this month {show_money(_whole(answer['month_nanos']))}; {ahead} by its end, at the rate of the last 7 days, or since it is there"
     )
 
 
@@ -128,17 +151,19 @@ def remove_budget(*, app: str, as_json: bool) -> None:
 
 @click.command()
 @click.option("--month", default="", metavar="2026-11", help="The month (UTC); this one when left out.")
+@click.option("--by", default="function", metavar="WHAT,…", help="What has a line of its own, as of `relight cost`.")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
 @json_option
-def invoice(*, month: str, as_csv: bool, as_json: bool) -> None:
+def invoice(*, month: str, by: str, as_csv: bool, as_json: bool) -> None:
     """Show a month's invoice: what each function cost, the terms of the card, and what is to be paid, to the cent.
 
     \b
     Example:
       relight invoice --month 2026-11 --csv > invoice.csv
+      relight invoice --by tag:team
     """
     begin = _month(month) if month else month_begin(SystemClock().now())
-    asked: dict[str, str | int] = {"by": "function", "since": f"{begin:.3f}", "until": f"{month_end(begin):.3f}"}
+    asked: dict[str, str | int] = {"by": by, "since": f"{begin:.3f}", "until": f"{month_end(begin):.3f}"}
     answer = connect().json("GET", f"/v1/costs{query(asked)}")
     lines = _lines(answer)
     name = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m")
@@ -153,7 +178,7 @@ def invoice(*, month: str, as_csv: bool, as_json: bool) -> None:
 
 
 def _lines(answer: Json) -> list[Row]:
-    """What each function cost, then what the terms of the card make of the sum."""
+    """What each of them cost, then what the terms of the card make of the sum."""
     rows = objects(answer, "rows")
     lines: list[Row] = [
         {"what": row["key"], "calls": row["calls"], "billed_us": row["billed_us"], "nanos": row["nanos"]}
@@ -180,24 +205,65 @@ def _month(text: str) -> float:
         raise InvalidRequest(f"cannot read --month {text[:40]!r}: it is no month; write for example 2026-11") from None
 
 
-def _row(row: Row, cards: list[str]) -> tuple[str, ...]:
-    elsewhere = {str(one["card"]): one["nanos"] for one in objects(row, "against")}
-    times = (show_seconds(_whole(row[name])) for name in ("busy_us", "billed_us", "life_us"))
-    return (
-        str(row["key"]),
-        _cost(row),
-        *times,
-        str(row["calls"] or ""),
-        *(_elsewhere(elsewhere, card) for card in cards),
-    )
+def show_seconds(microseconds: int) -> str:
+    """`0.003s`, `12.345s`, then as an age."""
+    seconds = microseconds / 1e6
+    return f"{seconds:.3f}s" if seconds < 120 else show_age(seconds)
 
 
-def _elsewhere(costs: Row, card: str) -> str:
+def _show_count(count: int) -> str:
+    return f"{count:,}" if count else ""
+
+
+def _show_bytes(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B" if count else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of each row; `is_always` there, or only where some row has it."""
+
+    title: str
+    field: str
+    show: Callable[[int], str]
+    is_always: bool = False
+
+    def is_shown(self, rows: Sequence[Row]) -> bool:
+        """Whether there is anything to show."""
+        return self.is_always or any(_whole(row[self.field]) for row in rows)
+
+
+COLUMNS = (
+    Column("BY MONTH'S END", "forecast_nanos", show_money),
+    Column("BUSY", "busy_us", show_seconds, is_always=True),
+    Column("BILLED", "billed_us", show_seconds, is_always=True),
+    Column("LIFE", "life_us", show_seconds, is_always=True),
+    Column("CPU", "cpu_us", lambda us: show_seconds(us) if us else ""),
+    Column("EGRESS", "egress_bytes", _show_bytes),
+    Column("TOKENS IN", "tokens_in", _show_count),
+    Column("TOKENS OUT", "tokens_out", _show_count),
+    Column("CALLS", "calls", _show_count, is_always=True),
+)
+
+
+def _row(row: Row, columns: Sequence[Column], cards: Sequence[str]) -> tuple[str, ...]:
+    elsewhere = {str(one["card"]): one for one in objects(row, "against")}
+    figures = (one.show(_whole(row[one.field])) for one in columns)
+    return (str(row["key"]), _cost(row), *figures, *(_elsewhere(elsewhere, card) for card in cards))
+
+
+def _elsewhere(costs: Mapping[str, Row], card: str) -> str:
     """What a card would have asked; nothing for a row that only makes up the sum."""
     if card not in costs:
         return ""
-    nanos = costs[card]
-    return show_money(None if nanos is None else _whole(nanos))
+    cost = costs[card]
+    known, unknown = _whole(cost["known_nanos"]), cost["unknown"]
+    if not isinstance(unknown, list) or not unknown:
+        return show_money(known)
+    return f"{show_money(known)} + unknown {', '.join(map(str, unknown))}" if known else show_money(None)
 
 
 def _cost(row: Row) -> str:
@@ -207,12 +273,6 @@ def _cost(row: Row) -> str:
     if unpriced and not _whole(row["nanos"]):
         return "unknown"
     return f"{known} + {unpriced} unknown" if unpriced else known
-
-
-def show_seconds(microseconds: int) -> str:
-    """`0.003s`, `12.345s`, then as an age."""
-    seconds = microseconds / 1e6
-    return f"{seconds:.3f}s" if seconds < 120 else show_age(seconds)
 
 
 def _show_budgets(budgets: list[Json], *, as_json: bool) -> None:

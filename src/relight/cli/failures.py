@@ -21,9 +21,10 @@ _RUNPY = "<frozen runpy>"
 
 @dataclass(slots=True)
 class Outcome:
-    """How a piece of user code went."""
+    """How a piece of user code went; `told` is what was shown of what it raised."""
 
     code: int = 0
+    told: str = ""
 
     @property
     def has_failed(self) -> bool:
@@ -44,7 +45,8 @@ def of_user_code(path: Path) -> Iterator[Outcome]:
     except Exception as error:  # the boundary of the user's code: anything may come out of it
         if _is_ours(error):
             raise
-        click.echo(told(error, path), err=True, nl=False)
+        outcome.told = told(error, path)
+        click.echo(outcome.told, err=True, nl=False)
         outcome.code = USER_CODE_FAILED
 
 

@@ -74,7 +74,7 @@ def logs(
 ) -> None:
     """Show what workers wrote, oldest first; what they wrote to stderr goes to stderr.
 
-    WHAT is a call, a worker, a run, an app, or APP/FUNCTION.
+    WHAT is a call, a web request, a worker, a run, an app, or APP/FUNCTION.
 
     \b
     Example:
@@ -102,7 +102,7 @@ def _narrow(asked: Fields, what: str, run_id: str | None) -> str | None:
     kind = what.partition("-")[0] if "/" not in what else ""
     if kind == "run" and has_folder(what):
         return what
-    names = {"call": "call", "worker": "worker", "run": "environment"}
+    names = {"call": "call", "req": "call", "worker": "worker", "run": "environment"}
     if kind in names:
         asked[names[kind]] = what
     elif what:

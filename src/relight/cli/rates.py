@@ -9,7 +9,7 @@ import click
 
 from relight.cli.options import json_option
 from relight.cli.tables import show_duration, show_json, show_table
-from relight.metering.cards import QUANTA, Card, GpuRate, find_card, load_cards
+from relight.metering.cards import QUANTA, Card, GpuRate, cards_against, load_cards
 from relight.metering.money import show_money, whole
 from relight.metering.providers import COLUMNS, load_providers
 from relight.protocol.errors import RelightError
@@ -26,8 +26,9 @@ def rates_folder() -> Path:
 
 @click.command()
 @click.argument("card", required=False)
+@click.option("--region", default="", metavar="NAME", help="What it is in this region: of the cards that have it.")
 @json_option
-def rates(*, card: str | None, as_json: bool) -> None:
+def rates(*, card: str | None, region: str, as_json: bool) -> None:
     """Show rate cards: what an hour costs on each, or all that CARD says.
 
     Cards of your own are TOML files in ~/.relight/rates (docs/costs.md).
@@ -37,14 +38,13 @@ def rates(*, card: str | None, as_json: bool) -> None:
       relight rates
       relight rates runpod
     """
-    cards = load_cards(rates_folder())
-    chosen = list(cards.values()) if card is None else [find_card(cards, card)]
+    chosen = cards_against(load_cards(rates_folder()), [card or "all"], region)
     if as_json:
         return show_json({"cards": [_plain(one.key, one) for one in chosen]})
     if card is not None:
-        return _show_one(card, chosen[0])
+        return _show_one(chosen[0])
     columns = ("CARD", "DATED", "PER", "CORE/H", "GIB/H", "GPUS/H (FLEX, ACTIVE)", "")
-    show_table(columns, [_row(name, one) for name, one in cards.items()], "no cards")
+    show_table(columns, [_row(one.key, one) for one in chosen], "no cards")
 
 
 @click.command()
@@ -85,8 +85,8 @@ def _row(name: str, card: Card) -> tuple[str, ...]:
     return (name, str(card.dated), per, _money(card.cpu), _money(card.memory), gpus or "unknown", " ".join(marks))
 
 
-def _show_one(name: str, card: Card) -> None:
-    click.echo(f"{name}: {card.name}, as of {card.dated}{' (assumed)' if card.is_assumed else ''}")
+def _show_one(card: Card) -> None:
+    click.echo(f"{card.key}: {card.name}, as of {card.dated}{' (assumed)' if card.is_assumed else ''}")
     click.echo(f"source: {card.source}")
     if card.note:
         click.echo(f"note: {card.note}")
@@ -101,6 +101,10 @@ def _show_one(name: str, card: Card) -> None:
         (f"{kind.value} workers are billed while", ", ".join(s.value for s in WorkerState if s in card.bills[kind]))
         for kind in card.bills
     ]
+    if card.regions:
+        rows += [
+            ("in region", ", ".join(f"{name} × {float(factor):g}" for name, factor in sorted(card.regions.items())))
+        ]
     terms = card.terms
     rows += [("free", terms.free)] if terms.free else []
     rows += [("credit each month", _money(terms.credit_per_month))] if terms.credit_per_month else []
@@ -117,6 +121,8 @@ def _plain(name: str, card: Card) -> dict[str, Json]:
         "dated": str(card.dated),
         "source": card.source,
         "note": card.note,
+        "region": card.region,
+        "regions": [{"region": name, "factor": float(factor)} for name, factor in sorted(card.regions.items())],
         "is_assumed": card.is_assumed,
         "is_reserved": card.is_reserved,
         "includes_cpu": card.includes_cpu,
@@ -124,6 +130,8 @@ def _plain(name: str, card: Card) -> dict[str, Json]:
         "cpu_core_hour": _nanos(card.cpu),
         "memory_gib_hour": _nanos(card.memory),
         "egress_gib": _nanos(card.egress),
+        "million_tokens_in": _nanos(card.tokens_in),
+        "million_tokens_out": _nanos(card.tokens_out),
         "gpus": [
             {"kind": gpu.kind, "flex_hour": _nanos(gpu.flex), "active_hour": _nanos(gpu.active)} for gpu in card.gpus
         ],

@@ -28,6 +28,7 @@ from relight.sdk.connection import connect
 from relight.sdk.files import apps_of, load
 
 FAILED = 1
+_UNTOLD = "its process was killed while it was loaded"
 
 
 class Reloading:
@@ -53,7 +54,7 @@ class Reloading:
             with os.fdopen(reader) as said:
                 outcome = said.read()
             _, status = os.waitpid(pid, 0)
-            told: dict[str, Json] = json.loads(outcome) if outcome else {"apps": [], "modules": []}
+            told: dict[str, Json] = {"apps": [], "modules": [], "fault": _UNTOLD, **json.loads(outcome or "{}")}
             modules = told.pop("modules")
             assert isinstance(modules, list), "the child says so"
             self._say({**told, "code": os.waitstatus_to_exitcode(status)})
@@ -63,25 +64,31 @@ class Reloading:
     def _load(self, environments: dict[str, str], writer: int) -> int:
         """In the child."""
         before = frozenset(sys.modules)
+        said: dict[str, Json] = {}
         try:
             outline = outline_of(self._path)
             with failures.of_user_code(self._path) as outcome:
                 module = load(self._path, stops_at_run=outline.is_script)
             if outcome.has_failed:
+                said = {"fault": outcome.told or f"it left with {outcome.code} while it was loaded"}
                 return outcome.code
             connection = connect()
             apps: list[Json] = []
             for app in apps_of(module):
                 environment = environments.get(app.name) or new_id("run", now_ms())
-                version = app.deploy_at_once(connection, environment).version
+                deployed = app.deploy_at_once(connection, environment)
                 names: list[Json] = [*_names(app.specs())]
-                apps.append({"app": app.name, "environment": environment, "version": version, "functions": names})
+                told: dict[str, Json] = {"version": deployed.version, "functions": names, "urls": dict(deployed.urls)}
+                apps.append({"app": app.name, "environment": environment, **told})
             modules: list[Json] = [*_from_elsewhere(before, source_of(module.__name__, str(self._path)).folder)]
-            with os.fdopen(writer, "w") as said:
-                json.dump({"apps": apps, "modules": modules}, said)
+            said = {"apps": apps, "modules": modules}
         except RelightError as error:
             sys.stderr.write(f"relight: {error}\n")
+            said = {"fault": str(error)}
             return FAILED
+        finally:
+            with os.fdopen(writer, "w") as outcomes:
+                json.dump(said, outcomes)
         return 0
 
 

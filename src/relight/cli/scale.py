@@ -180,4 +180,4 @@ def _explain(history: list[dict[str, Json]]) -> None:
     rows = [
         (show_moment(number(one["at"])), f"{one['before']} → {one['workers']}", str(one["reason"])) for one in history
     ]
-    show_table(("AT", "WORKERS", "WHY"), rows, "no decisions since the server began")
+    show_table(("AT", "WORKERS", "WHY"), rows, "no decisions so far")

@@ -37,8 +37,8 @@ LOOK_MS = 200
 def serve(*, file: str) -> int:
     """Serve the app in FILE until Ctrl-C, with each change as soon as it is saved; its URLs stay.
 
-    What its functions write is shown here, and so is what is wrong with a file that does not load: then the version
-    before it goes on.
+    What its functions write is shown here, and so is what is wrong with a file that does not load, which a page that is
+    open shows, too: for all others the version before it goes on.
 
     \b
     Example:
@@ -70,6 +70,7 @@ class _Served:
     reload: Reload
     environments: dict[str, str] = field(default_factory=dict)
     has_begun: bool = False
+    has_fault: bool = False
 
     def load(self) -> None:
         """Load and deploy what the file has become, and say so."""
@@ -77,11 +78,14 @@ class _Served:
         began = time.perf_counter()
         outcome = self.reload(self.environments)
         if outcome["code"]:
+            self._tell_fault(str(outcome["fault"]))
             before = "; the version before it serves on" if self.environments else ""
             click.echo(
                 f"relight: {self.path.name} does not load{before}; it is loaded again when a file is saved", err=True
             )
             return
+        if self.has_fault:
+            self._tell_fault("")
         took = time.perf_counter() - began
         apps = outcome["apps"]
         for app in apps if isinstance(apps, list) else ():
@@ -96,10 +100,17 @@ class _Served:
         self.environments[name] = environment
         self.runs.enter_context(running(Session(self.connection, name, environment)))
         click.echo(f"relight: serving {name}, with each change as it is saved; Ctrl-C ends it", err=True)
-        functions = app["functions"]
+        functions, urls = app["functions"], app["urls"]
+        sites = urls if isinstance(urls, dict) else {}
         for function in functions if isinstance(functions, list) else ():
             path = f"/v1/apps/{quoted(name)}/functions/{quoted(str(function))}/call?environment={environment}"
-            click.echo(f"  {function}  {self._url()}{path}", err=True)
+            click.echo(f"  {function}  {sites.get(str(function), f'{self._url()}{path}')}", err=True)
+
+    def _tell_fault(self, text: str) -> None:
+        """Have open pages show what is wrong; "" for nothing."""
+        self.has_fault = bool(text)
+        for environment in self.environments.values():
+            self.connection.json("POST", f"/v1/runs/{environment}/fault", {"text": text})
 
     def _url(self) -> str:
         address = self.connection.address

@@ -28,6 +28,8 @@ _app = click.argument("app", shell_complete=APPS)
 def versions(*, app: str, environment: str, as_json: bool) -> None:
     """Show the versions of APP: when each was deployed, by whom, of which commit, and how many of the calls lead to it.
 
+    Below, of each that is or was a shadow: how the copies of calls that it got went, beside the calls themselves in brackets.
+
     \b
     Example:
       relight versions shop --environment staging
@@ -39,7 +41,7 @@ def versions(*, app: str, environment: str, as_json: bool) -> None:
     rows = [
         (
             str(row["number"]),
-            f"{number(row['percent']):g}%" if row["percent"] else "",
+            _part(row),
             show_age(now - number(row["at"])),
             str(row["made_by"]),
             str(row["commit"])[:12],
@@ -49,6 +51,10 @@ def versions(*, app: str, environment: str, as_json: bool) -> None:
         for row in reversed(objects(answer, "versions"))
     ]
     show_table(("NUMBER", "CALLS", "AGE", "BY", "COMMIT", "TAGS", "VERSION"), rows, "nothing was deployed")
+    shadows = [(str(row["number"]), one) for row in objects(answer, "versions") for one in objects(row, "shadow")]
+    if shadows:
+        click.echo()
+        show_table(_SHADOW, [_shadow_row(version, one) for version, one in shadows], "")
 
 
 @click.command()
@@ -135,6 +141,35 @@ def canary(*, app: str, percent: float, environment: str, as_json: bool) -> None
         click.echo(f"{answer['canary_percent']:g} % to {answer['canary']}, {rest:g} % to {answer['version']}")
     elif isinstance(answer, dict):
         click.echo(f"all calls of {app} in {environment} lead to {answer['version']}")
+
+
+_SHADOW = ("SHADOW", "FUNCTION", "COPIES", "ENDED", "FAILED", "DIFFERED", "P50", "P99", "DROPPED")
+
+
+def _part(row: dict[str, Json]) -> str:
+    """How many of the calls lead to a version, or are copied to it."""
+    if row["shadow_percent"]:
+        return f"copies of {number(row['shadow_percent']):g}%"
+    return f"{number(row['percent']):g}%" if row["percent"] else ""
+
+
+def _shadow_row(version: str, one: dict[str, Json]) -> tuple[str, ...]:
+    """How the copies of one function went; in brackets how the calls themselves did."""
+    failures = ", ".join(f"{code} {count}" for code, count in _pairs(one["failures"]))
+    times = [
+        f"{1000 * number(one[name]):.1f} ms ({1000 * number(one[f'{name}_before']):.1f})"
+        for name in ("p50_seconds", "p99_seconds")
+    ]
+    return (
+        version,
+        str(one["function"]),
+        str(one["copies"]),
+        str(one["ended"]),
+        f"{one['failed']} ({failures})" if failures else str(one["failed"]),
+        f"{one['differed']} of {one['compared']}",
+        *times,
+        str(one["dropped"]),
+    )
 
 
 def show_changes(rows: Iterable[dict[str, Json]]) -> None:

@@ -32,6 +32,7 @@ OPTIONS: Mapping[str, str] = {
     "grace_seconds": "",
     "network": "",
     "env": "",
+    "tags": "",
 }
 """The fields of a spec that a call may replace, and the part of it they are in."""
 
@@ -72,7 +73,7 @@ def bind(spec: FunctionSpec, text: str) -> Bound:
 
 
 def spec_with(spec: FunctionSpec, options: tuple[tuple[str, Json], ...]) -> FunctionSpec:
-    """The spec with these fields replaced; variables are added to those there.  Raises InvalidRequest for a wrong type."""
+    """The spec with these fields replaced; variables and tags are added to those there.  Raises InvalidRequest for a wrong type."""
     if not options:
         return spec
     plain = to_plain(spec)
@@ -88,8 +89,8 @@ def spec_with(spec: FunctionSpec, options: tuple[tuple[str, Json], ...]) -> Func
         raise InvalidRequest(
             f"cannot call {spec.name}: its options ({names}) are not of their types: {error}"
         ) from None
-    env = {**dict(spec.env), **dict(made.env)}
-    return replace(made, env=tuple(sorted(env.items())))
+    env, tags = {**dict(spec.env), **dict(made.env)}, {**dict(spec.tags), **dict(made.tags)}
+    return replace(made, env=tuple(sorted(env.items())), tags=tuple(sorted(tags.items())))
 
 
 def check_parameters(spec: FunctionSpec) -> None:

@@ -110,5 +110,4 @@ class Budgets:
         )
 
     async def _spent(self, row: BudgetRow) -> int:
-        spent, _ = await self._store.usage.spent(row.workspace, row.app, month_begin(self._clock.now()))
-        return spent
+        return (await self._store.usage.spent(row.workspace, row.app, month_begin(self._clock.now()))).nanos

@@ -1,13 +1,13 @@
 """Calls: taken in, waited for, shown, cancelled, ended.
 
 A call may be dispatched while its record commits; nobody hears that it was taken, or how it ended, before the record is
-in.  The scheduler tells this room what it found out (`scheduler.loop.Listener`), the nodes' reports bring the ends.
+in.  The scheduler tells this room what it found out (`scheduler.loop.Listener`), the nodes' reports bring the ends
+(`control.attempts`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -17,37 +17,31 @@ from functools import partial
 from itertools import compress
 
 from relight.clock import Clock
+from relight.control.attempts import After, Attempts, claim_of
 from relight.control.beyond import Beyond
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
-from relight.control.ends import CANCELLED, PURGED, STOPPED, SUCCESS, Ending, Verdict, judge
+from relight.control.detail import detail_of
+from relight.control.ends import CANCELLED, PURGED, STOPPED
 from relight.control.families import Awaited, Families
+from relight.control.heirs import Heirs
 from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
-from relight.control.starts import start_for
+from relight.control.shadows import Shadows
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
-from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView, Token
+from relight.protocol.calls import CallEvent, CallKey, CallRequest, CallState, CallView
 from relight.protocol.errors import Conflict, Failure, NotFound
-from relight.protocol.exits import NODE_LOST
 from relight.protocol.ids import is_id
-from relight.protocol.link import CallEnd
 from relight.protocol.views import CallPlace, CallQuery
-from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Function
-from relight.store.calls import KeptEnds
-from relight.store.rows import Claim, End, EndQueued, NewCall, Unfinished
+from relight.store.rows import Claim, EndQueued, NewCall, Unfinished
 from relight.store.store import Store
-
-_log = logging.getLogger("relight.control")
-
-KEEP_AGAIN_SECONDS = 1.0
-"""After how long an end that could not be kept is tried again."""
 
 LOOK_SECONDS = 1.0
 """How often who follows a call hears of what is told to nobody: the reason for which it waits, say."""
@@ -55,12 +49,7 @@ LOOK_SECONDS = 1.0
 GROUP_PAGE = 1000
 """How many ends of a group one answer holds at most."""
 
-Judged = list[tuple[Lease, CallEnd, End]]
-"""Leases that are over, what the node said of each, and what is kept of it."""
-
 Claims = list[Claim]
-
-_AGAIN = (CallEvent.LEASE_LOST, CallEvent.RETRIED)
 
 TREE_CALLS = 10_000
 TREE_DEPTH = 200
@@ -70,7 +59,8 @@ TREE_DEPTH = 200
 class Calls:
     """Every call of every workspace."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams) -> None:
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock, streams: Streams, shadows: Shadows) -> None:
+        self._shadows = shadows
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -79,15 +69,19 @@ class Calls:
         self._families = Families()
         self._keys = Keys(store, clock)
         self._newness = Newness(since_ms=int(clock.now() * 1000))
-        self._ending: set[tuple[str, Token]] = set()
         self._reads: set[asyncio.Task[None]] = set()
+        after = After(again=self._schedule, cancel_children=self._cancel_children, publish=self._publish, run=self._run)
+        self.attempts = Attempts(store, catalog, clock, streams, after)
         self.beyond = Beyond(store, clock, self._recall_row)
+        self.heirs = Heirs(store, catalog, self._schedule, self._end_rows)
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
         """Meet the scheduler, which was built with this as its listener."""
         self._scheduler = scheduler
+        self.attempts.use(scheduler)
         self.beyond.use(scheduler)
+        self.heirs.use(scheduler)
 
     # -- what callers ask
 
@@ -119,11 +113,21 @@ class Calls:
         return CallViews(calls=views)
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest."""
+        """Keep a call and start it, unless its key stands for another: then that one.  Raises KeyReused beside the rest.
+
+        One without a key is waited for, `wait_seconds` at most.
+        """
         if key is None:
-            return (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+            submit = Submit(calls=(request,), wait_seconds=wait_seconds)
+            return (await self.submit(workspace, submit, worker=worker)).calls[0]
         (asked,) = self._families.adopt(self._scheduler, worker, (request,))
         taken = await self._admit(workspace, asked, Counter(), returns=False)
         self._check_space([taken.key])
@@ -133,6 +137,8 @@ class Calls:
         elif named.is_new and taken.call is not None:
             self._newness.take(workspace, taken.call.id)
             self._schedule([taken.call])
+        if named.is_new:
+            self._shadows.copy(workspace, (asked,))
         return await self._find(workspace, named.call)
 
     async def named(self, workspace: str, key: CallKey) -> CallView | None:
@@ -189,25 +195,7 @@ class Calls:
 
     async def show(self, workspace: str, call_id: str) -> CallDetail:
         """All that is known of a call.  Raises NotFound."""
-        view = await self._find(workspace, call_id)
-        attempts = await self._store.calls.attempts(workspace, call_id)
-        intervals = await self._intervals(workspace, view) if view.worker else ()
-        worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
-        start = start_for(view, intervals, worker.start if worker is not None else None)
-        tries = tuple([await self._with_exit(workspace, view, attempt) for attempt in attempts])
-        return CallDetail(call=view, attempts=tries, worker_intervals=tuple(intervals), start=start)
-
-    async def _with_exit(self, workspace: str, view: CallView, attempt: AttemptView) -> AttemptView:
-        """A try with how its worker ended: the call says so of its last, the worker itself of one that was lost."""
-        if attempt.outcome == CallEvent.LEASE_LOST.value:
-            worker = await self._store.workers.get(workspace, attempt.worker)
-            return replace(attempt, exit=worker.exit if worker is not None else None)
-        is_last = attempt.outcome == view.state.value and view.failure is not None
-        return replace(attempt, exit=view.failure.exit) if is_last and view.failure is not None else attempt
-
-    async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
-        since = view.started_at or view.submitted_at
-        return await self._store.workers.intervals(workspace, view.worker, since=since, until=view.ended_at)
+        return await detail_of(self._store, workspace, await self._find(workspace, call_id))
 
     async def list(self, workspace: str, query: CallQuery) -> tuple[CallView, ...]:
         """Calls, newest first."""
@@ -247,8 +235,11 @@ class Calls:
         """
         ended = await self._end_rows(workspace, list(keys), CallEvent.CANCELLED, CANCELLED) if keys else ()
         for view in ended:
-            if self._scheduler.cancel(view.id, keys[view.id]) is None:
-                self._scheduler.lose_beyond(keys[view.id])
+            key = FunctionKey(
+                view.version, view.function, view.binding
+            )  # another's by now, where its version was replaced
+            if self._scheduler.cancel(view.id, key) is None:
+                self._scheduler.lose_beyond(key)
         return len(ended)
 
     async def cancel_version(self, version: str) -> int:
@@ -296,7 +287,8 @@ class Calls:
         is_new = [self._newness.take(workspace, call.id) for call in waiting]
         self._schedule(list(compress(waiting, is_new)))
         self._note_beyond(beyond.values(), 1)
-        already = await committed
+        self._shadows.copy(workspace, requests)
+        already = await asyncio.shield(committed)  # who asked may hang up, and the call is kept all the same
         self._note_beyond([beyond[one] for one in beyond.keys() & already], -1)
         later = [call for call, new in zip(waiting, is_new, strict=True) if not new and call.id not in already]
         if later:
@@ -307,7 +299,9 @@ class Calls:
         self, workspace: str, request: CallRequest, coming: Counter[FunctionKey], *, returns: bool
     ) -> Taken:
         """A call as it is kept and as it waits, beside those that are `coming` to memory.  Raises when it cannot be."""
-        version = (await self._catalog.route(workspace, request.app, request.environment)).of(request.id)
+        route = await self._catalog.route(workspace, request.app, request.environment)
+        parents = self.heirs.parents_version(request) or self._shadows.parents_version(request, route)
+        version = parents or route.of(request.session or request.id)
         bound = self._check(version, request, returns=returns)
         kept = request if request.binding == bound.text else replace(request, binding=bound.text)
         key, now, limit = key_of(version, bound), self._clock.now(), patience(request, bound)
@@ -346,12 +340,13 @@ class Calls:
         key = key_of(version, bound)
         if not self._scheduler.knows(key):
             self._scheduler.check_room(key)
-            self._scheduler.add_function(key, version.worker_spec(bound))
+            self._add_function(version, bound)
         return bound
 
     def _add_function(self, version: Version, bound: Bound) -> None:
-        is_current = self._catalog.is_current(version)
-        self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound), is_superseded=not is_current)
+        is_superseded, heir = not self._catalog.is_current(version), self._catalog.heir_of(version)
+        spec = self._catalog.worker_spec(version, bound)
+        self._scheduler.add_function(key_of(version, bound), spec, is_superseded=is_superseded, heir=heir)
 
     def _schedule(self, calls: Sequence[WaitingCall]) -> None:
         """Hand calls to the scheduler, which may have forgotten a binding while nothing of it waited."""
@@ -426,118 +421,12 @@ class Calls:
             )
             self._run(self._end_queued(waiting, CallEvent.CANCELLED, Failure(code="cancelled", message=why)))
 
-    # -- ends, as nodes report them
-
-    def ended(self, node: str, ends: Sequence[CallEnd]) -> None:
-        """Attempts ended on a node.  Each is acknowledged once it is kept, or at once when it means nothing."""
-        judged: defaultdict[str, Judged] = defaultdict(Judged)
-        for end in ends:
-            if (end.call, end.token) in self._ending:
-                continue  # told again while the first is being kept
-            has_run = end.outcome is CallEvent.SUCCEEDED or end.seconds > 0  # else it tells nothing of that worker
-            lease = self._scheduler.release(end.call, end.token, end.seconds if has_run else None)
-            if lease is None:
-                self._scheduler.acknowledge(node, end.call, end.token)
-                continue
-            self._ending.add((end.call, end.token))
-            judged[lease.call.workspace].append((lease, end, self._judge(lease, end)))
-        for workspace, rows in judged.items():
-            self._keep_ends(node, workspace, rows)
-        self._scheduler.refill({lease.call.key for rows in judged.values() for lease, _, _ in rows})
-
-    def lost(self, leases: Sequence[Lease], why: str) -> None:
-        """The scheduler took leases back: their node or their worker is gone."""
-        judged: defaultdict[str, Judged] = defaultdict(Judged)
-        for lease in leases:
-            failure = Failure(code="worker_lost", message=why, exit=NODE_LOST)
-            end = CallEnd(
-                call=lease.call.id,
-                token=lease.token,
-                outcome=CallEvent.LEASE_LOST,
-                worker=lease.worker,
-                failure=failure,
-            )
-            judged[lease.call.workspace].append((lease, end, self._judge(lease, end)))
-        for workspace, rows in judged.items():
-            self._keep_ends("", workspace, rows)
-
-    def _judge(self, lease: Lease, end: CallEnd) -> End:
-        verdict = SUCCESS if end.outcome is CallEvent.SUCCEEDED else self._verdict(lease, end)
-        now = self._clock.now()
-        return End(
-            claim=self._claim(lease),
-            event=verdict.event,
-            result=end.result if verdict.event is CallEvent.SUCCEEDED else None,
-            failure=verdict.failure,
-            at=now,
-            not_before=now + verdict.delay_seconds,
-            is_charged=end.is_charged,
-            items=end.items or self._streams.made(end.call),
-            used_us=end.used_us,
-        )
-
-    def _verdict(self, lease: Lease, end: CallEnd) -> Verdict:
-        key = lease.call.key
-        function = self._catalog.known(lease.call.workspace, key.version).bind(key.function, key.binding).function
-        ending = Ending(
-            event=end.outcome,
-            attempt=lease.attempt if end.is_charged else lease.attempt - 1,
-            failure=end.failure,
-            is_cancelled=lease.call.is_cancelled,
-            is_charged=end.is_charged,
-            delivered=self._streams.delivered(end.call),
-        )
-        return judge(ending, function.retries)
-
-    def _keep_ends(self, node: str, workspace: str, rows: Judged) -> None:
-        self._write_ends(node, workspace, rows)
-        for lease, _, row in rows:
-            if row.event is not CallEvent.SUCCEEDED:
-                self._cancel_children(lease.call.id)
-        again = [self._again(lease, row) for lease, _, row in rows if row.event in _AGAIN]
-        if again:
-            self._streams.restart([lease for lease, _, row in rows if row.event in _AGAIN])
-            self._schedule(again)
-
-    def _write_ends(self, node: str, workspace: str, rows: Judged) -> None:
-        self._store.calls.end(workspace, [row for _, _, row in rows], partial(self._on_kept, node, rows))
-
-    async def _keep_later(self, node: str, rows: Judged) -> None:
-        """The disk is full, say: until these ends are kept nobody is told of them, and their node holds them too."""
-        await self._clock.sleep(KEEP_AGAIN_SECONDS)
-        for row in rows:
-            self._write_ends(node, row[0].call.workspace, [row])
-
-    def _again(self, lease: Lease, row: End) -> WaitingCall:
-        delay = max(0.0, row.not_before - self._clock.now())
-        attempts = lease.attempt if row.is_charged else lease.attempt - 1
-        return replace(
-            lease.call,
-            attempts=attempts,
-            not_before=self._clock.monotonic() + delay,
-            expires_at=None,
-            is_again=True,
-            token=lease.token,
-        )
-
-    def _on_kept(self, node: str, rows: Judged, kept: KeptEnds) -> None:
-        error = kept.exception()
-        if error is not None:
-            _log.error("ends of calls not kept", extra={"calls": len(rows), "why": str(error)})
-            self._run(self._keep_later(node, rows))
-            return
-        for view in kept.result():  # whoever waits for it first: nobody waits for the acknowledgement
-            if view is not None and view.state.is_final:
-                self._publish(view)
-        for lease, end, _ in rows:
-            self._ending.discard((end.call, end.token))
-            if node:
-                self._scheduler.acknowledge(lease.node, end.call, end.token)
-
     def _publish(self, view: CallView) -> None:
+        """A call has ended, and that is kept: whoever waits for it hears so."""
         self._families.remove(view.id)
         self._waiters.publish(view)
         self._streams.ended(view)
+        self._shadows.call_ended(view)
 
     # -- what the scheduler tells
 
@@ -551,21 +440,10 @@ class Calls:
         """Calls run."""
         claims: defaultdict[str, Claims] = defaultdict(Claims)
         for lease in leases:
-            claims[lease.call.workspace].append(self._claim(lease))
+            claims[lease.call.workspace].append(claim_of(lease, self._clock))
         for workspace, rows in claims.items():
             self._store.calls.claim(workspace, rows)
         self._waiters.stir(lease.call.id for lease in leases)
-
-    def _claim(self, lease: Lease) -> Claim:
-        held_seconds = self._clock.monotonic() - lease.granted_at
-        return Claim(
-            call=lease.call.id,
-            token=lease.token,
-            attempt=lease.attempt,
-            worker=lease.worker,
-            node=lease.node,
-            at=self._clock.now() - held_seconds,
-        )
 
     def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited longer than `queue_timeout`."""
@@ -670,7 +548,9 @@ class Calls:
             return view
         lease = self._scheduler.lease(view.id)
         if lease is not None and not lease.is_held:
-            return replace(view, state=CallState.RUNNING, worker=lease.worker, started_at=self._claim(lease).at)
+            return replace(
+                view, state=CallState.RUNNING, worker=lease.worker, started_at=claim_of(lease, self._clock).at
+            )
         reason = self._scheduler.why_waiting(view.id, FunctionKey(view.version, view.function, view.binding))
         return replace(view, pending_reason=reason or "no_worker: it is about to start")
 

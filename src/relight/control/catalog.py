@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relight.control.bindings import Bound, bind, unbound
 from relight.protocol.errors import InvalidRequest, NotFound
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import FunctionSpec, Manifest
+from relight.protocol.versions import Strategy
+from relight.protocol.workers import WorkerKind
 from relight.scheduler.queue import FunctionKey
 from relight.store.store import Store
 
@@ -69,22 +71,33 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a name leads: to `stable`, but for `percent` of its calls, which lead to `canary`."""
+    """Where a name leads: to `stable`, but for `percent` of its calls, which lead to `canary`.
+
+    Where the `strategy` is SHADOW all lead to `stable`, and copies of that part to `canary`; where it is RECREATE `stable` has
+    no worker beside those of another version.
+    """
 
     stable: Version
     canary: Version | None = None
     percent: float = 0.0
+    strategy: Strategy = Strategy.ROLLING
 
     @property
     def versions(self) -> tuple[Version, ...]:
         """Those that it leads to."""
         return (self.stable,) if self.canary is None else (self.stable, self.canary)
 
-    def of(self, call: str) -> Version:
-        """The version that this call goes to: the same one however often it is asked."""
-        if self.canary is not None and zlib.crc32(call.encode()) % 10_000 < 100 * self.percent:
-            return self.canary
-        return self.stable
+    def of(self, name: str) -> Version:
+        """The version that a call of this id goes to, or a session of this name: the same one however often it is asked."""
+        second = self._second_of(name) if self.strategy is not Strategy.SHADOW else None
+        return self.stable if second is None else second
+
+    def shadow_of(self, call: str) -> Version | None:
+        """The version that gets a copy of this call; None when none does."""
+        return self._second_of(call) if self.strategy is Strategy.SHADOW else None
+
+    def _second_of(self, name: str) -> Version | None:
+        return self.canary if zlib.crc32(name.encode()) % 10_000 < 100 * self.percent else None
 
 
 def key_of(version: Version, bound: Bound) -> FunctionKey:
@@ -144,7 +157,8 @@ class Catalog:
             return Version(workspace=workspace, id=version, app=app, environment=environment, manifest=manifest)
 
         canary = read(row.canary, row.canary_manifest) if row.canary_manifest is not None else None
-        route = Route(stable=read(row.version, row.manifest), canary=canary, percent=row.canary_percent)
+        stable = read(row.version, row.manifest)
+        route = Route(stable=stable, canary=canary, percent=row.canary_percent, strategy=row.strategy)
         self.lead(route)
         return route
 
@@ -171,6 +185,24 @@ class Catalog:
         """Whether a name that was looked up leads to this version, rather than to a later one."""
         current = self._routes.get((version.workspace, version.app, version.environment))
         return current is not None and any(one.id == version.id for one in current.versions)
+
+    def current(self, workspace: str, app: str, environment: str) -> Route | None:
+        """Where a name leads that was looked up or led before; None otherwise."""
+        return self._routes.get((workspace, app, environment))
+
+    def worker_spec(self, version: Version, bound: Bound) -> WorkerSpec:
+        """What a node needs to start a worker of a version as it is led to now."""
+        route, spec = self.current(version.workspace, version.app, version.environment), version.worker_spec(bound)
+        canary = route.canary if route is not None and route.strategy is Strategy.SHADOW else None
+        is_shadow = canary is not None and canary.id == version.id
+        return replace(spec, kind=WorkerKind.SHADOW) if is_shadow else spec
+
+    def heir_of(self, version: Version) -> str:
+        """The version that begins when the workers of this one are gone; "" where both may be there."""
+        route = self.current(version.workspace, version.app, version.environment)
+        if route is None or route.strategy is not Strategy.RECREATE or route.stable.id == version.id:
+            return ""
+        return route.stable.id
 
     def lead(self, route: Route) -> None:
         """From now on the name of its versions leads there."""

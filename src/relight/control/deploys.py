@@ -13,7 +13,7 @@ from relight.clock import Clock, now_ms
 from relight.control.bindings import check_parameters
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog, Route, Version
-from relight.control.limits import check_limits
+from relight.control.limits import check_limits, check_tags
 from relight.control.templates import Templates, can_be_made
 from relight.control.versions import Versions, changes, check_percent
 from relight.control.web import Web, of_web
@@ -22,7 +22,7 @@ from relight.protocol.errors import DeployFailed, InvalidRequest
 from relight.protocol.ids import is_id, new_id
 from relight.protocol.manifest import FunctionSpec, Manifest, never_forked
 from relight.protocol.templates import TemplateState
-from relight.protocol.versions import KEPT_TAGS, TAG_LENGTH, DeployPlan, Difference, FunctionPlan, How
+from relight.protocol.versions import TAG_LENGTH, DeployPlan, Difference, FunctionPlan, How, Strategy
 from relight.protocol.views import AppTemplates, AppView, FunctionStats
 from relight.protocol.workers import STATES, WorkerState
 from relight.scheduler.loop import Scheduler
@@ -147,9 +147,7 @@ class Deploys:
                 return self._deployed(version)  # it was asked for again: the answer was lost, say
             if not await self._is_fit(place, version, is_tried=deploy.is_tried):
                 return self._deployed(version, is_live=False)
-            route = Route(stable=version)
-            if before is not None and deploy.canary_percent < 100:
-                route, how = Route(stable=before.stable, canary=version, percent=deploy.canary_percent), How.CANARY
+            route, how = _route(before, version, deploy, how)
             return self._deployed(version, replaced=await self._versions.lead(route, how, made_by, row))
 
     async def _is_fit(self, place: tuple[str, str, str], version: Version, *, is_tried: bool) -> bool:
@@ -270,6 +268,7 @@ class Deploys:
                 f"cannot deploy {manifest.app!r} as {deploy.id[:60]!r}: that is no id of the form version-…; make one for each"
             )
         check_percent(deploy.canary_percent)
+        _check_strategy(deploy)
         _check_tags(manifest.app, deploy)
         if needs_code and not self._blobs.has(manifest.code.digest):
             raise InvalidRequest(
@@ -279,16 +278,35 @@ class Deploys:
         _check_functions(manifest)
 
 
-def _check_tags(app: str, deploy: Deploy) -> None:
-    if len(deploy.tags) > KEPT_TAGS or len(dict(deploy.tags)) < len(deploy.tags):
-        raise InvalidRequest(
-            f"cannot deploy {app!r}: it has {len(deploy.tags)} tags; give {KEPT_TAGS} at most, each name once"
-        )
-    for text in (deploy.commit, *(text for tag in deploy.tags for text in tag)):
-        if len(text) > TAG_LENGTH:
+def _route(before: Route | None, version: Version, deploy: Deploy, how: How) -> tuple[Route, How]:
+    """Where the name of a new version leads, and why.  Raises InvalidRequest for a shadow of nothing."""
+    percent = deploy.canary_percent
+    if deploy.strategy is Strategy.SHADOW:
+        if before is None:
             raise InvalidRequest(
-                f"cannot deploy {app!r}: {text[:20]!r}… has {len(text)} characters; a tag or a commit has {TAG_LENGTH} at most"
+                f"cannot deploy {version.app!r} as a shadow: nothing serves in {version.environment!r} whose calls it could "
+                "get copies of; deploy without strategy= first"
             )
+        return Route(stable=before.stable, canary=version, percent=percent, strategy=Strategy.SHADOW), How.SHADOW
+    if before is not None and percent < 100:
+        return Route(stable=before.stable, canary=version, percent=percent), How.CANARY
+    return Route(stable=version, strategy=deploy.strategy), how
+
+
+def _check_strategy(deploy: Deploy) -> None:
+    if deploy.strategy is Strategy.RECREATE and deploy.canary_percent < 100:
+        raise InvalidRequest(
+            f"cannot deploy {deploy.manifest.app!r}: with strategy recreate no worker of the version before is there, and "
+            f"{deploy.canary_percent:g} % of the calls are to lead to a canary beside it; leave one of them out"
+        )
+
+
+def _check_tags(app: str, deploy: Deploy) -> None:
+    check_tags(deploy.tags, f"cannot deploy {app!r}")
+    if len(deploy.commit) > TAG_LENGTH:
+        raise InvalidRequest(
+            f"cannot deploy {app!r}: its commit {deploy.commit[:20]!r}… has {len(deploy.commit)} characters; give {TAG_LENGTH} at most"
+        )
 
 
 def _check_functions(manifest: Manifest) -> None:

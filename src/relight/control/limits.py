@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import FunctionSpec
 from relight.protocol.network import canonical
+from relight.protocol.versions import KEPT_TAGS, TAG_LENGTH
 from relight.scheduler.floors import check_floor
 
 MAX_WIDTH = 1000
@@ -65,9 +67,23 @@ def check_limits(function: FunctionSpec, doing: str) -> None:
         raise InvalidRequest(
             f"{doing}: a rate of {rate.calls} calls in {rate.seconds:g} s is none; give 1 call or more in 1 ms to 30 days"
         )
+    check_tags(function.tags, doing)
     try:
         network = canonical(function.network)
     except ValueError as error:
         raise InvalidRequest(f"{doing}: network={function.network[:200]!r}: {error}; choose another") from None
     if network != function.network:
         raise InvalidRequest(f"{doing}: network={function.network[:200]!r} is written as {network!r}; write it so")
+
+
+def check_tags(tags: Sequence[tuple[str, str]], doing: str) -> None:
+    """Raise InvalidRequest, beginning with what cannot be done, when there are too many tags, or one that cannot be."""
+    if len(tags) > KEPT_TAGS or len(dict(tags)) < len(tags):
+        raise InvalidRequest(f"{doing}: it has {len(tags)} tags; give {KEPT_TAGS} at most, each name once")
+    for name, value in tags:
+        if not name or "=" in name or max(len(name), len(value)) > TAG_LENGTH:
+            said = f"{name}={value}"[:60]
+            raise InvalidRequest(
+                f"{doing}: {said!r} is no tag: a name has no '=', and it and its value have {TAG_LENGTH} characters at most; "
+                "write team=search, say"
+            )

@@ -14,10 +14,13 @@ from relight.control.brakes import Brakes
 from relight.control.calls import Calls
 from relight.control.intake import Arrived, Intake
 from relight.control.logs import Logs
+from relight.control.shadows import PREFIX as SHADOW
+from relight.control.shadows import Shadows, of_shadow
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.usage import Usage
+from relight.control.web import PREFIX as WEB
 from relight.control.web import Web, of_web
 from relight.control.writers import Writers
 from relight.protocol import PROTOCOL
@@ -37,6 +40,8 @@ from relight.store.store import Store
 
 SendOrders = Callable[[Orders], None]
 
+_UNKEPT = (WEB, SHADOW)
+
 
 class Nodes:
     """The machines that are, or were, linked to this server."""
@@ -50,9 +55,11 @@ class Nodes:
         templates: Templates,
         usage: Usage,
         web: Web,
+        shadows: Shadows,
         clock: Clock,
     ) -> None:
         self._web = web
+        self._shadows = shadows
         self._store = store
         self._calls = calls
         self._streams = streams
@@ -83,6 +90,8 @@ class Nodes:
         for workspace in workspaces:
             for view in await self._store.workers.list(workspace):
                 key = FunctionKey(view.version, view.function, view.binding)
+                if not self._scheduler.knows(key):
+                    await self._calls.heirs.recover(workspace, view)
                 self._scheduler.expect(view.id, view.node, key)
 
     # -- from the links
@@ -193,35 +202,38 @@ class Nodes:
 
     def granted(self, leases: Sequence[Lease]) -> None:
         """Calls are on their way to workers."""
-        leases, sessions = _apart(leases)
+        leases, sessions, _ = _apart(leases)
         self._web.granted(sessions)
         self._calls.granted(leases)
 
     def claimed(self, leases: Sequence[Lease]) -> None:
         """Calls were given to workers."""
-        leases, sessions = _apart(leases)
+        leases, sessions, copies = _apart(leases)
         self._web.granted(sessions)
         self._calls.claimed(leases)
         self._streams.claimed(leases)
-        for lease in (*leases, *sessions):
+        for lease in (*leases, *sessions, *copies):
             worker = self._scheduler.worker(lease.worker) if lease.parked_seconds is not None else None
             if worker is not None and lease.parked_seconds is not None:
                 self._starts.note_parked(worker, lease.parked_seconds, self._clock.now())
 
     def lost(self, leases: Sequence[Lease], why: str) -> None:
         """Calls lost their worker."""
-        leases, sessions = _apart(leases)
+        leases, sessions, copies = _apart(leases)
         self._web.lost(sessions)
-        self._calls.lost(leases, why)
+        self._shadows.lost(copies)
+        self._calls.attempts.lost(leases, why)
 
     def expired(self, calls: Sequence[WaitingCall], why: str) -> None:
         """Calls waited too long."""
-        self._calls.expired(calls, why)
+        self._shadows.drop([call for call in calls if of_shadow(call.id)])
+        self._calls.expired([call for call in calls if not of_shadow(call.id)], why)
 
     def cannot_start(self, calls: Sequence[WaitingCall], failure: Failure) -> None:
         """Calls wait for workers that do not start."""
         self._web.cannot_start([call for call in calls if of_web(call.id)], failure)
-        self._calls.cannot_start([call for call in calls if not of_web(call.id)], failure)
+        self._shadows.cannot_start([call for call in calls if of_shadow(call.id)], failure)
+        self._calls.cannot_start([call for call in calls if not _is_kept_by_nobody(call.id)], failure)
 
     def brake_changed(self, function: Function) -> None:
         """Its workers have crashed, or one is well again."""
@@ -230,6 +242,12 @@ class Nodes:
     def beyond_wanted(self, function: Function) -> None:
         """More calls should come from the store."""
         self._calls.beyond_wanted(function)
+
+    def inherited(self, function: Function, calls: Sequence[WaitingCall]) -> None:
+        """Calls are for the version that replaces theirs."""
+        self._web.inherited([call.id for call in calls if of_web(call.id)], function.heir)
+        self._shadows.drop([call for call in calls if of_shadow(call.id)])
+        self._calls.heirs.inherit(function, [call for call in calls if not _is_kept_by_nobody(call.id)])
 
     def payload_missing(self, leases: Sequence[Lease]) -> None:
         """Calls need their payload from the store."""
@@ -276,19 +294,20 @@ class Nodes:
         return True
 
     def _take_ends(self, node: str, ends: Sequence[CallEnd]) -> None:
-        """An end is kept, and seen, after the lines of its call.  Those of sessions are not kept."""
-        freed = {self._web.ended(node, end) for end in ends if of_web(end.call)}
-        if freed:
+        """An end is kept, and seen, after the lines of its call.  Those of sessions and copies are not kept."""
+        unkept = [end for end in ends if _is_kept_by_nobody(end.call)]
+        if unkept:
+            freed = {(self._web if of_web(end.call) else self._shadows).ended(node, end) for end in unkept}
             self._scheduler.refill([key for key in freed if key is not None])
-            ends = [end for end in ends if not of_web(end.call)]
+            ends = [end for end in ends if not _is_kept_by_nobody(end.call)]
         known = self._intakes.get(node)
         if known is None or not known[1].holds_any(end.call for end in ends):
-            self._calls.ended(node, ends)
+            self._calls.attempts.ended(node, ends)
             return
         late = [end for end in ends if known[1].holds_any((end.call,))]
-        known[1].when_kept([end.call for end in late], partial(self._calls.ended, node, late))
+        known[1].when_kept([end.call for end in late], partial(self._calls.attempts.ended, node, late))
         if len(late) < len(ends):
-            self._calls.ended(node, [end for end in ends if end not in late])
+            self._calls.attempts.ended(node, [end for end in ends if end not in late])
 
     def _meet(self, hello: Hello) -> None:
         """The lines of an incarnation have their own numbers."""
@@ -303,11 +322,18 @@ class Nodes:
             self.send(node, Orders(logs_kept=batch))
 
 
-def _apart(leases: Sequence[Lease]) -> tuple[Sequence[Lease], Sequence[Lease]]:
-    """The leases of calls, and those of sessions."""
-    if not any(of_web(lease.call.id) for lease in leases):
-        return leases, ()
-    return [one for one in leases if not of_web(one.call.id)], [one for one in leases if of_web(one.call.id)]
+def _apart(leases: Sequence[Lease]) -> tuple[Sequence[Lease], Sequence[Lease], Sequence[Lease]]:
+    """The leases of calls, those of sessions, and those of copies."""
+    if not any(_is_kept_by_nobody(lease.call.id) for lease in leases):
+        return leases, (), ()
+    calls = [one for one in leases if not _is_kept_by_nobody(one.call.id)]
+    sessions = [one for one in leases if of_web(one.call.id)]
+    return calls, sessions, [one for one in leases if of_shadow(one.call.id)]
+
+
+def _is_kept_by_nobody(call: str) -> bool:
+    """Whether what the scheduler calls a call is a session, or a copy."""
+    return call.startswith(_UNKEPT)
 
 
 def _view(node: Node, clock_ahead_seconds: float) -> NodeView:

@@ -14,18 +14,22 @@ from relight.control.budgets import Budgets
 from relight.control.calls import Calls
 from relight.control.catalog import Catalog
 from relight.control.costs import CostReports
+from relight.control.decisions import Decisions
 from relight.control.deploys import Deploys
 from relight.control.logs import Logs
 from relight.control.nodes import Nodes
 from relight.control.queues import Queues
+from relight.control.recollections import Recollections
 from relight.control.retention import Keeping, Retention
 from relight.control.retries import Retries
 from relight.control.runs import Runs
+from relight.control.shadows import Shadows
 from relight.control.sources import ReachesForge, Sources, Ways
 from relight.control.starts import Starts
 from relight.control.streams import Streams
 from relight.control.templates import Templates
 from relight.control.tokens import DEFAULT_WORKSPACE, Tokens
+from relight.control.traffic import Traffic
 from relight.control.tunings import Tunings
 from relight.control.usage import Usage
 from relight.control.versions import Versions
@@ -44,6 +48,7 @@ class Control:
     """One server's platform."""
 
     calls: Calls
+    traffic: Traffic
     retries: Retries
     tunings: Tunings
     queues: Queues
@@ -60,6 +65,7 @@ class Control:
     blobs: BlobStore
     scheduler: Scheduler
     retention: Retention
+    recollections: Recollections
     web: Web
 
     async def run(self) -> None:
@@ -73,12 +79,14 @@ class Control:
             tasks.create_task(self.tokens.run(), name="control.tokens")
             tasks.create_task(self.sources.run(), name="control.sources")
             tasks.create_task(self.budgets.run(), name="control.budgets")
+            tasks.create_task(self.recollections.run(), name="control.recollections")
             tasks.create_task(self.web.run(), name="control.web")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force.
+    """What an operator may set of it.  A run whose client is gone for `run_grace_seconds` is cancelled; `card` is in force,
+    and says what was used costs unless nothing `is_metered`.
 
     A workspace may use as much as `quota` says; `max_waiting` calls may wait in all (None: no bound).
     """
@@ -90,6 +98,7 @@ class Rules:
     run_grace_seconds: float = 30.0
     cards: Mapping[str, Card] = field(default_factory=load_cards)
     card: str = DEFAULT_CARD
+    is_metered: bool = True
 
 
 async def open_control(
@@ -99,15 +108,18 @@ async def open_control(
     epoch = await store.epochs.begin()
     catalog = Catalog(store)
     streams = Streams(clock)
-    calls = Calls(store, catalog, clock, streams)
+    shadows = Shadows(catalog, clock)
+    calls = Calls(store, catalog, clock, streams, shadows)
     logs = Logs(store, clock)
     templates = Templates()
-    usage = Usage(store, find_card(rules.cards, rules.card), clock)
-    web = Web(catalog, clock)
-    nodes = Nodes(store, calls, streams, logs, templates, usage, web, clock)
-    tunings = Tunings(store, catalog, clock)
+    usage = Usage(store, find_card(rules.cards, rules.card), clock, is_metered=rules.is_metered)
+    web = Web(catalog, Traffic(store, clock), clock)
+    nodes = Nodes(store, calls, streams, logs, templates, usage, web, shadows, clock)
+    decisions = Decisions(catalog)
+    recollections = Recollections(store, clock, {"decisions": decisions, "shadow": shadows})
+    tunings = Tunings(store, catalog, decisions, clock)
     queues = Queues(store, catalog, calls, tunings)
-    versions = Versions(store, catalog, clock, tunings.deployed)
+    versions = Versions(store, catalog, shadows, clock, tunings.deployed)
     deploys = Deploys(store, blobs, catalog, versions, calls, templates, web, clock)
     runs = Runs(deploys, logs, clock, rules.run_grace_seconds)
     loop = asyncio.get_running_loop()
@@ -119,7 +131,7 @@ async def open_control(
     usage.answer_by(orders.usage_kept)
     for room in (
         *(calls, streams, tunings, queues, versions, deploys, runs),
-        *(nodes, templates, usage, budgets, web),
+        *(nodes, templates, usage, budgets, web, shadows, decisions),
     ):
         room.use(scheduler)
     nodes.tell_left(runs.worker_left)
@@ -128,11 +140,13 @@ async def open_control(
     scheduler.restore_brakes(await Brakes(store, clock).restore())
     await tunings.load()
     await budgets.load()
+    await recollections.load()
     await deploys.recover(WORKSPACES)
     await nodes.recover(WORKSPACES)
     await calls.recover()
     return Control(
         calls=calls,
+        traffic=web.traffic,
         retries=Retries(store, calls),
         tunings=tunings,
         queues=queues,
@@ -149,5 +163,6 @@ async def open_control(
         blobs=blobs,
         scheduler=scheduler,
         retention=Retention(store, blobs, clock, rules.keeping),
+        recollections=recollections,
         web=web,
     )

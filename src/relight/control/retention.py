@@ -1,5 +1,5 @@
-"""What is dropped when its time is over: ended calls with their results, what was kept of starts, the lines of workers,
-blobs that nothing names.
+"""What is dropped when its time is over: ended calls with their results, web requests, what was kept of starts, the
+lines of workers, blobs that nothing names.
 
 A caller may be told that a blob is here, and name it a moment later: so a blob goes only when nobody has put it or asked
 for it for a day.
@@ -20,7 +20,10 @@ DAY_SECONDS = 86_400.0
 FIRST_SWEEP_SECONDS = 300.0
 SWEEP_SECONDS = 3600.0
 _AT_ONCE = 1000
+_BLOCKS_AT_ONCE = 20
 _CALLS_AT_ONCE = 100  # they are dropped on the loop's thread
+MOST_REQUESTS = 10_000_000
+"""So many web requests are kept at most, some 300 MB: where more come, the oldest go before their time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class Dropped:
     lines: int
     blobs: int
     starts: int = 0
+    requests: int = 0
 
 
 class Retention:
@@ -61,8 +65,9 @@ class Retention:
     async def sweep(self) -> Dropped:
         """Drop what is too old now.  Calls go before the blobs that they alone name."""
         calls = await self._drop_calls()
-        lines, starts = await self._drop_lines(), await self._drop_starts()
-        return Dropped(calls=calls, lines=lines, blobs=await self._drop_blobs(), starts=starts)
+        lines, starts, requests = await self._drop_lines(), await self._drop_starts(), await self._drop_requests()
+        blobs = await self._drop_blobs()
+        return Dropped(calls=calls, lines=lines, blobs=blobs, starts=starts, requests=requests)
 
     async def _drop_calls(self) -> int:
         before, dropped = self._days_ago(self._keeping.result_days), 0
@@ -76,6 +81,16 @@ class Retention:
         before, dropped = self._days_ago(self._keeping.result_days), 0
         while gone := await self._store.starts.forget(before, _CALLS_AT_ONCE):
             dropped += gone
+        return dropped
+
+    async def _drop_requests(self) -> int:
+        """In whole blocks, each of which ended within a second or so."""
+        before, dropped = self._days_ago(self._keeping.result_days), 0
+        while gone := await self._store.requests.forget(before, _CALLS_AT_ONCE):
+            dropped += gone
+        left = await self._store.requests.count()
+        while left > MOST_REQUESTS and (gone := await self._store.requests.forget(self._clock.now(), _BLOCKS_AT_ONCE)):
+            left, dropped = left - gone, dropped + gone
         return dropped
 
     async def _drop_lines(self) -> int:

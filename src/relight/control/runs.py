@@ -25,6 +25,7 @@ _SWEEP_SECONDS = 5.0
 class _Run:
     last_seen: float
     attached: int = 0
+    fault: str = ""
     leaving: set[str] = field(default_factory=set)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,6 +70,16 @@ class Runs:
         state.leaving = {worker.id for worker in self._scheduler.workers() if worker.key.version in versions}
         self._end_if_left(state)
         return unfinished
+
+    async def tell_fault(self, workspace: str, run: str, text: str) -> None:
+        """What is wrong with the newest form of what is served, "" for nothing: the version before is there.  Raises NotFound."""
+        await self._app(workspace, run)
+        self._of(workspace, run).fault = text
+
+    def fault(self, workspace: str, run: str) -> str:
+        """What was told last."""
+        state = self._runs.get((workspace, run))
+        return state.fault if state is not None else ""
 
     def worker_left(self, worker: str) -> None:
         """A worker is gone, and what it said last is kept."""

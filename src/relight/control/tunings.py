@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, fields, replace
 
 from relight.clock import Clock
 from relight.control.catalog import Catalog, Version
+from relight.control.decisions import Decisions
 from relight.control.limits import check_limits
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.errors import InvalidRequest, ProtocolError
 from relight.protocol.link import WorkerSpec
 from relight.protocol.manifest import FunctionSpec, Json, Queueing, Scaling
-from relight.protocol.scaleviews import DecisionView, OverrideView, ScalingView
+from relight.protocol.scaleviews import OverrideView, ScalingView
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.state import Function, Tuning, as_deployed
 from relight.store.rows import TuningRow
@@ -47,7 +48,8 @@ class Said:
 class Tunings:
     """Everything that was said."""
 
-    def __init__(self, store: Store, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, store: Store, catalog: Catalog, decisions: Decisions, clock: Clock) -> None:
+        self._decisions = decisions
         self._store = store
         self._catalog = catalog
         self._clock = clock
@@ -187,14 +189,11 @@ class Tunings:
         scaler = function.autoscaler
         seen = function.observe(self._clock.monotonic(), self._clock.now())
         decision = scaler.decide(seen)
-        history = tuple(
-            DecisionView(at=one.at, workers=one.workers, before=one.before, reason=one.reason) for one in scaler.history
-        )
         return replace(
             view,
             wanted=decision.workers,
             reason=scaler.explain(decision, seen),
-            history=history,
+            history=self._decisions.of(function),
             metrics=dict[str, Json](seen.metrics),
             expected=scaler.expectation.expected,
             expected_met=scaler.expectation.met,

@@ -16,7 +16,8 @@ from functools import partial
 from relight.clock import Clock
 from relight.metering.cards import Card
 from relight.metering.ledger import post
-from relight.protocol.usage import StateTimes, UsageRecord, UsedBy, add_times
+from relight.protocol.link import used_by
+from relight.protocol.usage import StateTimes, UsageRecord, add_times
 from relight.protocol.workers import WorkerState
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.placement import DEFAULT_CPU, DEFAULT_MEMORY_MIB
@@ -55,8 +56,9 @@ class _Life:
 class Usage:
     """The meter readings of every node."""
 
-    def __init__(self, store: Store, card: Card, clock: Clock) -> None:
+    def __init__(self, store: Store, card: Card, clock: Clock, *, is_metered: bool = True) -> None:
         self._store = store
+        self._is_metered = is_metered
         self._card = card
         self._clock = clock
         self._lives: dict[str, _Life] = {}
@@ -87,6 +89,8 @@ class Usage:
 
     def entered(self, worker: Worker) -> None:
         """The scheduler says that a worker is in another state."""
+        if not self._is_metered:
+            return
         at_us = round(worker.since_unix * 1e6)
         life = self._lives.get(worker.id)
         if worker.state is WorkerState.GONE:
@@ -113,21 +117,14 @@ class Usage:
         states: StateTimes = add_times(tuple(life.times.items()))
         if states and not any(state not in (WorkerState.REQUESTED, WorkerState.PLACING) for state, _ in states):
             return  # there was nothing of it yet
-        spec = worker.spec
-        by = UsedBy(
-            workspace=spec.workspace,
-            app=spec.app,
-            environment=spec.environment,
-            version=spec.version,
-            function=spec.function.name,
-            binding=spec.binding,
-            kind=spec.kind,
-            cpu=spec.function.resources.cpu,
-            memory_mib=spec.function.resources.memory_mib,
-            gpus=spec.gpus,
-        )
         record = UsageRecord(
-            worker=worker.id, n=0, by=by, since_us=life.since_us, until_us=life.at_us, states=states, is_last=True
+            worker=worker.id,
+            n=0,
+            by=used_by(worker.spec),
+            since_us=life.since_us,
+            until_us=life.at_us,
+            states=states,
+            is_last=True,
         )
         node = next((one for one in self._scheduler.nodes() if one.id == worker.node), None)
         kinds = {gpu.id: gpu.kind for gpu in node.hello.gpus} if node is not None else {}
@@ -160,6 +157,7 @@ def row_of(record: UsageRecord, node: str, kinds: Mapping[str, str]) -> UsageRow
         cpu_millis=round((DEFAULT_CPU if by.cpu is None else by.cpu) * 1000),
         memory_mib=DEFAULT_MEMORY_MIB if by.memory_mib is None else by.memory_mib,
         gpus=tuple(kinds.get(gpu, "unknown") for gpu in by.gpus),
+        gpu_micros=round(by.gpu_share * 1_000_000),
     )
 
 

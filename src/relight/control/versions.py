@@ -1,21 +1,22 @@
 """Versions: where a name leads and has led, what changes between two, and the ways from one to another.
 
-A name leads to one version, or in part to a second, its canary.  Each change of that is one transaction; from then on calls
-go there, and what the name does not lead to any more finishes what it has.  Templates of earlier versions stay as long as
+A name leads to one version, or in part to a second, its canary, or a second gets copies, its shadow.  Each change of that is
+one transaction; from then on calls go there, and what the name does not lead to any more finishes what it has.  Templates of earlier versions stay as long as
 there is memory for them, so that the way back is as short as any start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from relight.clock import Clock
 from relight.control.catalog import Catalog, Route, Version, key_of
+from relight.control.shadows import Shadows
 from relight.protocol.codec import to_plain
 from relight.protocol.errors import Conflict, InvalidRequest, NotFound
 from relight.protocol.manifest import FunctionSpec, HostImage, Json, Manifest, Queueing, Resources, Retries, Scaling
-from relight.protocol.versions import Change, Difference, How, Led, Switch, VersionView
+from relight.protocol.versions import Change, Difference, How, Led, Strategy, Switch, VersionView
 from relight.scheduler.loop import Scheduler
 from relight.store.rows import NewVersion
 from relight.store.store import Store
@@ -28,8 +29,14 @@ class Versions:
     """The versions of every app."""
 
     def __init__(
-        self, store: Store, catalog: Catalog, clock: Clock, on_deployed: Callable[[Version], Awaitable[None]]
+        self,
+        store: Store,
+        catalog: Catalog,
+        shadows: Shadows,
+        clock: Clock,
+        on_deployed: Callable[[Version], Awaitable[None]],
     ) -> None:
+        self._shadows = shadows
         self._on_deployed = on_deployed
         self._store = store
         self._catalog = catalog
@@ -52,6 +59,7 @@ class Versions:
             canary=canary.id if canary is not None else "",
             canary_percent=route.percent if canary is not None else 0.0,
             made_by=made_by,
+            strategy=route.strategy,
         )
         if row is None:
             await self._store.versions.switch(*place, switch)
@@ -62,18 +70,28 @@ class Versions:
                 stable
             )  # what it changed has the last word; a way back changes nothing that was said
         self.follow(route)
+        if before is not None and before.canary is not None and before.canary not in route.versions:
+            self._shadows.stop(before.canary)
         replaced = [one.id for one in before.versions if one not in route.versions] if before is not None else []
-        for version in replaced:
-            self._scheduler.supersede_version(version)
+        if route.strategy is Strategy.RECREATE:
+            for version in self._scheduler.versions_of(*place) - {stable.id}:
+                self._scheduler.replace_version(version, stable.id)
+        else:
+            for version in replaced:
+                self._scheduler.supersede_version(version)
         return replaced[0] if replaced else ""
 
     def follow(self, route: Route) -> None:
         """Make what a name leads to known to catalog and scheduler."""
         self._catalog.lead(route)
         for version in route.versions:
-            self._scheduler.serve_version(version.id)
+            self._scheduler.serve_version(version.id, is_alone=route.strategy is Strategy.RECREATE)
             for bound in version.all_unbound():
-                self._scheduler.add_function(key_of(version, bound), version.worker_spec(bound))
+                key, spec = key_of(version, bound), self._catalog.worker_spec(version, bound)
+                self._scheduler.add_function(key, spec)
+                function = self._scheduler.function(key)
+                if function is not None:
+                    function.spec = spec  # a shadow that is led to is none any more
 
     async def leave(self, workspace: str, app: str, environment: str, made_by: str) -> Route:
         """Have a name lead nowhere; where it led.  Raises NotFound."""
@@ -81,6 +99,8 @@ class Versions:
         switch = Switch(at=self._clock.now(), how=How.STOP, version="", made_by=made_by)
         await self._store.versions.switch(workspace, app, environment, switch)
         self._catalog.drop_route(workspace, app, environment)
+        if route.canary is not None:
+            self._shadows.stop(route.canary)
         return route
 
     async def history(
@@ -93,7 +113,8 @@ class Versions:
         versions = await self._store.versions.history(workspace, app, environment)
         if not versions:
             await self._catalog.route(workspace, app, environment)  # says what there is
-        return versions, await self._store.versions.switches(workspace, app, environment)
+        told = tuple(replace(one, shadow=self._shadows.views(workspace, one.id)) for one in versions)
+        return told, await self._store.versions.switches(workspace, app, environment)
 
     async def difference(
         self, workspace: str, app: str, environment: str, before: str = "", after: str = ""
@@ -132,11 +153,13 @@ class Versions:
                 + f"; `relight versions {app}` shows what there is"
             )
         version = await self._catalog.version(workspace, target, app, environment)
-        await self.lead(Route(stable=version), How.ROLLBACK, made_by)
+        is_alone = route.strategy is Strategy.RECREATE  # whatever both are too much for, they are so on the way back
+        back = Route(stable=version, strategy=Strategy.RECREATE if is_alone else Strategy.ROLLING)
+        await self.lead(back, How.ROLLBACK, made_by)
         return _named((await self.history(workspace, app, environment))[0], target)
 
     async def shift(self, workspace: str, app: str, environment: str, percent: float, made_by: str = "") -> Led:
-        """Lead so much of an app's calls to its canary: all of them make it the version, none ends it.
+        """Lead so much of an app's calls to its canary, or its shadow: all of them make it the version, none ends it.
 
         Raises NotFound, InvalidRequest, or Conflict when it has no canary.
         """

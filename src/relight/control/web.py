@@ -9,7 +9,8 @@ workers are what they are for any other call, and a request costs the scheduler 
 
 An agent opens the connection as soon as it hears of the call, while the worker is still being started: what waits is
 written into it at once, and is there when the worker is ready.  A session without requests ends after LINGER_SECONDS; its
-worker is idle then, and the scheduler's to stop.  One that is lost gives back what it had (`exchanges.py`).
+worker is idle then, and the scheduler's to stop.  One that is lost gives back what it had (`exchanges.py`).  What is over is
+noted (`traffic.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from relight.clock import Clock, now_ms
 from relight.control.catalog import Catalog, Version, key_of
 from relight.control.exchanges import Carries, Exchange
+from relight.control.traffic import Shares, Traffic
 from relight.protocol.calls import CallEvent
 from relight.protocol.errors import (
     ERRORS,
@@ -48,6 +50,7 @@ from relight.scheduler.leases import Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Worker
+from relight.store.requests import Place as RequestPlace
 
 Place = tuple[str, str, str]
 """App, environment and name."""
@@ -82,6 +85,14 @@ class Target:
         """As people know it."""
         return self.key.function + (f".{self.method.name}" if self.method.name else "")
 
+    @property
+    def place(self) -> RequestPlace:
+        """As it is written beside what it answered."""
+        version = self.version
+        return RequestPlace(
+            version.workspace, version.app, version.environment, version.id, self.key.function, self.method.name
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Session:
@@ -96,6 +107,7 @@ class Session:
     is_finishing: bool = False
     idle_since: float = 0.0
     exchanges: dict[int, Exchange] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
 
     @property
     def room(self) -> int:
@@ -107,14 +119,42 @@ class Session:
     def give(self, exchange: Exchange) -> None:
         """Have it answered here."""
         assert self.way is not None, "only a session with room is given any"
+        if self.is_ready:
+            self._begin(exchange, self.pool.now())
         self.exchanges[exchange.number] = exchange
         exchange.tries += 1
         exchange.give(self.way, self)
 
     def over(self, exchange: Exchange) -> None:
         """One is answered: there is room."""
+        self._charge(exchange, self.pool.now())
         self.exchanges.pop(exchange.number, None)
         self.pool.web.has_room(self)
+
+    def be_ready(self) -> None:
+        """Its worker is: what it was given before begins now."""
+        self.is_ready = True
+        self.idle_since = now = self.pool.now()
+        self.shares.passed(now, 0)
+        for exchange in self.exchanges.values():
+            self._begin(exchange, now)
+
+    def be_lost(self) -> list[Exchange]:
+        """Its connection is gone; what it had."""
+        now, lost = self.pool.now(), list(self.exchanges.values())
+        for exchange in lost:
+            self._charge(exchange, now)
+        self.exchanges.clear()
+        self.way = None
+        return lost
+
+    def _begin(self, exchange: Exchange, now: float) -> None:
+        exchange.worker, exchange.given_at = self.worker, now
+        exchange.shared_from = self.shares.passed(now, len(self.exchanges))
+
+    def _charge(self, exchange: Exchange, now: float) -> None:
+        if self.is_ready:
+            exchange.used_seconds += self.shares.passed(now, len(self.exchanges)) - exchange.shared_from
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,8 +163,17 @@ class Pool:
 
     web: Web
     target: Target
+    place: RequestPlace
     sessions: dict[str, Session] = field(default_factory=dict)
     waiting: deque[Exchange] = field(default_factory=deque)
+
+    def now(self) -> float:
+        """The clock that exchanges go by."""
+        return self.web.clock.monotonic()
+
+    def note(self, exchange: Exchange) -> None:
+        """One is over."""
+        self.web.traffic.note(self.place, exchange)
 
     def roomiest(self) -> Session | None:
         """The session that has the fewest requests, None when none has room."""
@@ -142,9 +191,10 @@ class Pool:
 class Web:
     """Every request that is on its way, and every session."""
 
-    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, traffic: Traffic, clock: Clock) -> None:
         self._catalog = catalog
-        self._clock = clock
+        self.traffic = traffic
+        self.clock = clock
         self._targets: dict[tuple[str, str], Target] = {}
         self._pools: dict[tuple[FunctionKey, str], Pool] = {}
         self._sessions: dict[str, Session] = {}
@@ -167,7 +217,9 @@ class Web:
         two.  Raises NotFound.
         """
         route = await self._catalog.route(workspace, app, environment)
-        version = route.stable if route.canary is None else route.of(str(self._requests))
+        return self._target_in(route.stable if route.canary is None else route.of(str(self._requests)), name)
+
+    def _target_in(self, version: Version, name: str) -> Target:
         known = self._targets.get((version.id, name))
         if known is not None:
             return known
@@ -175,7 +227,7 @@ class Web:
         spec = version.function(function).method(method)
         if spec is None or spec.web is None:
             raise NotFound(
-                f"cannot open {app}/{name}: it answers no web requests; put @relight.web_endpoint() under its decorator"
+                f"cannot open {version.app}/{name}: it answers no web requests; put @relight.web_endpoint() under its decorator"
             )
         bound = version.bind(function)
         target = Target(version=version, key=key_of(version, bound), function=bound.function, method=spec, web=spec.web)
@@ -189,10 +241,12 @@ class Web:
     ) -> Exchange:
         """Have a request answered; by a worker that is there, or as soon as there is one."""
         self._requests += 1
-        exchange = Exchange(self._requests & 0xFFFFFFFF, head, body, is_idempotent=is_idempotent, is_tunnel=is_tunnel)
-        exchange.started = self._clock.monotonic()
-        exchange.deadline = exchange.started + target.function.timeout_seconds
         pool = self._pool(target)
+        exchange = Exchange(
+            self._requests & 0xFFFFFFFF, head, body, pool, is_idempotent=is_idempotent, is_tunnel=is_tunnel
+        )
+        exchange.started = pool.now()
+        exchange.deadline = exchange.started + target.function.timeout_seconds
         session = pool.roomiest() if not pool.waiting else None
         if session is not None:
             session.give(exchange)
@@ -237,7 +291,7 @@ class Web:
         key = (target.key, target.method.name)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(web=self, target=target)
+            pool = self._pools[key] = Pool(web=self, target=target, place=target.place)
         return pool
 
     def counts(self, version: str, function: str) -> tuple[int, int]:
@@ -290,7 +344,7 @@ class Web:
             if not exchange.is_over:
                 session.give(exchange)
         if not session.exchanges:
-            session.idle_since = self._clock.monotonic()
+            session.idle_since = self.clock.monotonic()
             if session.is_finishing and session.way is not None:
                 session.way.send(Kind.FINISH, 0)
 
@@ -328,8 +382,7 @@ class Web:
     def heard(self, session: Session, kind: int, number: int, data: bytes) -> None:
         """A worker says something.  Raises ProtocolError, which ends its connection."""
         if kind == Kind.READY:
-            session.is_ready = True
-            session.idle_since = self._clock.monotonic()
+            session.be_ready()
             return
         if kind == Kind.LEAVE:
             self._finish(session)
@@ -341,10 +394,9 @@ class Web:
 
     def detached(self, session: Session) -> None:
         """A connection is gone: what was not delivered, or may be asked twice, waits again."""
-        session.way = None
         session.is_finishing = session.is_ready
         again: list[Exchange] = []
-        for exchange in session.exchanges.values():
+        for exchange in session.be_lost():
             exchange.take_away()
             if exchange.is_over:
                 continue
@@ -353,7 +405,6 @@ class Web:
                 again.append(exchange)
             else:
                 exchange.fail(WorkerLost("cannot answer: the worker that had the request is gone; ask again"))
-        session.exchanges.clear()
         session.pool.put_back(again)
         if session.pool.waiting:
             self._ask(session.pool)
@@ -371,7 +422,30 @@ class Web:
         """A worker that leaves takes no more requests."""
         if worker.state is WorkerState.DRAINING:
             for session in [one for one in self._sessions.values() if one.worker == worker.id]:
+                self._limit_tunnels(session)
                 self._finish(session)
+
+    def _limit_tunnels(self, session: Session) -> None:
+        """What has no end of its own ends within the function's timeout, as its worker is to leave."""
+        for exchange in session.exchanges.values():
+            if exchange.is_tunnel:
+                exchange.is_tunnel = False
+                exchange.deadline = self.clock.monotonic() + session.pool.target.function.timeout_seconds
+
+    def inherited(self, sessions: Sequence[str], heir: str) -> None:
+        """These find no worker any more, as their version is being replaced: what waits for them is for the one after it."""
+        for session in filter(None, map(self._sessions.get, sessions)):
+            pool, version = session.pool, self._catalog.known(session.pool.target.version.workspace, heir)
+            self._forget(session)
+            waiting, pool.waiting = pool.waiting, deque()
+            try:
+                after = self._pool(self._target_in(version, pool.target.name))
+            except NotFound as error:
+                for exchange in waiting:
+                    exchange.fail(error)
+                continue
+            after.waiting.extend(waiting)
+            self._ask(after)
 
     def ended(self, node: str, end: CallEnd) -> FunctionKey | None:
         """A session ended on a node; the function whose worker is free then."""
@@ -416,7 +490,9 @@ class Web:
             kind = StartFailed if error.status < 500 or error.code == "function_failed" else error
             waiting, pool.waiting = pool.waiting, deque()
             for exchange in waiting:
-                exchange.fail(kind(f"cannot answer: {failure.message}"))
+                told = kind(f"cannot answer: {failure.message}")
+                told.add_note(failure.traceback)
+                exchange.fail(told)
             for other in [one for one in pool.sessions.values() if one.way is None]:
                 self._scheduler.cancel(other.id, pool.target.key)
                 self._forget(other)
@@ -440,12 +516,12 @@ class Web:
     async def run(self) -> None:
         """Look for what takes too long, and for sessions without requests, until cancelled."""
         while True:
-            await self._clock.sleep(SWEEP_SECONDS)
+            await self.clock.sleep(SWEEP_SECONDS)
             self.sweep()
 
     def sweep(self) -> None:
         """Answer what is late, and end what is idle."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for pool in list(self._pools.values()):
             self._sweep_waiting(pool, now)
             for session in list(pool.sessions.values()):
@@ -490,7 +566,6 @@ class Web:
                 exchange.is_leaving, exchange.deadline = True, now  # whoever asked is gone: its time to leave runs
             if exchange.is_over or exchange.deadline > now or (exchange.is_tunnel and exchange.has_begun):
                 continue
-            exchange.hang_up()
             exchange.fail(
                 FunctionTimeout(
                     f"cannot answer: it took longer than the function's timeout ({function.timeout_seconds:g} s); "

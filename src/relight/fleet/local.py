@@ -37,6 +37,7 @@ class AgentOptions:
     code_cache_mib: int | None = None
     template_memory_mib: int = 0
     forks_ahead: int = 1
+    is_metered: bool = True
 
 
 class LocalAgent:
@@ -101,6 +102,8 @@ class LocalAgent:
         if options.template_memory_mib:
             command += ["--template-memory", str(options.template_memory_mib)]
         command += ["--forks-ahead", str(options.forks_ahead)]
+        if not options.is_metered:
+            command.append("--no-metering")
         if options.leaves_with_server:
             command.append("--leave-with-server")
         options.data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -6,15 +6,19 @@ from relight.gateway.exchange import BYTES_TYPE, JSON_TYPE, Answer, Ask, StreamA
 from relight.gateway.platform import Platform
 from relight.gateway.problems import PROBLEM_TYPE, HttpProblem, problem_of, problem_of_failure
 from relight.gateway.render import call_detail, call_tree, call_view, json_value, plain
-from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallViews, Cancel, Submit
+from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Submit
 from relight.protocol.calls import CallState, CallView
 from relight.protocol.errors import Failure, InvalidRequest, RelightError, ValueIsPython
+from relight.protocol.ids import is_id
 from relight.protocol.payload import JSON, RAW, Payload
 from relight.protocol.views import CallQuery
 
 MAX_PAGE = 1000
 MAX_CALLS = 10_000
 """How many calls one message may name."""
+
+REQUEST_KIND = "request"
+"""What a web request is called in a list."""
 
 
 async def submit(platform: Platform, ask: Ask) -> Answer:
@@ -48,14 +52,18 @@ async def list_calls(platform: Platform, ask: Ask) -> Answer:
         before=ask.query("before"),
         parent=ask.query("parent"),
         since=ask.moment("since"),
+        kind=_kind(ask.query("kind")),
     )
     ask.check_calls((query,))
-    return json_answer({"calls": plain(await platform.calls.list(ask.workspace, query))})
+    requests = await platform.traffic.list(ask.workspace, query)
+    others = () if query.kind == REQUEST_KIND else await platform.calls.list(ask.workspace, query)
+    newest = sorted((*others, *requests), key=_when, reverse=True)[: query.limit]
+    return json_answer({"calls": plain(newest)})
 
 
 async def show(platform: Platform, ask: Ask) -> Answer:
     """GET /v1/calls/{call}"""
-    detail = await platform.calls.show(ask.workspace, ask.params["call"])
+    detail = await find(platform, ask.workspace, ask.params["call"])
     ask.check_calls((detail.call,))
     return frame_answer(detail) if ask.speaks_frames else json_answer(call_detail(detail))
 
@@ -103,6 +111,11 @@ async def result(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
         return pending_answer(view)
     check_success(view)
     return await value_answer(platform, view, view.result or Payload(format=JSON, data=b"null"))
+
+
+async def find(platform: Platform, workspace: str, call: str) -> CallDetail:
+    """All that is known of a call, or of a web request.  Raises NotFound."""
+    return await (platform.traffic if is_id(call, "req") else platform.calls).show(workspace, call)
 
 
 async def _check_call(platform: Platform, ask: Ask) -> None:
@@ -169,6 +182,17 @@ async def value_answer(platform: Platform, view: CallView, payload: Payload) -> 
     if payload.format == JSON and not json_value(payload)[0]:
         return python_only(view, payload)
     return Answer(body=payload.data or b"", type=media)
+
+
+def _when(view: CallView) -> str:
+    """What calls and requests are sorted by: when their ids were made."""
+    return view.id.partition("-")[2]
+
+
+def _kind(text: str) -> str:
+    if text not in ("", "call", REQUEST_KIND):
+        raise InvalidRequest(f"cannot list calls of kind {text[:40]!r}: kinds are call and {REQUEST_KIND}")
+    return text
 
 
 def _state(text: str) -> CallState | None:

@@ -16,6 +16,8 @@ async def report(platform: Platform, ask: Ask) -> Answer:
     query = CostQuery(
         by=ask.query("by") or "function",
         against=tuple(name for name in ask.query("against").split(",") if name),
+        region=ask.query("region"),
+        is_forecast=ask.query("forecast") == "1",
         app=ask.query("app") or ask.app,
         environment=ask.query("environment") or ask.environment,
         function=ask.query("function"),

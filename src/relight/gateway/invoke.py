@@ -26,10 +26,12 @@ KEY_LETTERS = 255
 async def call(platform: Platform, ask: Ask) -> Answer | StreamAnswer:
     """POST /v1/apps/{app}/functions/{function}/call"""
     patience = _preferred_wait(ask.header(b"prefer"))
-    view = await _submit(platform, ask)
     if patience != 0 and await _makes_items(platform, ask):
-        return await items.stream(platform, ask, view)
-    view = await ask.unless_gone(_wait(platform, ask.workspace, view, patience))
+        return await items.stream(platform, ask, await _submit(platform, ask))
+    seconds = 0.0 if ask.header(b"idempotency-key") else _at_most(patience)
+    view = await _submit(platform, ask, seconds)
+    left = None if patience is None else patience - seconds
+    view = await ask.unless_gone(_wait(platform, ask.workspace, view, left))
     if not view.state.is_final:
         return pending_answer(view)
     check_success(view)
@@ -74,7 +76,8 @@ async def urls(platform: Platform, ask: Ask) -> Answer:
     return json_answer({"urls": await platform.web.urls_of(ask.workspace, ask.params["app"], environment_of(ask))})
 
 
-async def _submit(platform: Platform, ask: Ask) -> CallView:
+async def _submit(platform: Platform, ask: Ask, wait_seconds: float = 0.0) -> CallView:
+    """Submit what was asked for; wait for its end, which one with an Idempotency-Key is not."""
     body, said = await ask.json()
     key = _key(ask, body)
     known = await platform.calls.named(ask.workspace, key) if key is not None else None
@@ -97,7 +100,8 @@ async def _submit(platform: Platform, ask: Ask) -> CallView:
         priority=_priority(ask.query("priority", "0")),
         key=ask.query("key"),
     )
-    return await platform.calls.submit_once(ask.workspace, request, key, worker=ask.worker)
+    work = platform.calls.submit_once(ask.workspace, request, key, wait_seconds=wait_seconds, worker=ask.worker)
+    return await (ask.unless_gone(work) if wait_seconds else work)
 
 
 def _key(ask: Ask, body: bytes) -> CallKey | None:
@@ -178,10 +182,15 @@ async def _wait(platform: Platform, workspace: str, view: CallView, patience: fl
     """Wait for the end, `patience` seconds at most; None is without bound, as long as the caller is there."""
     left = patience
     while not view.state.is_final and (left is None or left > 0):
-        seconds = MAX_WAIT_SECONDS if left is None else min(left, MAX_WAIT_SECONDS)
+        seconds = _at_most(left)
         left = None if left is None else left - seconds
         view = (await platform.calls.wait(workspace, Await(ids=(view.id,), wait_seconds=seconds))).calls[0]
     return view
+
+
+def _at_most(patience: float | None) -> float:
+    """For how long one look at a call may wait."""
+    return MAX_WAIT_SECONDS if patience is None else min(patience, MAX_WAIT_SECONDS)
 
 
 def _preferred_wait(header: str) -> float | None:

@@ -8,6 +8,8 @@ import msgspec
 
 from relight.control.web import Target
 from relight.gateway.exchange import Answer
+from relight.gateway.problems import HttpProblem
+from relight.gateway.schemas import lifted
 from relight.protocol.manifest import Json
 
 _PAGE_HEADERS = (
@@ -16,6 +18,7 @@ _PAGE_HEADERS = (
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
     ),
 )
+_DOCS = (b"/docs", b"/docs/")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
@@ -25,23 +28,40 @@ def answer(target: Target, rest: bytes, root: bytes) -> Answer | None:
         return None
     if rest == b"/openapi.json":
         return Answer(body=msgspec.json.encode(document(target, root.decode("latin-1"))))
-    if rest in (b"/docs", b"/docs/"):
+    if rest in _DOCS:
         return Answer(
             body=_page(target, root.decode("latin-1")).encode(), type="text/html; charset=utf-8", headers=_PAGE_HEADERS
         )
     return None
 
 
+def gate(target: Target, rest: bytes, refused: HttpProblem) -> Answer | None:
+    """What a browser, which cannot show a token, is shown in place of the page: it asks for one, and says nothing of the endpoint.
+
+    None where that has no page.
+    """
+    if target.web.kind != "endpoint" or not target.web.has_docs or rest not in _DOCS:
+        return None
+    return Answer(
+        status=refused.status,
+        body=_GATE.encode(),
+        type="text/html; charset=utf-8",
+        headers=(*_PAGE_HEADERS, *refused.headers),
+    )
+
+
 def document(target: Target, root: str) -> dict[str, Json]:
     """The endpoint as OpenAPI 3.1."""
     method = target.method
-    schema: dict[str, Json] = method.input_schema if isinstance(method.input_schema, dict) else {"type": "object"}
+    schemas: dict[str, Json] = {}
+    takes = lifted(method.input_schema or {"type": "object"}, "input", schemas)
+    gives = lifted(method.output_schema, "output", schemas)
     operations: dict[str, Json] = {}
     for verb in target.web.methods:
         answered: dict[str, Json] = {"description": "What it returns"}
         if method.output_schema is not None:
             answered["content"] = {
-                "text/event-stream" if method.is_generator else "application/json": {"schema": method.output_schema}
+                "text/event-stream" if method.is_generator else "application/json": {"schema": gives}
             }
         operation: dict[str, Json] = {
             "operationId": f"{target.name}_{verb.lower()}",
@@ -50,9 +70,9 @@ def document(target: Target, root: str) -> dict[str, Json]:
             "responses": {"200": answered, "422": {"description": "An argument is not what it asks for"}},
         }
         if verb in _WITH_BODY:
-            operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+            operation["requestBody"] = {"content": {"application/json": {"schema": takes}}}
         else:
-            operation["parameters"] = _parameters(schema)
+            operation["parameters"] = _parameters(takes)
         operations[verb.lower()] = operation
     document: dict[str, Json] = {
         "openapi": "3.1.0",
@@ -64,13 +84,17 @@ def document(target: Target, root: str) -> dict[str, Json]:
         "servers": [{"url": root or "/"}],
         "paths": {"/": operations},
     }
+    components: dict[str, Json] = {"schemas": schemas} if schemas else {}
     if target.web.needs_token:
-        document["components"] = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
+    if components:
+        document["components"] = components
     return document
 
 
-def _parameters(schema: dict[str, Json]) -> list[Json]:
+def _parameters(schema: Json) -> list[Json]:
+    assert isinstance(schema, dict), "it was lifted"
     properties = schema.get("properties")
     required = schema.get("required")
     if not isinstance(properties, dict):
@@ -155,5 +179,29 @@ form.onsubmit = async event => {{
     answer.textContent = response.status + " in " + Math.round(performance.now() - began) + " ms\\n\\n" + text;
   }} catch (error) {{ answer.textContent = String(error) }}
 }};
+</script></html>
+"""
+_GATE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>relight</title>
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 44rem; margin: 3rem auto; padding: 0 1rem }
+input { padding: .4rem } button { padding: .5rem 1.2rem; font: inherit }
+</style>
+<h1>This page needs a token</h1><p>One of this server, that may call.</p>
+<form id="gate"><input id="token" type="password" autofocus required> <button>Open</button></form><pre id="refused"></pre>
+<script>
+const gate = document.getElementById("gate");
+gate.onsubmit = async event => {
+  event.preventDefault();
+  const token = document.getElementById("token").value;
+  const response = await fetch(location.href, { headers: { authorization: "Bearer " + token } });
+  const text = await response.text();
+  if (!response.ok) return void (document.getElementById("refused").textContent = text);
+  document.open();
+  document.write(text);
+  document.close();
+  document.getElementById("token").value = token;
+};
 </script></html>
 """

@@ -40,9 +40,16 @@ class Calls(Protocol):
         """Keep calls; wait up to `wait_seconds` for all of them.  `worker` is the one that asks, if one does."""
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        /,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        """Keep a call, unless its key stands for another: then that one.  Raises KeyReused."""
+        """Keep a call, unless its key stands for another: then that one; wait for one without a key.  Raises KeyReused."""
 
     async def named(self, workspace: str, key: CallKey, /) -> CallView | None:
         """The call that a key stands for; None when that is none.  Raises KeyReused."""
@@ -73,6 +80,16 @@ class Calls(Protocol):
 
     async def cancel_all(self, workspace: str, calls: Sequence[CallPlace], /) -> int:
         """Cancel calls; how many had not ended."""
+
+
+class Traffic(Protocol):
+    """Web requests that are over."""
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        """Those that are asked for, newest first."""
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        """All that is known of one.  Raises NotFound."""
 
 
 class Retries(Protocol):
@@ -178,6 +195,12 @@ class Runs(Protocol):
 
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         """End a run; how many of its calls had not ended."""
+
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        """What is wrong with the newest form of what is served, "" for nothing.  Raises NotFound."""
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        """What was told last."""
 
 
 class Sources(Protocol):
@@ -320,6 +343,10 @@ class Platform(Protocol):
     @property
     def calls(self) -> Calls:
         """Calls."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Web requests that are over, which are calls too."""
 
     @property
     def retries(self) -> Retries:

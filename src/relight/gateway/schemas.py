@@ -87,8 +87,8 @@ def document(app: str, environment: str, specs: list[FunctionSpec]) -> dict[str,
 
 
 def _operation(name: str, method: MethodSpec, schemas: dict[str, Json]) -> dict[str, Json]:
-    takes = _lifted(method.input_schema, f"{name}.input", schemas)
-    gives = _lifted(method.output_schema, f"{name}.output", schemas)
+    takes = lifted(method.input_schema, f"{name}.input", schemas)
+    gives = lifted(method.output_schema, f"{name}.output", schemas)
     ended: Json = {
         "type": "object",
         "required": ["id", "state", "result"],
@@ -108,7 +108,7 @@ def _operation(name: str, method: MethodSpec, schemas: dict[str, Json]) -> dict[
     }
 
 
-def _lifted(schema: Json, prefix: str, schemas: dict[str, Json]) -> Json:
+def lifted(schema: Json, prefix: str, schemas: dict[str, Json]) -> Json:
     """A schema whose definitions stand among the document's own, under names of their own."""
     if not isinstance(schema, dict):
         return {}

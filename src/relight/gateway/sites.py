@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from relight.control.exchanges import Exchange
 from relight.control.web import Target
-from relight.gateway import pages
+from relight.gateway import pages, tracebacks
 from relight.gateway.exchange import Answer, Ask, ClientGone, RawAnswer
 from relight.gateway.guard import Hosts, authenticate
 from relight.gateway.platform import Platform
@@ -146,14 +146,32 @@ class Sites:
         return known
 
     async def answer(self, ask: Ask, place: Place) -> Answer | RawAnswer:
-        """Have an app answer.  Raises ClientGone."""
+        """Have an app answer; where it is being written, a page says what is wrong with it.  Raises ClientGone."""
+        if not place.environment.startswith(tracebacks.RUN) or not tracebacks.wants_page(ask):
+            return await self._answer(ask, place)
+        fault = self._platform.runs.fault(WORKSPACE, place.environment)
+        if fault:
+            return tracebacks.page_of(f"{place.app} does not load", fault)
+        try:
+            return await self._answer(ask, place)
+        except (RelightError, HttpProblem) as error:
+            if error.status < 500:
+                raise
+            return tracebacks.page_of_error(place.app, error)
+
+    async def _answer(self, ask: Ask, place: Place) -> Answer | RawAnswer:
         target = await self._platform.web.target(WORKSPACE, place.app, place.environment, place.name)
         origin = ask.header(b"origin") if target.web.cors else ""
         allowed = _allowed(origin, target.web.cors)
         if allowed and ask.head.method == "OPTIONS" and ask.header(b"access-control-request-method"):
             return _preflight(ask, allowed)
-        self._check(ask, target)
         rest = ask.head.raw_path[len(place.root) :]
+        try:
+            self._check(ask, target)
+        except HttpProblem as refused:
+            if "text/html" in ask.header(b"accept") and (gate := pages.gate(target, rest, refused)) is not None:
+                return gate
+            raise
         if target.web.kind == "endpoint" and rest not in (b"", b"/"):
             made = pages.answer(target, rest, place.root)
             if made is None:
@@ -241,7 +259,6 @@ async def _pump(ask: Ask, exchange: Exchange) -> None:
     except ClientGone:
         exchange.hang_up()
     except HttpProblem as problem:
-        exchange.hang_up()
         exchange.fail(problem.error)
 
 

@@ -34,9 +34,10 @@ _CALL_QUERY = (
     ("before", "the id of a call: only those older than it"),
     ("parent", "the id of a call: only those it made"),
     ("since", "seconds since 1970: only those submitted from then on"),
+    ("kind", "only these: `call`, or `request` for those that came over the web"),
 )
 _LOG_QUERY = (
-    ("call", "only what this call wrote"),
+    ("call", "only what this call wrote; of a web request: what its worker wrote meanwhile"),
     ("app", "only what this app wrote"),
     ("environment", "only what was written in this environment, or run"),
     ("function", "only what this function wrote"),
@@ -61,9 +62,11 @@ _START_QUERY = (
 _COST_QUERY = (
     (
         "by",
-        "call, worker, function, app, version, environment, kind, node, gpu, workspace or day; function when left out",
+        "call; or worker, function, app, version, environment, kind, node, gpu, workspace, day, tag or tag:NAME, several with commas",
     ),
     ("against", "rate cards, with commas, or all: what the same would have cost there"),
+    ("region", "what it would have cost in this region there"),
+    ("forecast", "1: with what each will have cost by the end of the month"),
     ("app", "only this app"),
     ("environment", "only this environment, or run"),
     ("function", "only this function"),
@@ -293,7 +296,7 @@ ROUTES: tuple[Route, ...] = (
         name="shift_canary",
         scope=Scope.DEPLOY,
         handler=deploys.canary,
-        summary="Lead so much of an app's calls to its canary: 100 makes it the version, 0 ends it",
+        summary="Lead so much of an app's calls to its canary, or shadow: 100 makes it the version, 0 ends it",
         answer='{"version", "canary", "canary_percent"}',
         query=(*ENVIRONMENT, ("percent", "how much, from 0 to 100; 100 when left out")),
     ),
@@ -625,6 +628,17 @@ ROUTES: tuple[Route, ...] = (
         summary="End a run",
         body='{"cancel": true | false}',
         answer='{"unfinished": n}',
+    ),
+    Route(
+        method="POST",
+        path="/v1/runs/{run}/fault",
+        name="tell_fault",
+        scope=Scope.DEPLOY,
+        knows_apps=True,
+        handler=logs.tell_fault,
+        summary="Say what is wrong with the newest form of what a run serves: pages show it",
+        body='{"text": "…"}',
+        answer="{}",
     ),
     Route(
         method="GET",

@@ -12,11 +12,14 @@ from typing import cast
 
 from relight.control.web import Session, Web
 from relight.protocol.errors import ProtocolError, RelightError
-from relight.protocol.web import Frames, Kind, frame
+from relight.protocol.web import SOCKET_BYTES, Frames, Kind, frame_head
 from relight.transport import Stream, short_path
 
 ATTACH_SECONDS = 5.0
 """How long a connection has to say whose it is."""
+
+JOINED_BYTES = 32 * 1024
+"""So much is copied to be one write; more is written as it is, piece by piece in one system call."""
 
 _PEER = struct.Struct("3i")
 _log = logging.getLogger("relight.links")
@@ -56,18 +59,20 @@ class WebConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._session: Session | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
+        self._unsent_bytes = 0
         self._transport: asyncio.Transport
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what control asks
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         """Say something to the worker, at the end of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(frame(kind, request, data))
+        self._unsent += (frame_head(kind, request, len(data)), data)
+        self._unsent_bytes += len(data)
 
     def close(self) -> None:
         """Say no more, and hear nothing."""
@@ -78,8 +83,12 @@ class WebConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._unsent and not self._is_closed:
-            self._transport.write(b"".join(self._unsent))
+            if self._unsent_bytes > JOINED_BYTES:
+                self._transport.writelines(self._unsent)
+            else:
+                self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
+        self._unsent_bytes = 0
 
     # -- what the transport tells
 
@@ -87,7 +96,10 @@ class WebConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._timer = self._loop.call_later(ATTACH_SECONDS, self._give_up)
         peer = transport.get_extra_info("socket")
-        if peer is not None and _uid(peer) not in (0, os.getuid()):
+        if peer is None:
+            return
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        if _uid(peer) not in (0, os.getuid()):
             self.close()
 
     def data_received(self, data: bytes) -> None:

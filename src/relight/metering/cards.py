@@ -86,6 +86,7 @@ class Card:
     active_discount: Fraction | None = None
     gpus: tuple[GpuRate, ...] = ()
     regions: Mapping[str, Fraction] = field(default_factory=dict)
+    region: str = ""
     reading: str = ""
     readings: tuple[str, ...] = ()
     default_reading: str = ""
@@ -94,8 +95,9 @@ class Card:
 
     @property
     def key(self) -> str:
-        """How it is asked for."""
-        return self.id if not self.reading or self.reading == self.default_reading else f"{self.id}@{self.reading}"
+        """How it is asked for; the region it is priced in is said behind it."""
+        own = self.id if not self.reading or self.reading == self.default_reading else f"{self.id}@{self.reading}"
+        return f"{own}/{self.region}" if self.region else own
 
     def gpu(self, kind: str) -> GpuRate | None:
         """The rate of a GPU, by its name or another that means it."""
@@ -104,17 +106,20 @@ class Card:
 
     def billed_us(self, kind: WorkerKind, times: Iterable[tuple[WorkerState, int]]) -> int:
         """What of a worker's life is charged, rounded up as the card says; 0 stays 0."""
-        billed = sum(microseconds for state, microseconds in times if state in self.bills[kind])
+        states = self.bills[WorkerKind.FLEX if kind is WorkerKind.SHADOW else kind]
+        billed = sum(microseconds for state, microseconds in times if state in states)
         return max(up_to(billed, self.quantum_us), self.minimum_us) if billed else 0
 
     def in_region(self, region: str) -> Card:
         """The card where its prices are those of a region.  Raises NotFound."""
         if region not in self.regions:
-            known = ", ".join(sorted(self.regions)) or "none"
-            raise NotFound(f"cannot price region {region!r} on card {self.id!r}: it has {known}; name one of those")
+            known = ", ".join(sorted(self.regions)) or "no regions"
+            what = "name one of those" if self.regions else "leave the region away, or name another card"
+            raise NotFound(f"cannot price region {region!r} on card {self.id!r}: it has {known}; {what}")
         factor = self.regions[region]
         return replace(
             self,
+            region=region,
             cpu=_times(self.cpu, factor),
             memory=_times(self.memory, factor),
             gpus=tuple(
@@ -153,6 +158,23 @@ def load_cards(folder: Path | None = None) -> dict[str, Card]:
             if reading != card.reading:
                 cards[f"{card.id}@{reading}"] = read_card(text, where, reading)
     return cards
+
+
+def cards_against(cards: Mapping[str, Card], names: Iterable[str], region: str = "") -> list[Card]:
+    """The cards of these names, `all` for every one; with a region those of `all` that have it.
+
+    Raises NotFound for one that is not there, or has no such region.
+    """
+    if "all" not in names:
+        found = [find_card(cards, name) for name in names]
+        return [card.in_region(region) for card in found] if region else found
+    if not region:
+        return list(cards.values())
+    there = [card.in_region(region) for card in cards.values() if region in card.regions]
+    if not there:
+        known = ", ".join(sorted({name for card in cards.values() for name in card.regions})) or "none"
+        raise NotFound(f"cannot price region {region!r}: no rate card has it; they have {known}; name one of those")
+    return there
 
 
 def find_card(cards: Mapping[str, Card], name: str) -> Card:

@@ -7,11 +7,12 @@ total.  What has no price is counted, never summed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from relight.metering.cards import Card
-from relight.metering.pricing import Use, price
+from relight.metering.pricing import Price, Use, price
+from relight.protocol.errors import InvalidRequest
 from relight.protocol.usage import StateTimes, add_times
 from relight.protocol.workers import WorkerState
 from relight.store.usage import Before, Entry, Posting, UsageRow
@@ -21,7 +22,8 @@ from relight.store.usage import Before, Entry, Posting, UsageRow
 class Sum:
     """What some stretches come to: `unpriced` of their postings have no price, and `nanos` is what the others cost.
 
-    `life_us` is how long workers were there, `billed_us` what of it was charged, `busy_us` how long they ran calls.
+    `life_us` is how long workers were there, `billed_us` what of it was charged, `busy_us` how long they ran calls, `cpu_us` the
+    CPU time that they took; the first was there at `since_us`.  What nobody counted is 0.
     """
 
     nanos: int = 0
@@ -29,7 +31,12 @@ class Sum:
     billed_us: int = 0
     life_us: int = 0
     busy_us: int = 0
+    cpu_us: int = 0
+    egress_bytes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
     calls: int = 0
+    since_us: int = 0
     workers: set[str] = field(default_factory=set)
 
     def add(self, entry: Entry) -> None:
@@ -41,9 +48,14 @@ class Sum:
             self.nanos += posting.nanos
         if posting.correction:
             return
+        self.since_us = min(self.since_us or row.record.since_us, row.record.since_us)
         self.billed_us += posting.billed_us
         self.life_us += row.length_us
         self.busy_us += dict(row.record.states).get(WorkerState.BUSY, 0)
+        self.cpu_us += row.record.cpu_us or 0
+        self.egress_bytes += row.record.egress_bytes or 0
+        self.tokens_in += row.record.tokens_in
+        self.tokens_out += row.record.tokens_out
         self.calls += row.record.calls
         self.workers.add(row.record.worker)
 
@@ -53,7 +65,18 @@ def day_of(until_us: int) -> str:
     return datetime.fromtimestamp(until_us / 1e6, UTC).strftime("%Y-%m-%d")
 
 
-GROUPINGS: Mapping[str, Callable[[UsageRow], str]] = {
+def tags_of(row: UsageRow) -> str:
+    """All tags of a stretch, so that each is in one group."""
+    return ", ".join(f"{name}={value}" for name, value in row.record.by.tags) or UNTAGGED
+
+
+UNTAGGED = "untagged"
+"""The group of what has no tag."""
+
+Key = Callable[[UsageRow], str]
+"""Which group a stretch is in."""
+
+GROUPINGS: Mapping[str, Key] = {
     "worker": lambda row: row.record.worker,
     "function": lambda row: f"{row.record.by.app}/{row.record.by.function}",
     "app": lambda row: row.record.by.app,
@@ -64,15 +87,48 @@ GROUPINGS: Mapping[str, Callable[[UsageRow], str]] = {
     "gpu": lambda row: ", ".join(row.gpus) or "none",
     "workspace": lambda row: row.record.by.workspace,
     "day": lambda row: day_of(row.record.until_us),
+    "tag": tags_of,
 }
-"""What costs are told by."""
+"""What costs are told by; by `tag:NAME`, too, which is the value of one tag."""
+
+
+def grouping(by: str) -> Key:
+    """What is asked for: one of `GROUPINGS`, the value of a tag (`tag:team`), or several of them (`tag:team,day`).
+
+    Raises InvalidRequest for any other.
+    """
+    keys = [_one_grouping(part) for part in by.split(",")]
+    return keys[0] if len(keys) == 1 else lambda row: " ".join(key(row) for key in keys)
+
+
+def _one_grouping(by: str) -> Key:
+    kind, _, tag = by.partition(":")
+    if kind == "tag" and tag:
+        return lambda row: dict(row.record.by.tags).get(tag, UNTAGGED)
+    if by not in GROUPINGS:
+        known = ", ".join(("call", *GROUPINGS, "tag:NAME"))
+        raise InvalidRequest(f"cannot tell costs by {by[:40]!r}: they are told by {known}; name some of them")
+    return GROUPINGS[by]
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """What a group would have cost on another card: at the least `known_nanos`, as there is no price for what is `unknown`."""
+
+    known_nanos: int = 0
+    unknown: set[str] = field(default_factory=set)
+
+    def add(self, priced: Price) -> None:
+        """One worker more."""
+        self.known_nanos += priced.known_nanos
+        self.unknown.update(priced.unknown)
 
 
 class Costs:
     """Sums by one grouping, and what each would have cost on other cards."""
 
     def __init__(self, by: str, against: Sequence[Card] = ()) -> None:
-        self._key = GROUPINGS[by]
+        self._key = grouping(by)
         self._against = tuple(against)
         self.groups: dict[str, Sum] = {}
         self.total = Sum()
@@ -88,16 +144,15 @@ class Costs:
                 self._note(key, entry.row)
         return self
 
-    def elsewhere(self) -> dict[str, dict[str, int | None]]:
-        """What each group would have cost on each card: None where one of its workers has no price there.
+    def elsewhere(self) -> dict[str, dict[str, Elsewhere]]:
+        """What each group would have cost on each card.
 
         Each worker is priced as a whole for what it used within the group, so a card's rounding is done once for each.
         """
-        costs: dict[str, dict[str, int | None]] = {key: {card.key: 0 for card in self._against} for key in self.groups}
+        costs = {key: {card.key: Elsewhere() for card in self._against} for key in self.groups}
         for (key, _), (row, used) in self._used.items():
             for card in self._against:
-                known, more = costs[key][card.key], price(card, use_of(row, used)).nanos
-                costs[key][card.key] = None if known is None or more is None else known + more
+                costs[key][card.key].add(price(card, use_of(row, used)))
         return costs
 
     def _note(self, key: str, row: UsageRow) -> None:
@@ -122,6 +177,8 @@ def after(row: UsageRow, before: Before) -> Before:
         times=add_times(before.times, row.record.states),
         calls=before.calls + row.record.calls,
         egress_bytes=before.egress_bytes + (row.record.egress_bytes or 0),
+        tokens_in=before.tokens_in + row.record.tokens_in,
+        tokens_out=before.tokens_out + row.record.tokens_out,
     )
 
 
@@ -133,8 +190,11 @@ def use_of(row: UsageRow, used: Before) -> Use:
         cpu_millis=row.cpu_millis,
         memory_mib=row.memory_mib,
         gpus=row.gpus,
+        gpu_micros=row.gpu_micros,
         calls=used.calls,
         egress_bytes=used.egress_bytes,
+        tokens_in=used.tokens_in,
+        tokens_out=used.tokens_out,
     )
 
 
@@ -167,10 +227,7 @@ def gaps(rows: Iterable[UsageRow]) -> list[tuple[str, int]]:
     return found
 
 
-def call_cost(card: Card, use: Use, used_us: int) -> int | None:
-    """What a call cost that had so much of a worker's time: that time, priced alone."""
+def call_price(card: Card, use: Use, used_us: int) -> Price:
+    """What a call cost that had so much of a worker's time: that time, and the tokens of `use`, priced alone."""
     times: StateTimes = ((WorkerState.BUSY, used_us),) if used_us else ()
-    alone = Use(
-        kind=use.kind, times=times, cpu_millis=use.cpu_millis, memory_mib=use.memory_mib, gpus=use.gpus, calls=1
-    )
-    return price(card, alone).nanos
+    return price(card, replace(use, times=times, calls=1))

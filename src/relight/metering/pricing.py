@@ -21,13 +21,16 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """What one worker used.  `cpu_millis` are thousandths of a core; `gpus` are kinds, one for each GPU it holds."""
+    """What one worker used.  `cpu_millis` are thousandths of a core; `gpus` are kinds, one for each GPU it holds, of each of
+    which `gpu_micros` millionths are its own.
+    """
 
     kind: WorkerKind = WorkerKind.FLEX
     times: StateTimes = ()
     cpu_millis: int = 0
     memory_mib: int = 0
     gpus: tuple[str, ...] = ()
+    gpu_micros: int = 1_000_000
     calls: int = 0
     egress_bytes: int = 0
     tokens_in: int = 0
@@ -53,9 +56,12 @@ class Price:
     @property
     def nanos(self) -> int | None:
         """What it costs."""
-        amounts = [line.nanos for line in self.lines]
-        known = [amount for amount in amounts if amount is not None]
-        return sum(known) if len(known) == len(amounts) else None
+        return None if self.unknown else self.known_nanos
+
+    @property
+    def known_nanos(self) -> int:
+        """What the lines with a price cost: all of it, or the least that it can."""
+        return sum(line.nanos for line in self.lines if line.nanos is not None)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -78,14 +84,15 @@ def price_billed(card: Card, use: Use, billed_us: int) -> Price:
     for kind, count in Counter(use.gpus).items() if hours else ():
         rate = card.gpu(kind)
         amount = rate.rate(use.kind) if rate is not None else None
-        lines.append(_line(f"{count} × {kind}", seconds, amount, hours * count))
+        held = Fraction(count * use.gpu_micros, 10**6)
+        lines.append(_line(f"{float(held):g} × {kind}", seconds, amount, hours * held))
     for what, count, per, rate_each in (
         ("calls", use.calls, 1, card.call),
         ("egress", use.egress_bytes, GIB, card.egress),
         ("tokens in", use.tokens_in, 10**6, card.tokens_in),
         ("tokens out", use.tokens_out, 10**6, card.tokens_out),
     ):
-        if count and not (what == "calls" and rate_each is None):  # who names no price for a call asks for none
+        if count and not (what != "egress" and rate_each is None):  # who names no price for these asks for time alone
             lines.append(_line(what, f"{count:,}", rate_each, Fraction(count, per)))
     return Price(lines=tuple(lines), billed_us=billed_us)
 

@@ -11,6 +11,7 @@ from relight.protocol.calls import AttemptView, CallRequest, CallView
 from relight.protocol.manifest import Manifest
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
+from relight.protocol.versions import Strategy
 from relight.protocol.workers import WorkerInterval
 
 MEDIA_TYPE = "application/x-relight"
@@ -107,7 +108,8 @@ class Deploy:
 
     With `is_tried`, and an id of the client's own making, its modules are loaded first: where that fails the deploy does, and
     nothing has changed.  The answer comes after TRY_SECONDS at the latest, and is not yet `is_live` while they are being
-    loaded: ask again with the same id.  With `canary_percent` only so many of the calls lead to it.
+    loaded: ask again with the same id.  With `canary_percent` only so many of the calls lead to it; with the strategy
+    SHADOW none do, and it gets copies of so many.
     """
 
     manifest: Manifest
@@ -117,6 +119,7 @@ class Deploy:
     canary_percent: float = 100.0
     tags: tuple[tuple[str, str], ...] = ()
     commit: str = ""
+    strategy: Strategy = Strategy.ROLLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,8 @@ PENDING_REASONS: dict[str, str] = {
     "retry_backoff": "it failed, and is tried again in a while",
     "not_before": "it was asked for later",
     "paused": "its function was paused",
+    "budget": "its app, or its workspace, has spent what it may this month",
+    "replacing": "the workers of the version before are to be gone first",
     "deadlock": "it is in a circle of calls that wait for each other",
 }
 """Why a call waits: what stands before the colon of every `pending_reason`, and what it means."""
@@ -135,11 +137,27 @@ class CallKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebRequest:
+    """What a web request asked, who asked it, and what came of it.
+
+    `status` 0: whoever asked was told none; `bytes_out` are those of the answer's body.  What stood in the query is left
+    out: it may be a secret.
+    """
+
+    verb: str
+    path: str
+    status: int = 0
+    client: str = ""
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallView:
     """What is known of a call.  Times are seconds since 1970; `sequence` orders the ends on one server, 0 before.
 
     `attempts` counts the tries that were charged: a worker killed for a neighbour's call costs none.  `items` says, once
-    a generator has ended, how many it made.
+    a generator has ended, how many it made.  A web request is a call, too, and `request` says which; it is told once it
+    is over.
     """
 
     id: str
@@ -162,6 +180,7 @@ class CallView:
     failure: Failure | None = None
     sequence: int = 0
     items: int = 0
+    request: WebRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,15 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """The function says that it read and wrote so many tokens more, in this call ("": in none, or in several together)."""
+
+    call: str
+    read: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
     """These calls were gathered, and begin now, together."""
 
@@ -144,12 +153,17 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out."""
+    """A call's end: `outcome` is succeeded, failed, cancelled or timed_out.
+
+    `cpu_us` is the CPU time that its worker, and what it started and waited for, took for it, in microseconds; None where
+    several calls run at once, and nobody can tell whose it was.
+    """
 
     call: str
     outcome: CallEvent
     result: Payload | None = None
     failure: Failure | None = None
+    cpu_us: int | None = None
 
 
 # -- agent ⇄ template: a worker's first words (Load, LoadFailed), then these, each a packet
@@ -172,13 +186,17 @@ class Fork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may)."""
+    """The modules are loaded; `unsafe` says why no process may be forked from this one ("" when any may).
+
+    In a run, `packages` are those of the image that were imported: the next version is likely to need them, too.
+    """
 
     python: str
     import_seconds: float
     snap_seconds: float = 0.0
     freeze_seconds: float = 0.0
     unsafe: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +217,14 @@ class Exited:
 
 
 # -- agent ⇄ base: Forked and Exited, as of a template, and these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Before the first fork: import these packages of the image, for forks that may use `cpu` cores (None: all)."""
+
+    packages: tuple[str, ...] = ()
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +255,7 @@ PACKET_BYTES = 128 * 1024
 
 TO_TEMPLATE = Kinds(Load, Fork)
 FROM_TEMPLATE = Kinds(Frozen, LoadFailed, Forked, Exited)
-TO_BASE = Kinds(Grow)
+TO_BASE = Kinds(Warm, Grow)
 FROM_BASE = Kinds(BaseReady, Forked, Exited)
 TO_WORKER = Kinds(Load, Run, Interrupt, Recall, Grant, Stop)
-TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Recalled, Ended)
+TO_AGENT = Kinds(Ready, LoadFailed, Began, Item, Tokens, Recalled, Ended)

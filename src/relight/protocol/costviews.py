@@ -9,12 +9,14 @@ from dataclasses import dataclass
 class CostQuery:
     """Which costs, and told by what; empty fields ask for all.
 
-    `by` is `call`, or one of `metering.ledger.GROUPINGS`.  `against` names rate cards, `all` for every one.  `since` and
-    `until` are seconds since 1970, 0 for no bound; a stretch belongs to the moment at which it ended.
+    `by` is `call`, or what `metering.ledger.grouping` reads.  `against` names rate cards, `all` for every one; `region` is
+    where they are asked for.  `is_forecast`: with what each will have cost by the end of the month.  `since` and `until` are seconds since 1970, 0 for no bound; a stretch belongs to the moment at which it ended.
     """
 
     by: str = "function"
     against: tuple[str, ...] = ()
+    region: str = ""
+    is_forecast: bool = False
     app: str = ""
     environment: str = ""
     function: str = ""
@@ -26,17 +28,24 @@ class CostQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardCost:
-    """What the same would have cost on another card; `nanos` None where that has no price for it."""
+    """What the same would have cost on another card; `nanos` None where that has no price for what is `unknown`.
+
+    `known_nanos` is what the rest of it would have cost.
+    """
 
     card: str
     nanos: int | None
+    known_nanos: int = 0
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
     """What one of them cost: `nanos`, beside `unpriced` postings that have no price.
 
-    Workers were there for `life_us`, of which `busy_us` with calls; `billed_us` were charged.
+    Workers were there for `life_us`, of which `busy_us` with calls; `billed_us` were charged.  `cpu_us` is the CPU time that they
+    took, `egress_bytes` what they sent; 0 where that is not counted, as it is not by call.  `month_nanos` and
+    `forecast_nanos` are as those of the report, 0 where no forecast was asked for.
     """
 
     key: str
@@ -45,8 +54,14 @@ class CostRow:
     life_us: int = 0
     busy_us: int = 0
     billed_us: int = 0
+    cpu_us: int = 0
+    egress_bytes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
     calls: int = 0
     workers: int = 0
+    month_nanos: int = 0
+    forecast_nanos: int = 0
     against: tuple[CardCost, ...] = ()
 
 
@@ -54,7 +69,8 @@ class CostRow:
 class CostReport:
     """The rows add up to `total`, to the nano-dollar.  By call the last row is what no call of the others had.
 
-    `month_nanos` was spent since the month (UTC) began; `forecast_nanos` if it goes on as in the last seven days.
+    `month_nanos` was spent since the month (UTC) began; `forecast_nanos` if it goes on as in the last seven days, or since the
+    first of it was used.
     """
 
     by: str

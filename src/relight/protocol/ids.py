@@ -16,7 +16,12 @@ _FORM = re.compile(r"[a-z]{2,8}-[0-9a-hjkmnp-tv-z]{26}")
 
 def new_id(kind: str, now_ms: int) -> str:
     """A new id of `kind` (two to eight letters: `call`, `worker`, `run`), made at `now_ms` (milliseconds since 1970)."""
-    number = (now_ms << 80) | int.from_bytes(os.urandom(10), "big")
+    return id_of(kind, now_ms, int.from_bytes(os.urandom(10), "big"))
+
+
+def id_of(kind: str, now_ms: int, chance: int) -> str:
+    """The id of `kind` that was made at `now_ms` and has these 80 bits of chance."""
+    number = (now_ms << 80) | chance
     return f"{kind}-" + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 

@@ -6,6 +6,7 @@ sets it before the user's code is imported, and the SDK asks it where it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 
 RAW = "__relight_raw__"
@@ -39,7 +40,7 @@ class Inside:
     """Where this process is: nowhere special, or inside a worker.
 
     There, `platform` is the path of the socket that leads to the server, and calls go to `app` in `environment`.
-    `cpus` is how many CPUs Python is told of, 0 for all.
+    `cpus` is how many CPUs Python is told of, 0 for all.  `report_tokens` takes what the call that runs here read and wrote.
 
     Where several calls run in one process at once (a concurrent function's, or those of `App.local`), which of them it is
     depends on the context.
@@ -47,7 +48,7 @@ class Inside:
 
     __slots__ = (
         *("_call", "_call_here", "_folders", "_writer_here"),
-        *("app", "cpus", "environment", "is_loading", "is_worker", "platform"),
+        *("app", "cpus", "environment", "is_loading", "is_worker", "platform", "report_tokens"),
     )
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class Inside:
         self.cpus = 0
         self.environment = ""
         self.platform = ""
+        self.report_tokens: Callable[[int, int], None] | None = None
 
     @property
     def call(self) -> str:

@@ -18,7 +18,7 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, Json
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import TemplateOutcome
-from relight.protocol.usage import UsageRecord
+from relight.protocol.usage import UsageRecord, UsedBy
 from relight.protocol.workers import WorkerKind, WorkerState
 
 HEARTBEAT_SECONDS = 3.0
@@ -63,6 +63,25 @@ def template_key(spec: WorkerSpec) -> str:
         *(("gpu",) if function.resources.gpu else ()),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def used_by(spec: WorkerSpec) -> UsedBy:
+    """Whose a worker is, and what it holds."""
+    resources = spec.function.resources
+    return UsedBy(
+        workspace=spec.workspace,
+        app=spec.app,
+        environment=spec.environment,
+        version=spec.version,
+        function=spec.function.name,
+        binding=spec.binding,
+        kind=spec.kind,
+        cpu=resources.cpu,
+        memory_mib=resources.memory_mib,
+        gpus=spec.gpus,
+        gpu_share=spec.gpu_share,
+        tags=spec.function.tags,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +154,8 @@ class CallEnd:
     """How an attempt ended, after `items` of them if it was a generator's.
 
     `is_charged` is false for a neighbour of the call for whose sake a worker was killed.  `seconds` is how long it ran,
-    `used_us` what of its worker's time is its, in microseconds: all of that, where it ran alone.
+    `used_us` what of its worker's time is its, in microseconds: all of that, where it ran alone.  `cpu_us` is the CPU time
+    that its worker says it took; None where it does not say.  Tokens are what the function reported in it.
     """
 
     call: str
@@ -148,6 +168,9 @@ class CallEnd:
     items: int = 0
     seconds: float = 0.0
     used_us: int = 0
+    cpu_us: int | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,6 +276,7 @@ class FunctionSpec:
     `serialized` is the file of the bundle that holds it by value, for what no module has ("" when one has).
     `timeout_seconds` bounds an attempt, `startup_timeout_seconds` a worker's start, `queue_timeout_seconds` the
     wait before (None: no bound); `grace_seconds` is what a cancelled attempt gets before its worker is killed.
+    `tags` are names and values that what it costs is told by.
     `has_snap`: its class has `@enter(snap=True)`, so a template holds an object of it.  `uses_template` False: each
     worker is a process of its own from the start.
     """
@@ -301,6 +302,7 @@ class FunctionSpec:
     has_snap: bool = False
     uses_template: bool = True
     concurrency: Concurrency = field(default_factory=Concurrency)
+    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def width(self) -> int:

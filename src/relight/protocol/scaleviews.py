@@ -32,7 +32,7 @@ class ScalingView:
     """GET /v1/apps/{app}/functions/{function}/scaling.
 
     `scaling` and `queue` are in force: what was deployed, with the `overrides`.  `wanted` workers are what the autoscaler
-    says now, for `reason`; `history` are its last changes of mind, oldest first, since the server began.  Of `expected`
+    says now, for `reason`; `history` are its last changes of mind, oldest first.  Of `expected`
     calls that were to come about a time, `expected_met` did (`prewarm`).  `metrics` is what its workers reported of late.
     """
 

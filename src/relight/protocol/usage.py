@@ -14,7 +14,7 @@ StateTimes = tuple[tuple[WorkerState, int], ...]
 class UsedBy:
     """Whose worker it is, and what it holds all its life.  `cpu` and `memory_mib` None: what one counts as that asks for none.
 
-    `gpus` are the ids of its node's GPUs.
+    `gpus` are the ids of its node's GPUs, of each of which `gpu_share` is its own.  `tags` are those of its function.
     """
 
     workspace: str
@@ -27,6 +27,8 @@ class UsedBy:
     cpu: float | None = None
     memory_mib: int | None = None
     gpus: tuple[str, ...] = ()
+    gpu_share: float = 1.0
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class UsageRecord:
     """One stretch of a worker's life, the `n`-th, from 0.  Times are microseconds since 1970, by a clock that never jumps.
 
     The stretches of a worker tile its life: each begins where the one before ended, and `states` add up to its length.
-    `cpu_us` is the CPU time of all its processes, by its control group: known in the last record, where the kernel counts it.
+    `cpu_us` is the CPU time that all its processes took in it, by its control group, and `egress_bytes` what went out by its
+    network; None where nobody counts it.  Tokens are what the function reported.
     Whoever shows (worker, n) a second time changes nothing; after one that `is_last` no other means anything.
     """
 
@@ -47,6 +50,8 @@ class UsageRecord:
     calls: int = 0
     cpu_us: int | None = None
     egress_bytes: int | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
     is_last: bool = False
 
 

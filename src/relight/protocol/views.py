@@ -15,7 +15,7 @@ from relight.protocol.templates import TemplateView
 class CallQuery:
     """Which calls to list, newest first; empty fields ask for all.
 
-    `before` is the id to go on from, `since` seconds since 1970.
+    `before` is the id to go on from, `since` seconds since 1970; `kind` is `call` or `request`.
     """
 
     app: str = ""
@@ -26,6 +26,7 @@ class CallQuery:
     before: str = ""
     parent: str = ""
     since: float = 0.0
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

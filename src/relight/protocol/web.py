@@ -39,6 +39,9 @@ PART_BYTES = 64 * 1024
 WINDOW_BYTES = 256 * 1024
 """So much of a body may be on its way, untaken, in each direction."""
 
+SOCKET_BYTES = 1024 * 1024
+"""How much the kernel is asked to hold of a connection, each way: all that may be sent without credit goes at once."""
+
 FORMAT = "web"
 """The format of the payload of a call that is no call: to serve the web until told to finish."""
 
@@ -105,6 +108,11 @@ def frame(kind: Kind, request: int, data: bytes = b"") -> bytes:
     return FRAME.pack(len(data), kind, request) + data
 
 
+def frame_head(kind: Kind, request: int, length: int) -> bytes:
+    """The beginning of a frame, after which so many bytes follow."""
+    return FRAME.pack(length, kind, request)
+
+
 def pack_request(head: RequestHead) -> bytes:
     """A head, for a frame of the kind OPEN."""
     *fixed, headers = head
@@ -166,24 +174,39 @@ def unpack_count(data: bytes) -> int:
 
 
 class Frames:
-    """Frames, as their bytes come."""
+    """Frames, as their bytes come.  What is whole in the bytes that came is copied once; what spans several, twice."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = b""  # of a frame whose beginning is not whole
+        self._begun = (0, 0)  # the kind and the request of one whose bytes are not all there
+        self._parts: list[bytes] = []
+        self._missing = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """The frames that are whole now: kind, request and bytes.  Raises ProtocolError when one is too long."""
-        if self._rest:
+        at = 0
+        if self._missing:
+            at = min(self._missing, len(data))
+            self._parts.append(data[:at])
+            self._missing -= at
+            if self._missing:
+                return
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            yield (*self._begun, whole)
+        elif self._rest:
             data = self._rest + data
             self._rest = b""
-        at, size = 0, len(data)
+        size = len(data)
         while size - at >= FRAME.size:
             length, kind, request = FRAME.unpack_from(data, at)
             if length > FRAME_BYTES:
                 raise ProtocolError(f"cannot read a frame of {length} bytes: {FRAME_BYTES} are allowed")
-            end = at + FRAME.size + length
-            if end > size:
-                break
-            yield kind, request, data[at + FRAME.size : end]
-            at = end
+            at += FRAME.size
+            if size - at < length:
+                self._begun, self._missing = (kind, request), length - (size - at)
+                self._parts.append(data[at:])
+                return
+            yield kind, request, data[at : at + length]
+            at += length
         self._rest = data[at:] if at < size else b""

@@ -27,10 +27,11 @@ class WorkerState(str, Enum):
 
 
 class WorkerKind(str, Enum):
-    """Flex comes and goes with the traffic; active is always on."""
+    """Flex comes and goes with the traffic; active is always on; shadow, billed as flex, is for copies of calls."""
 
     FLEX = "flex"
     ACTIVE = "active"
+    SHADOW = "shadow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

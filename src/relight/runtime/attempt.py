@@ -166,9 +166,12 @@ class Callees:
 
 
 class Attempts:
-    """Runs attempts, one after the other."""
+    """Runs attempts, one after the other; `tell_tokens` is called when a web request has ended."""
 
-    def __init__(self, callees: Callees, interrupts: Interrupts, loop: Loop) -> None:
+    def __init__(
+        self, callees: Callees, interrupts: Interrupts, loop: Loop, tell_tokens: Callable[[], None] = lambda: None
+    ) -> None:
+        self._tell_tokens = tell_tokens
         self._callees = callees
         self._interrupts = interrupts
         self._loop = loop
@@ -204,7 +207,8 @@ class Attempts:
         if order.payload.format == FORMAT and descriptor is not None:
             from relight.runtime.web.session import serve  # who serves no web need not pay for it
 
-            self._loop.run(serve(descriptor, self._callees.web(order.method).handler, self._interrupts.leave_by))
+            handler = self._callees.web(order.method).handler
+            self._loop.run(serve(descriptor, handler, self._interrupts.leave_by, self._tell_tokens))
             return dump_result(None, order.accept)
         function, args, kwargs, say = self._callees.prepare(order, descriptor)
         if makes_items(function):

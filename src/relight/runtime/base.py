@@ -1,10 +1,10 @@
 """A base: a process that has started Python, and imported what every worker and template needs; it only forks from then on.
 
-    BaseReady ▶ ( Grow ▶ Forked  …  Exited )*
+    Warm ▶ BaseReady ▶ ( Grow ▶ Forked  …  Exited )*
 
 What it forks becomes a template, or a worker, in a sandbox that was made for it, with mounts and an environment of its
 own.  No line of the user's functions runs here: before one does, the fork is in its own namespaces, and holds no more
-than it needs.
+than it needs.  Packages of its image do, where it is to be warm: an image may have code run here anyway, as Python starts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from relight.protocol.channel import CHANNEL_FD, PACKET_BYTES, TO_BASE, BaseReady, Grow
+from relight.protocol.channel import CHANNEL_FD, PACKET_BYTES, TO_BASE, BaseReady, Grow, Warm
 from relight.protocol.errors import ProtocolError
 from relight.runtime.channel import Channel
 from relight.runtime.forks import Forks
-from relight.runtime.freezing import Frozen, freeze
+from relight.runtime.freezing import Frozen, freeze, prepare
 from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges, dense_ranges, read_maps
 from relight.runtime.rehearsal import play
-from relight.runtime.template import MOST_DESCRIPTORS, OWN, Template, leave
+from relight.runtime.template import MOST_DESCRIPTORS, OWN, Inherited, Template, leave
 from relight.runtime.thawing import thaw
 from relight.runtime.worker import Worker, load_afresh
 from relight.sandbox import syscalls
@@ -41,25 +42,36 @@ class Base:
         self._control = control
         self._forks = Forks(control)
         self._settled: Ranges = ()
+        self._frozen = Frozen()
 
     def run(self) -> int:
         """Live; the exit code: this process's, or in a child the template's or worker's."""
         for name in _EARLY:
             importlib.import_module(name)
+        warm, _ = self._receive()
+        if warm is None:
+            return 0
+        if not isinstance(warm, Warm):
+            raise ProtocolError(f"cannot start: a {type(warm).__name__} came where Warm was expected")
+        preset = _import(warm)
         play()
-        frozen = freeze({})
+        self._frozen = frozen = freeze(preset)
         self._settled = tuple(dense_ranges(read_maps()))
         self._forks.tell(BaseReady(python=platform.python_version(), unsafe=frozen.unsafe))
         while True:
             self._forks.wait_order()
-            data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, MOST_DESCRIPTORS)
-            if not data:
+            order, descriptors = self._receive()
+            if order is None:
                 return 0
-            order = TO_BASE.unpack(data)
             if not isinstance(order, Grow) or order.namespaces < 1 or len(descriptors) < OWN + order.namespaces:
                 raise ProtocolError(f"cannot fork: {len(descriptors)} descriptors came with a {type(order).__name__}")
             if self._forks.fork(order.id, descriptors[OWN], descriptors) == 0:
                 return self._become(order, descriptors)
+
+    def _receive(self) -> tuple[object, list[int]]:
+        """The next packet; None for its message when the agent is gone."""
+        data, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, MOST_DESCRIPTORS)
+        return (TO_BASE.unpack(data) if data else None), descriptors
 
     # -- the child
 
@@ -67,9 +79,10 @@ class Base:
         self._enter(order, descriptors[OWN:])
         self._take_over(descriptors)
         _take_environment(order)
-        thaw(Frozen(), None)
+        thaw(Frozen(generators=self._frozen.generators), None)
         end = socket.socket(fileno=CHANNEL_FD)
-        code = Template(end, self._settled).run() if order.is_template else Worker(Channel(end), load_afresh).run()
+        below = Inherited(settled=self._settled, generators=self._frozen.generators)
+        code = Template(end, below).run() if order.is_template else Worker(Channel(end), load_afresh).run()
         leave(code)
         return code
 
@@ -99,6 +112,15 @@ class Base:
         for descriptor in descriptors:
             if descriptor > CHANNEL_FD:
                 os.close(descriptor)
+
+
+def _import(warm: Warm) -> dict[str, str]:
+    """Have packages ready; what was set for that, and is to be undone.  One that cannot be imported here is not needed here."""
+    preset = prepare(warm.cpu) if warm.packages else {}
+    for name in warm.packages:
+        with suppress(Exception):
+            importlib.import_module(name)
+    return preset
 
 
 def _take_environment(order: Grow) -> None:

@@ -34,6 +34,7 @@ from relight.runtime.generators import Items, makes_items
 from relight.runtime.interrupts import CallInterrupted, Interrupts
 from relight.runtime.native import raise_in
 from relight.runtime.sealed import sealed
+from relight.runtime.tokens import TokenReports
 
 _RAISES_AT = 2
 """The first ring lets the loop cancel the task, which is better; the second comes when it has not."""
@@ -79,11 +80,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a worker has of its own: the way to its agent, its signals, its pipes."""
+    """What a worker has of its own: the way to its agent, its signals, its pipes, what is to be told of tokens."""
 
     channel: Channel
     interrupts: Interrupts
     output: CallOutput
+    tokens: TokenReports
 
 
 class Crowd:
@@ -94,6 +96,7 @@ class Crowd:
         self._channel = desk.channel
         self._interrupts = desk.interrupts
         self._output = desk.output
+        self._tokens = desk.tokens
         self._loop = loop.made()
         self._left: asyncio.Future[None] = self._loop.create_future()
         self._threads = ThreadPoolExecutor(order.max_inputs, thread_name_prefix="relight.call")
@@ -256,6 +259,8 @@ class Crowd:
         del self._calls[call.id]
         self._channel.forget(call.id)
         self._output.end(call.id)
+        for tokens in self._tokens.take():
+            self.send(tokens)
         self.send(result.ended, result.descriptors)
         if self._is_leaving:
             self._leave()

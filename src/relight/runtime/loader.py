@@ -10,6 +10,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 RunAwaitable = Callable[[Any], Any]
 
 _NOBODY = object()
+
+MOST_PACKAGES = 400
+"""So many names are told: a base that has imported these has imported most of the others, too."""
+
+_INSTALLED = re.compile(r"/(site|dist)-packages/")
 
 
 class Loaded:
@@ -155,6 +161,19 @@ def _import_target(order: Load, run_awaitable: RunAwaitable) -> Loaded:
     loaded = Loaded(target, run_awaitable)
     loaded.import_seconds = time.perf_counter() - began
     return loaded
+
+
+def packages() -> Iterator[str]:
+    """The image's packages that are imported, and what is right below them, in the order in which they were."""
+    found = 0
+    for name, module in tuple(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        is_public = name.count(".") < 2 and "._" not in f".{name}"
+        if is_public and isinstance(file, str) and _INSTALLED.search(file):
+            found += 1
+            if found > MOST_PACKAGES:
+                return
+            yield name
 
 
 def load_failure(order: Load, error: BaseException) -> Failure:

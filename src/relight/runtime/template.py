@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relight.protocol.channel import (
@@ -35,8 +36,8 @@ from relight.runtime.channel import Channel
 from relight.runtime.cpus import show_cpus
 from relight.runtime.expectations import ExpectedGpus
 from relight.runtime.forks import Forks
-from relight.runtime.freezing import freeze, prepare
-from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, preload
+from relight.runtime.freezing import BitGenerator, freeze, prepare
+from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure, packages, preload
 from relight.runtime.locking import Lock
 from relight.runtime.maps import Ranges
 from relight.runtime.output import Output
@@ -50,15 +51,26 @@ OWN = 3
 
 MOST_DESCRIPTORS = 32
 
+_RUN = "run-"
+"""The environments of runs begin so: what is in them is likely to be deployed anew soon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What a template has from its base: memory that they share, and numpy's generators that were made there."""
+
+    settled: Ranges = ()
+    generators: tuple[BitGenerator, ...] = ()
+
 
 class Template:
-    """Lives as long as its agent wants it.  `settled` is the memory it shares with its base, if it has one."""
+    """Lives as long as its agent wants it."""
 
-    def __init__(self, control: socket.socket, settled: Ranges | None = None) -> None:
+    def __init__(self, control: socket.socket, base: Inherited | None = None) -> None:
         self._control = control
         self._forks = Forks(control)
-        self._has_base = settled is not None
-        self._settled = settled or ()
+        self._has_base = base is not None
+        self._base = base or Inherited()
         self._order: Load | None = None
         self._loaded: Loaded | None = None
         self._worker: Worker | None = None
@@ -93,7 +105,8 @@ class Template:
         self._loaded.inputs = rehearsal.inputs
         self._worker = Worker(Channel(self._control), self._load, rehearsal.find_flush)
         self._lock = Lock()
-        self._frozen = frozen = freeze(preset, self._settled)
+        frozen = freeze(preset, self._base.settled)
+        self._frozen = replace(frozen, generators=(*self._base.generators, *frozen.generators))
         self._send(
             Frozen(
                 python=PYTHON,
@@ -101,6 +114,7 @@ class Template:
                 snap_seconds=self._loaded.snap_seconds,
                 freeze_seconds=frozen.seconds,
                 unsafe=frozen.unsafe,
+                packages=tuple(packages()) if order.environment.startswith(_RUN) else (),
             )
         )
         return self._serve()

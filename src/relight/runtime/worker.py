@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from relight.protocol.channel import CHANNEL_FD, Interrupt, Load, LoadFailed, Ready, Recall, Run, Stop
 from relight.protocol.errors import ProtocolError
@@ -21,11 +22,12 @@ from relight.protocol.inside import inside
 from relight.runtime.attempt import Attempts, Callees, Loop
 from relight.runtime.calloutput import CallOutput
 from relight.runtime.channel import Channel, ChannelClosed
-from relight.runtime.cpus import show_cpus
+from relight.runtime.cpus import show_cpus, used_us
 from relight.runtime.interrupts import Interrupts, Leave
 from relight.runtime.loader import Loaded, RunAwaitable, load, load_failure
 from relight.runtime.native import find_flush
 from relight.runtime.output import Output
+from relight.runtime.tokens import TokenReports
 
 LOAD_FAILED = 70
 """The exit code of a worker that could not load its function."""
@@ -50,6 +52,7 @@ class Worker:
         self._find_flush = find_flush
         self._interrupts = Interrupts(channel)
         self._loop = Loop(self._interrupts)
+        self._tokens = TokenReports()
 
     def run(self) -> int:
         """Live; the exit code."""
@@ -73,6 +76,7 @@ class Worker:
         inside.app, inside.environment, inside.platform = order.app, order.environment, order.platform
         if order.worker:
             os.environ["RELIGHT_WORKER"] = order.worker
+        inside.report_tokens = self._tokens.add
         output = CallOutput(order.mark) if order.is_concurrent else Output(order.mark)
         try:
             loaded = self._load(order, self._loop.run)
@@ -93,7 +97,7 @@ class Worker:
             if isinstance(output, CallOutput):
                 self._serve_many(order, callees, output)
             else:
-                self._serve(Attempts(callees, self._interrupts, self._loop), output)
+                self._serve(Attempts(callees, self._interrupts, self._loop, self._tell_tokens), output)
         return self._leave(loaded, output)
 
     def _serve(self, attempts: Attempts, output: Output) -> None:
@@ -109,18 +113,25 @@ class Worker:
                 raise ProtocolError(f"cannot go on: a {type(message).__name__} came where a call was expected")
             output.begin(message.call, is_behind=message.is_behind)
             inside.call = message.call
+            before_us = used_us()
             result = attempts.run(message, received.descriptor)
+            ended = replace(result.ended, cpu_us=max(0, used_us() - before_us))
             inside.call = ""
             output.end(is_last=not self._channel.has_waiting_call)
-            self._channel.send(result.ended, result.descriptors)
+            self._tell_tokens()
+            self._channel.send(ended, result.descriptors)
             for descriptor in result.descriptors:
                 os.close(descriptor)
+
+    def _tell_tokens(self) -> None:
+        for message in self._tokens.take():
+            self._interrupts.send(message)
 
     def _serve_many(self, order: Load, callees: Callees, output: CallOutput) -> None:
         """The same, several at once."""
         from relight.runtime.concurrency import Crowd, Desk  # 30 ms of asyncio that most workers need not spend
 
-        desk = Desk(self._channel, self._interrupts, output)
+        desk = Desk(self._channel, self._interrupts, output, self._tokens)
         Crowd(order, callees, desk, self._loop).serve()
 
     def _leave(self, loaded: Loaded, output: Output | CallOutput) -> int:

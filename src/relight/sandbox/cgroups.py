@@ -19,6 +19,7 @@ from enum import Enum
 from relight.sandbox.spec import Limits
 
 _CONTROLLERS = ("memory", "cpu", "pids")
+_COUNTS_CPU = "cpuacct"  # of v1 alone: as a rule in one tree with `cpu`, but not on every machine
 _CPU_PERIOD_US = 100_000
 _SMALL_SHARE = 0.125  # of a core, for what did not say
 _READ_BYTES = 4096
@@ -63,11 +64,13 @@ def find_groups(mountinfo: str, own_groups: str, *, is_root: bool) -> GroupLayou
     for line in own_groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers:
-            known = [name for name in controllers.split(",") if name in v1 and name in _CONTROLLERS]
-            trees += [(name, folder) for name in known if (folder := _writable(v1[name], path, is_root=is_root))]
+            wanted = [name for name in controllers.split(",") if name in v1 and name in (*_CONTROLLERS, _COUNTS_CPU)]
+            trees += [(name, folder) for name in wanted if (folder := _writable(v1[name], path, is_root=is_root))]
         elif v2:
             unified = _writable(v2, path, is_root=is_root)
-    trees.sort(key=lambda tree: _CONTROLLERS.index(tree[0]))
+    trees.sort(key=lambda tree: (*_CONTROLLERS, _COUNTS_CPU).index(tree[0]))
+    limited = [folder for name, folder in trees if name != _COUNTS_CPU]
+    trees = [tree for tree in trees if tree[0] != _COUNTS_CPU or tree[1] not in limited]
     available = _read(f"{unified}/cgroup.controllers").split() if unified else []
     usable = tuple(name for name in _CONTROLLERS if name in available)
     flavour = _flavour(has_v1=bool(v1), has_v2=bool(v2))
@@ -121,6 +124,10 @@ class Groups:
             group.try_remove()
             raise
         return group
+
+    def find(self, name: str) -> Group:
+        """The group of a sandbox that another process made."""
+        return Group(self._folders(name, is_to_kill=True))
 
     @property
     def parents(self) -> tuple[str, ...]:

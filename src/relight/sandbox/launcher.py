@@ -27,6 +27,7 @@ from relight.protocol.errors import ProtocolError, StartFailed
 from relight.sandbox import init, syscalls
 from relight.sandbox.cgroups import Group, Groups
 from relight.sandbox.egress.gate import Gate
+from relight.sandbox.egress.tally import read_tally
 from relight.sandbox.facts import Facts, gather, survey, uid_block
 from relight.sandbox.messages import (
     FROM_INIT,
@@ -58,7 +59,7 @@ from relight.sandbox.oom import LOOK_MS, Bell, OomWatch
 from relight.sandbox.operations import Trees
 from relight.sandbox.pid1 import StepFailed, execute
 from relight.sandbox.plan import INNER_ID, Ground, Plan, own_takes, plan, take_devices
-from relight.sandbox.spec import Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
+from relight.sandbox.spec import Counted, Isolation, Limits, SandboxExit, SandboxSpec, ShellSpec
 from relight.sandbox.users import write_maps
 
 _LEAVE_ROUNDS = 200  # of at most 50 ms: what has not ended by then is left to the next agent's sweep
@@ -362,7 +363,7 @@ class Launcher:
             started = Started(
                 id=sandbox.id, pid=0, isolation=Isolation.NAMESPACES, namespaces=len(spaces), has_door=False
             )
-            _send(self._agent, started, sandbox.pidfd, *spaces, *doors)
+            self._tell(started, sandbox.pidfd, *spaces, *doors)
         except OSError:
             sandbox.is_unwanted = True
         finally:
@@ -514,11 +515,15 @@ class Launcher:
         sandbox.is_started = True
         try:
             started = Started(id=sandbox.id, pid=_pid_of(worker), isolation=sandbox.plan.isolation)
-            _send(self._agent, started, worker)
+            self._tell(started, worker)
             with suppress(OSError):
                 sandbox.status.send(GO)
         finally:
             os.close(worker)
+
+    def _tell(self, started: Started, *descriptors: int) -> None:
+        tally = self._gate.tally(started.id)
+        _send(self._agent, dataclasses.replace(started, has_tally=bool(tally)), *descriptors, *tally)
 
     # -- a keeper speaks, or a shell ends
 
@@ -535,7 +540,7 @@ class Launcher:
         try:
             doors = shell.group.open_doors()
             started = Started(id=shell.id, pid=0, isolation=Isolation.NAMESPACES, namespaces=len(others) - 1)
-            _send(self._agent, started, shell.pidfd, *others, *doors)
+            self._tell(started, shell.pidfd, *others, *doors)
         except OSError:
             shell.is_unwanted = True  # its group is gone, or there are no descriptors left: of no use to anybody
         finally:
@@ -549,8 +554,8 @@ class Launcher:
         self._selector.unregister(shell.pidfd)
         os.close(shell.pidfd)
         del self._shells[shell.id]
+        how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL), self._gate.tally(shell.id))
         self._gate.close(shell.id)
-        how = _exit_of(shell.group, InitEnded(signal=signal.SIGKILL))
         is_empty = self._discard(shell.group, shell.id)
         _send(self._agent, Ended(id=shell.id, exit=how, is_empty=is_empty))
 
@@ -569,7 +574,8 @@ class Launcher:
             # An init that was killed itself left its orphans to this process, which adopts them for this purpose.
             init.kill_descendants(spared={self._gate.pid, *(other.pid for other in self._sandboxes.values())})
             shutil.rmtree(sandbox.scratch, ignore_errors=True)
-        ended = _exit_of(sandbox.group, sandbox.ended or InitEnded(signal=signal.SIGKILL))
+        ended = sandbox.ended or InitEnded(signal=signal.SIGKILL)
+        how = _exit_of(sandbox.group, ended, self._gate.tally(sandbox.id))
         with suppress(KeyError):
             self._selector.unregister(sandbox.status)
         if sandbox.pidfd >= 0:
@@ -584,9 +590,9 @@ class Launcher:
             self._drop_shell(shell, "its template ended before it was made")
         is_empty = self._discard(sandbox.group, sandbox.id)
         if sandbox.is_started:
-            _send(self._agent, Ended(id=sandbox.id, exit=ended, is_empty=is_empty))
+            _send(self._agent, Ended(id=sandbox.id, exit=how, is_empty=is_empty))
         else:
-            reason = sandbox.failure or ("it ran out of memory" if ended.out_of_memory else "it was killed")
+            reason = sandbox.failure or ("it ran out of memory" if how.out_of_memory else "it was killed")
             _send(self._agent, Refused(id=sandbox.id, reason=f"cannot start sandbox {sandbox.id}: {reason}"))
 
     def _discard(self, group: Group, name: str = "") -> bool:
@@ -656,14 +662,14 @@ def _end_process(pidfd: int) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
-def _exit_of(group: Group, ended: InitEnded) -> SandboxExit:
+def _exit_of(group: Group, ended: InitEnded, tally: tuple[int, ...]) -> SandboxExit:
     out_of_memory = ended.code != 0 and group.oom_kills() > 0
     return SandboxExit(
         code=ended.code,
         signal=ended.signal,
         out_of_memory=out_of_memory,
         is_evicted=out_of_memory and not group.was_at_limit(),
-        cpu_us=group.cpu_us(),
+        counted=Counted(cpu_us=group.cpu_us(), egress_bytes=read_tally(*tally or (-1,))),
         peak_memory_bytes=group.peak_memory_bytes() or ended.peak_memory_bytes,
     )
 

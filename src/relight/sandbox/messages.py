@@ -80,6 +80,7 @@ class Started:
     Of a shell the pidfd is that of its pid 1 (`pid` is not looked up: 0), and these come too: a socket that listens
     inside, at `plan.DOOR`; its `namespaces`, that of processes first; and for each of its groups a door: a process that
     writes `0` to it is in.  Of a nested sandbox the same come but for what listens: `has_door` is false.
+    Last comes, where it `has_tally`, what says how much it sent outward (`egress/tally.py`).
     """
 
     id: str
@@ -87,6 +88,7 @@ class Started:
     isolation: Isolation
     namespaces: int = 0
     has_door: bool = True
+    has_tally: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +193,10 @@ class InitEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenEgress:
-    """Connect for this sandbox to what `network` says; with it come the sockets that `PrepareEgress` or `PrepareProxy` made."""
+    """Connect for this sandbox to what `network` says.
+
+    With it come the sockets that `PrepareEgress` or `PrepareProxy` made, and last the tally of what it sends.
+    """
 
     id: str
     network: str

@@ -84,12 +84,26 @@ class ShellSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What all processes of a sandbox took since it was made; None where this machine does not count it.
+
+    `cpu_us` is CPU time in microseconds, `egress_bytes` what they sent outward by a network of their own.
+    """
+
+    cpu_us: int | None = None
+    egress_bytes: int | None = None
+
+
+UNCOUNTED = Counted()
+"""Nobody counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxExit:
     """How the first process of a sandbox ended: by `code` or by `signal`; nothing of the sandbox is left.
 
     Neither is known of a process that outlived its template.  `out_of_memory`: the kernel killed a process of it for want
     of memory; `is_evicted`: the machine's, or that of a limit above, rather than its own limit's.  `peak_memory_bytes` is the whole sandbox's where the machine counts it, else its first process's.
-    `cpu_us` is the CPU time of all its processes, in microseconds; None where the machine does not count it.
     """
 
     code: int | None = None
@@ -97,7 +111,7 @@ class SandboxExit:
     out_of_memory: bool = False
     is_evicted: bool = False
     peak_memory_bytes: int = 0
-    cpu_us: int | None = field(default=None, compare=False)
+    counted: Counted = field(default=UNCOUNTED, compare=False)
 
 
 def path_inside(path: str, mounts: tuple[Mount, ...], isolation: Isolation) -> str:

@@ -45,6 +45,7 @@ class Adoption:
             isolation=held.isolation,
             sandbox=held.sandbox,
             start=held.start,
+            appetite=function.appetite,
         )
         worker.state, worker.credit, worker.moved_at = held.state, held.credit, now
         worker.is_parked, worker.was_ready = held.state is WorkerState.READY, not worker.is_starting
@@ -56,6 +57,8 @@ class Adoption:
         node.workers[worker.id] = self.world.workers[worker.id] = function.workers[worker.id] = worker
         if not worker.is_starting:
             self.begin(function, worker, now)  # it was ready while its node was away
+        if worker.is_leaving and held.state is not WorkerState.DRAINING:
+            self.orders.stop(node.id, worker.id, now=False)  # while its node was away nobody heard it
         return True
 
     def _binding(self, key: FunctionKey, spec: WorkerSpec) -> Function | None:

@@ -26,6 +26,9 @@ DRAIN_SECONDS = 0.25
 KEPT_DECISIONS = 50
 """So many of the last changes of mind are remembered with their reasons."""
 
+RUN_SECONDS = 1.0
+"""Changes up within so long are remembered as one, and so are changes down: a queue that drains changes with each end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -96,7 +99,8 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """A decision that was another than the one before it, at seconds since 1970."""
+    """Decisions that were others than those before them, up alone or down alone: `at` is when they began, in seconds since
+    1970, `reason` that of the last."""
 
     at: float
     workers: int
@@ -112,6 +116,7 @@ class Autoscaler:
         self.expectation = Expectation()
         self._wanted = 0
         self._explained: deque[Explained] = deque(maxlen=KEPT_DECISIONS)
+        self._run_ends = -math.inf
         self._rising_since: float | None = None
         self._calm_at = -math.inf
         self._left: deque[float] = deque()
@@ -121,15 +126,13 @@ class Autoscaler:
     def tune(self, scaling: Scaling) -> None:
         """From now on this is asked."""
         self.scaling = scaling
-        self._floor_minute, self._calm_at = -1, -math.inf
+        self._floor_minute, self._calm_at, self._run_ends = -1, -math.inf, -math.inf
 
     def decide(self, seen: Observation) -> Decision:
         """How many workers there should be now.  Observations come in the order of their time."""
         decision = self._decide(seen)
         if decision.workers != self._wanted:
-            before, self._wanted = self._wanted, decision.workers
-            reason = self.explain(decision, seen)
-            self._explained.append(Explained(at=seen.unix, workers=decision.workers, before=before, reason=reason))
+            self._note(decision, seen)
         return decision
 
     def may_leave(self, seen: Observation, idle: int) -> int:
@@ -175,6 +178,17 @@ class Autoscaler:
         return f"{decision.why}: {says}"
 
     # -- inside
+
+    def _note(self, decision: Decision, seen: Observation) -> None:
+        at, before, self._wanted = seen.unix, self._wanted, decision.workers
+        last = self._explained[-1] if self._explained else None
+        if last is not None and seen.now < self._run_ends and (before > last.before) == (decision.workers > before):
+            self._explained.pop()
+            at, before = last.at, last.before
+        else:
+            self._run_ends = seen.now + RUN_SECONDS
+        reason = self.explain(decision, seen)
+        self._explained.append(Explained(at=at, workers=decision.workers, before=before, reason=reason))
 
     def _decide(self, seen: Observation) -> Decision:
         scaling = self.scaling

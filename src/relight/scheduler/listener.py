@@ -38,5 +38,8 @@ class Listener(Protocol):
     def beyond_wanted(self, function: Function) -> None:
         """What waits of a function in memory will not last: bring more from the store; `Scheduler.bring` goes on."""
 
+    def inherited(self, function: Function, calls: Sequence[WaitingCall]) -> None:
+        """These calls of a function, and what of it waits in the store alone, are for the version that is its `heir`."""
+
     def worker_entered(self, worker: Worker, detail: str) -> None:
         """A worker entered a state."""

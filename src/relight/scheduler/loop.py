@@ -3,45 +3,50 @@
 A call that is submitted, a worker that becomes ready and a call that ends are acted on at once, in the same turn of the
 event loop; the sweep only looks for silence: leases that ran out, calls that waited too long, workers idle too long.
 One central queue for each function; a worker is given a call only when it has credit for it.
+
+    submit, end, ready ─▶ pump ─▶ grants      which call goes to which worker ─▶ sending
+                               └▶ sizing      as many workers as `autoscale` says, where `placement` finds room
+    a worker ends, or its node ─▶ departures  its calls wait again ─▶ pump
+    a node comes ─▶ adoption                  what it still has;  preparations: templates that it is to make
+    asked ─▶ census                           what there is, and why a call waits
+
+What is here is the order in which these happen.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from relight.clock import Clock
 from relight.protocol.calls import Token
 from relight.protocol.errors import LimitExceeded
-from relight.protocol.exits import NODE_LOST
-from relight.protocol.link import (
-    GrantItems,
-    Hello,
-    RunCall,
-    WorkerChange,
-    WorkerSpec,
-    template_key,
-)
-from relight.protocol.manifest import Resources, never_forked
+from relight.protocol.link import GrantItems, Hello, WorkerChange, WorkerSpec
+from relight.protocol.manifest import Resources
 from relight.protocol.payload import Payload
-from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
+from relight.protocol.templates import TemplateOutcome
 from relight.protocol.workers import WorkerState
 from relight.scheduler.adoption import Adoption
 from relight.scheduler.alarms import Alarms
 from relight.scheduler.blocks import Blocks
 from relight.scheduler.brake import LONGEST_SECONDS, Brake
+from relight.scheduler.census import Census
 from relight.scheduler.deadlock import Wait
+from relight.scheduler.departures import Departures
 from relight.scheduler.grants import Grants
 from relight.scheduler.holds import Holds
 from relight.scheduler.leases import Claimed, Lease, Leases
 from relight.scheduler.listener import Listener
 from relight.scheduler.orders import OrderBook
 from relight.scheduler.placement import Quota
+from relight.scheduler.preparations import Preparations
 from relight.scheduler.queue import FunctionKey, WaitingCall
+from relight.scheduler.sending import Sending
 from relight.scheduler.sizing import Sizing
 from relight.scheduler.space import check_space
 from relight.scheduler.state import Function, Node, Tuner, Worker, as_deployed
+from relight.scheduler.succession import Successions
 from relight.scheduler.waits import Waits, World
 
 MAX_BINDINGS = 1000
@@ -70,7 +75,7 @@ class Policy:
     tuner: Tuner = as_deployed
 
 
-class Scheduler:
+class Scheduler(Census):
     """Decides which worker runs which call, and how many workers there are."""
 
     def __init__(
@@ -84,7 +89,6 @@ class Scheduler:
     ) -> None:
         self._timing = timing
         self._policy = policy or Policy()
-        self._clock = clock
         self._orders = orders
         self._listener = listener
         self._leases = Leases(epoch, timing.lease_seconds)
@@ -92,10 +96,10 @@ class Scheduler:
         self._workers: dict[str, Worker] = {}
         self._nodes: dict[str, Node] = {}
         self._brakes: dict[FunctionKey, Brake] = {}  # of functions that nobody has asked for yet
-        self.blocks = Blocks()
-        self._unprepared: deque[WorkerSpec] = deque(maxlen=KEPT_OUTCOMES)
         world = World(functions=self._functions, workers=self._workers, nodes=self._nodes, leases=self._leases)
-        self._waits = Waits(world)
+        super().__init__(world, Waits(world), Blocks(), clock)
+        self._preparations = Preparations(self._nodes, orders)
+        self._sending = Sending(self._leases, orders, listener)
         self._holds = Holds(world, orders)
         self._grants = Grants(self._leases, self._holds)
         self._sizing = Sizing(
@@ -104,8 +108,17 @@ class Scheduler:
             orders=orders,
             listener=listener,
             holds=self._holds,
+            successions=Successions(world),
             quota=self._policy.quota,
-            send=lambda lease: self._send_calls([lease]),
+            send=self._sending.send,
+        )
+        self._departures = Departures(
+            world=world,
+            clock=clock,
+            listener=listener,
+            holds=self._holds,
+            sizing=self._sizing,
+            longest_backoff_seconds=timing.longest_backoff_seconds,
         )
         self._adoption = Adoption(
             world=world,
@@ -122,11 +135,11 @@ class Scheduler:
 
     # -- functions
 
-    def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False) -> None:
+    def add_function(self, key: FunctionKey, spec: WorkerSpec, *, is_superseded: bool = False, heir: str = "") -> None:
         """Make a function known; nothing happens when it is already.  A superseded one keeps no worker for its own sake."""
         if key not in self._functions:
             brake = self._brakes.pop(key, Brake())
-            function = Function(key=key, spec=spec, is_superseded=is_superseded, brake=brake)
+            function = Function(key=key, spec=spec, is_superseded=is_superseded, heir=heir, brake=brake)
             self._functions[key] = function
             self._tune(function)
             self._scale(function)
@@ -134,7 +147,7 @@ class Scheduler:
     def _add_binding(self, deployed: Function, key: FunctionKey, spec: WorkerSpec) -> Function:
         """What the scheduler before this one knew of a binding, from a worker that it has."""
         function = Function(key=key, spec=replace(spec, gpus=(), gpu_share=1.0), is_superseded=deployed.is_superseded)
-        self._functions[key] = function
+        self._functions[key], function.heir = function, deployed.heir
         self._tune(function)
         return function
 
@@ -152,43 +165,17 @@ class Scheduler:
         function.look_at_clock(self._clock.now())
         return True
 
-    def function(self, key: FunctionKey) -> Function | None:
-        """What is known of a function; None when it is not."""
-        return self._functions.get(key)
-
-    def functions_of(self, version: str, name: str) -> list[Function]:
-        """A function of a version, and its bindings."""
-        return [one for key, one in self._functions.items() if (key.version, key.function) == (version, name)]
-
     def restore_brakes(self, brakes: Mapping[FunctionKey, Brake]) -> None:
         """Hold up what the scheduler before this one held up; before any function is added."""
         self._brakes = dict(brakes)
 
     def prepare(self, specs: Iterable[WorkerSpec]) -> None:
-        """Have every node make templates of these workers, before a call needs one; where there is none, the first that comes."""
-        nodes = [node for node in self._nodes.values() if node.is_connected]
-        for spec in specs:
-            if not nodes:
-                self._unprepared.append(spec)
-            for node in nodes:
-                self._orders.prepare(node.id, spec)
-                if not never_forked(spec.function) and (key := template_key(spec)) not in node.templates:
-                    node.note_template(TemplateOutcome(key=key, state=TemplateState.MAKING))
-
-    def _prepare_late(self) -> None:
-        """A node has come: what was deployed, or is about to be, while there was none."""
-        late, self._unprepared = tuple(self._unprepared), deque(maxlen=KEPT_OUTCOMES)
-        self.prepare(late)
-
-    def _forget_unprepared(self, version: str) -> None:
-        left = (spec for spec in self._unprepared if spec.version != version)
-        self._unprepared = deque(left, maxlen=KEPT_OUTCOMES)
+        """Have every node make templates of these workers, before a call needs one."""
+        self._preparations.prepare(specs)
 
     def templates_changed(self, node_id: str, outcomes: Iterable[TemplateOutcome]) -> None:
         """A node says what became of its templates."""
-        if node_id in self._nodes:
-            for outcome in outcomes:
-                self._nodes[node_id].note_template(outcome)
+        self._preparations.changed(node_id, outcomes)
 
     def check_room(self, key: FunctionKey) -> None:
         """Raise LimitExceeded when so many bindings are in use that no other can be taken."""
@@ -209,10 +196,6 @@ class Scheduler:
         """Raise LimitExceeded when so many more calls of a function would be more than may wait."""
         check_space(self._functions[key], more, self._total, self._policy.max_waiting)
 
-    def knows(self, key: FunctionKey) -> bool:
-        """Whether calls of this function can be submitted."""
-        return key in self._functions
-
     def stop_version(self, version: str, *, now: bool) -> list[WaitingCall]:
         """Start nothing of a version any more, and let its workers leave; the calls that waited for them."""
         waiting = []
@@ -222,60 +205,39 @@ class Scheduler:
                 waiting += function.queue.take_all()
                 for worker in list(function.workers.values()):
                     self._let_go(worker, now=now)
-        self._forget_unprepared(version)
+        self._preparations.forget(version)
         for node in self._nodes.values():
             self._orders.forget(node.id, version)
         return waiting
 
     def supersede_version(self, version: str) -> None:
         """Another version has taken its place: finish what waits, keep no worker for its own sake."""
-        self._forget_unprepared(version)
+        self._preparations.forget(version)
         for function in self._functions.values():
             if function.key.version == version:
                 function.is_superseded = True
                 for worker in [one for one in function.workers.values() if one.is_parked and one.is_free]:
                     self._let_go(worker, now=False)
 
-    def serve_version(self, version: str) -> None:
-        """A name leads to it again: what it keeps for its own sake is kept."""
+    def replace_version(self, version: str, heir: str) -> None:
+        """Another version has taken its place, and begins when its workers have ended what they have: what waits is for that."""
+        self.supersede_version(version)
+        for function in [one for key, one in self._functions.items() if key.version == version]:
+            function.heir = heir
+            self._pump(function)
+
+    def serve_version(self, version: str, *, is_alone: bool = False) -> None:
+        """A name leads to it (again): what it keeps for its own sake is kept; `is_alone`: no worker of another is beside it."""
+        if is_alone:
+            self._sizing.successions.begin(version)
         for function in list(self._functions.values()):
             if function.key.version == version and function.is_superseded:
-                function.is_superseded = False
+                function.is_superseded, function.heir = False, ""
                 self._scale(function)
 
     def fitting(self, resources: Resources) -> tuple[tuple[str, ...], str]:
         """The nodes that could take such a worker, were they empty; and why, where there is none."""
         return self._sizing.fitting(resources)
-
-    def knows_session(self, key: FunctionKey, session: str) -> bool:
-        """Whether it is known here which worker has a session."""
-        function = self._functions.get(key)
-        return function is not None and function.sessions.knows(session)
-
-    def waiting(self, key: FunctionKey) -> int:
-        """How many calls of a function wait."""
-        return len(self._functions[key].queue)
-
-    def backlog(self, version: str, name: str) -> int:
-        """How many calls of a function wait, whatever values of parameters or options they are for."""
-        return sum(len(one.queue) for one in self.functions_of(version, name))
-
-    def versions_of(self, workspace: str, app: str, environment: str) -> set[str]:
-        """The versions of an app that something waits for, or runs, in one of its places."""
-        place = (workspace, app, environment)
-        specs = [one.spec for one in self._functions.values()]
-        return {spec.version for spec in specs if (spec.workspace, spec.app, spec.environment) == place}
-
-    def unfinished(self, version: str) -> list[tuple[str, FunctionKey]]:
-        """The calls of a version that wait or run."""
-        waiting = [
-            (call.id, call.key) for one in self._functions.values() for call in one.queue if one.key.version == version
-        ]
-        return waiting + [(one.call.id, one.call.key) for one in self._leases if one.call.key.version == version]
-
-    def beyond_of(self, version: str = "") -> int:
-        """How many calls of a version, or of all, wait in the store alone."""
-        return sum(one.queue.beyond.total() for key, one in self._functions.items() if version in ("", key.version))
 
     def expect(self, worker: str, node: str, key: FunctionKey) -> None:
         """A worker that the scheduler before this one had: it counts until its node says what it has, or is given up."""
@@ -329,7 +291,9 @@ class Scheduler:
             self._orders.cancel(lease.node, call_id, lease.token)
         return lease
 
-    def release(self, call_id: str, token: Token, seconds: float | None = None) -> Lease | None:
+    def release(
+        self, call_id: str, token: Token, seconds: float | None = None, cpu_us: int | None = None
+    ) -> Lease | None:
         """A call's attempt ended after `seconds` (None: it never began); `refill` gives its worker another.
 
         None when another holds the call, or nobody does: then the end means nothing.
@@ -348,9 +312,9 @@ class Scheduler:
             if worker is not None:
                 worker.moved_at = self._clock.monotonic()
             if function is not None:
-                function.measure(seconds)
+                function.measure(seconds, cpu_us)
                 if function.brake.crashes:  # a worker that gets through a call is in no loop
-                    self._set_brake(function, Brake())
+                    self._departures.set_brake(function, Brake())
         return lease
 
     def take_back(self, call_id: str, token: Token) -> bool:
@@ -370,10 +334,6 @@ class Scheduler:
                 if not worker.calls and worker.state is WorkerState.BUSY:
                     self._enter(worker, WorkerState.IDLE)
 
-    def lease(self, call_id: str) -> Lease | None:
-        """Who has a call now; None when nobody does."""
-        return self._leases.get(call_id)
-
     def grant_items(self, node: str, order: GrantItems) -> None:
         """Let a generator on a node go on."""
         self._orders.grant(node, order)
@@ -384,13 +344,7 @@ class Scheduler:
 
     def deliver(self, lease: Lease, payload: Payload) -> None:
         """Send a leased call on its way, now that its payload is at hand."""
-        if self._leases.get(lease.call.id) is lease:
-            lease.call.payload = payload
-            self._send_call(lease, payload)
-            if lease.call.is_cancelled:
-                self._orders.cancel(lease.node, lease.call.id, lease.token)  # its node did not know it before
-            elif lease.is_asked_back:
-                self._orders.ask_back(lease.node, lease.call.id, lease.token)
+        self._sending.deliver(lease, payload)
 
     def wait_begins(self, call_id: str, wait: Wait) -> None:
         """A running call waits for others: its worker lends its CPU to those that found none, and does not count."""
@@ -403,20 +357,6 @@ class Scheduler:
     def wait_ends(self, call_id: str, wait: Wait, *, is_over: bool) -> None:
         """Such a wait was answered; `is_over`: it is not asked again at once."""
         self._waits.end(call_id, wait, self._clock.monotonic(), is_over=is_over)
-
-    def why_waiting(self, call_id: str, key: FunctionKey) -> str:
-        """The reason a call is not running, `code: sentence`; empty when it runs or is not known."""
-        function = self._functions.get(key)
-        call = function.queue.get(call_id) if function is not None else None
-        held = function.held.get(call_id) if function is not None else None
-        if held is not None and held.worker in self._workers:
-            return f"starting:{self._workers[held.worker].state.value}: a worker is on its way"
-        if function is None or (call is None and not function.queue.beyond):
-            return ""
-        now = self._clock.monotonic()
-        own = function.queue.why_held(call, now) if call is not None else function.queue.why_none(now)
-        blocked = self.blocks.why(function)
-        return own or blocked or self._waits.reason(call_id) or self._waits.why_no_worker(function, now)
 
     # -- nodes
 
@@ -431,15 +371,17 @@ class Scheduler:
         if before is not None and before.hello.incarnation == hello.incarnation:
             node.workers = before.workers
         elif before is not None:
-            self._forget_workers(before)
+            self._departures.all_missing(before)
         node.templates = {outcome.key: outcome for outcome in hello.templates}
         held = {worker.worker for worker in hello.workers}
         for worker in [one for one in node.workers.values() if one.id not in held]:
-            self._forget_worker(worker)
+            self._departures.missing(worker)
         unknown = [worker.worker for worker in hello.workers if not self._adoption.adopt(node, worker, now)]
         kept = [call for worker in hello.workers for call, _, _ in worker.calls]
-        self._lose(self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more")
-        self._prepare_late()
+        self._departures.lose(
+            self._leases.take_node(hello.node, keep=kept), f"node {hello.node} does not have it any more"
+        )
+        self._preparations.prepare_late()
         for function in list(self._functions.values()):
             function.expect_no_more(node=hello.node)
             self._pump(function)
@@ -455,8 +397,8 @@ class Scheduler:
         """A node is known to be dead, and with it all it had."""
         node = self._nodes.pop(node_id, None)
         if node is not None:
-            self._forget_workers(node)
-            self._lose(self._leases.take_node(node_id), why)
+            self._departures.all_missing(node)
+            self._departures.lose(self._leases.take_node(node_id), why)
             for function in list(self._functions.values()):
                 self._pump(function)
 
@@ -476,7 +418,7 @@ class Scheduler:
         worker.exit, worker.start = change.exit, change.start or worker.start
         function = self._functions[worker.key]
         if change.state is WorkerState.GONE:
-            self._on_gone(function, worker, change)
+            self._departures.gone(function, worker, change)
         elif change.state is not WorkerState.IDLE and change.state is not WorkerState.BUSY:
             self._enter(worker, change.state, at=change.at, detail=change.detail)
         if change.state is WorkerState.READY:
@@ -488,35 +430,6 @@ class Scheduler:
             worker.is_parked = worker.state is WorkerState.READY and not worker.calls
         if change.state in (WorkerState.GONE, WorkerState.READY):
             self._pump_others(function)
-
-    def _on_gone(self, function: Function, worker: Worker, change: WorkerChange) -> None:
-        now, before = self._clock.monotonic(), function.brake
-        if not worker.is_leaving:
-            function.note_crash(worker, change, now, self._timing.longest_backoff_seconds)
-        self._enter(worker, WorkerState.GONE, at=change.at, detail=change.detail)
-        self._forget_worker(worker, is_told=True)
-        self._holds.give_back(self._holds.of(function, worker), now)
-        if function.brake != before:
-            self._set_brake(function, function.brake)
-        is_failed_start = not (worker.is_leaving or worker.was_ready)
-        if is_failed_start and function.has_given_up and function.brake.failure is not None:
-            self._listener.cannot_start(function.queue.take_all(), function.brake.failure)
-
-    def _set_brake(self, function: Function, brake: Brake) -> None:
-        function.brake = brake
-        self._listener.brake_changed(function)
-
-    def workers(self) -> list[Worker]:
-        """Every worker there is."""
-        return list(self._workers.values())
-
-    def worker(self, worker_id: str) -> Worker | None:
-        """One worker; None when there is none of that name."""
-        return self._workers.get(worker_id)
-
-    def nodes(self) -> list[Node]:
-        """Every node there is."""
-        return list(self._nodes.values())
 
     # -- the sweep
 
@@ -542,9 +455,7 @@ class Scheduler:
         now = self._clock.monotonic()
         expired = self._leases.take_expired(now)
         if expired:
-            for lease in expired:
-                self._give_up(lease)
-            self._lose(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
+            self._departures.silent(expired, f"its node was silent for {self._timing.lease_seconds:g} s")
         for call_id, key, failure in self._waits.look(now):
             stuck = self._functions[key].queue.remove(call_id)
             if stuck is not None:
@@ -573,16 +484,12 @@ class Scheduler:
             is_bound and function.brake.is_over(now) and all(lease.call.key != function.key for lease in self._leases)
         )
 
-    def _give_up(self, lease: Lease) -> None:
-        worker = self._workers.get(lease.worker)
-        if worker is not None:
-            worker.calls.discard(lease.call.id)
-            self._let_go(worker, now=True)
-
     # -- inside: giving calls to workers
 
     def _pump(self, function: Function) -> None:
         """Give waiting calls to workers with credit, then see whether there should be more workers."""
+        if function.heir and self._sizing.hand_over(function):
+            return
         if not function.has_work or self.blocks.why(function):
             return
         now = self._clock.monotonic()
@@ -597,7 +504,7 @@ class Scheduler:
         if leases:
             self._listener.granted(leases)
             self._listener.claimed(leases)
-            self._send_calls(leases)
+            self._sending.send(leases)
         if function.queue.wants_more():
             function.queue.is_refilling = True
             self._listener.beyond_wanted(function)
@@ -607,29 +514,6 @@ class Scheduler:
             if later is not None:
                 self._alarms.set(function.key, later)
 
-    def _send_calls(self, leases: list[Lease]) -> None:
-        missing = [lease for lease in leases if lease.call.payload is None]
-        for lease in leases:
-            if lease.call.payload is not None:
-                self._send_call(lease, lease.call.payload)
-        if missing:
-            self._listener.payload_missing(missing)
-
-    def _send_call(self, lease: Lease, payload: Payload) -> None:
-        call = lease.call
-        self._orders.run(
-            lease.node,
-            RunCall(
-                worker=lease.worker,
-                call=call.id,
-                token=lease.token,
-                attempt=lease.attempt,
-                payload=payload,
-                method=call.method,
-                accept=call.accept,
-            ),
-        )
-
     def _begin_held(self, function: Function, worker: Worker, began: float) -> None:
         """A worker was ready at that time, and has run what it held since."""
         leases = self._holds.begin(function, worker, began)
@@ -637,15 +521,6 @@ class Scheduler:
             if worker.state is WorkerState.READY:
                 self._enter(worker, WorkerState.BUSY)
             self._listener.claimed(leases)
-
-    def _lose(self, leases: Sequence[Lease], why: str) -> None:
-        """Nobody has these calls any more: those that did not begin wait on, the others are the listener's."""
-        lost = self._holds.give_back(leases, self._clock.monotonic())
-        for lease in lost:
-            if lease.call.key in self._functions:
-                self._functions[lease.call.key].queue.leave(lease.call)
-        if lost:
-            self._listener.lost(lost, why)
 
     # -- inside: how many workers
 
@@ -660,27 +535,8 @@ class Scheduler:
         """Room may have come: see to the functions that found none.  What is too little for one is for its equals, too."""
         refused: set[Resources] = set()
         for other in list(self._functions.values()):
-            resources = other.spec.function.resources
+            resources = other.resources
             if other is not function and other.no_place is not None and resources not in refused:
                 self._pump(other)
-                if other.no_place is not None:
+                if other.no_place is not None and not other.no_place.is_own:
                     refused.add(resources)
-
-    # -- inside: the ends of workers
-
-    def _forget_workers(self, node: Node) -> None:
-        for worker in list(node.workers.values()):
-            self._forget_worker(worker)
-
-    def _forget_worker(self, worker: Worker, *, is_told: bool = False) -> None:
-        if not is_told:
-            worker.exit = NODE_LOST
-            self._enter(worker, WorkerState.GONE, detail="its node does not have it any more")
-        self._sizing.leave_sessions(worker)
-        self._workers.pop(worker.id, None)
-        if worker.node in self._nodes:
-            self._nodes[worker.node].workers.pop(worker.id, None)
-        function = self._functions.get(worker.key)
-        if function is not None:
-            function.workers.pop(worker.id, None)
-            function.metrics.forget(worker.id)

@@ -49,10 +49,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoPlace:
-    """Why no node takes it.  `is_for_now` says that room may come by itself, when others leave."""
+    """Why no node takes it.  `is_for_now` says that room may come by itself, when others leave.
+
+    `is_own`: that is no matter of room, and says nothing of what others find that ask for as much.
+    """
 
     reason: str
     is_for_now: bool
+    is_own: bool = False
 
 
 def cpu_of(resources: Resources) -> float:

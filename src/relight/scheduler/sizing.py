@@ -22,21 +22,23 @@ from relight.scheduler.placement import NoPlace, Place, Quota, over_quota, place
 from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.sessions import session_lost
 from relight.scheduler.state import Function, Worker
+from relight.scheduler.succession import Successions
 from relight.scheduler.waits import World
 from relight.scheduler.yielding import give_way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """Acts on decisions.  `send` gives a lease its way to a worker that is being started."""
+    """Acts on decisions.  `send` gives leases their way to workers that are being started."""
 
     world: World
     clock: Clock
     orders: OrderBook
     listener: Listener
     holds: Holds
+    successions: Successions
     quota: Quota
-    send: Callable[[Lease], None]
+    send: Callable[[Sequence[Lease]], None]
 
     def scale(self, function: Function) -> float | None:
         """Start what is missing; after how many seconds to look again though nothing happens, None for never."""
@@ -45,7 +47,7 @@ class Sizing:
             return None
         decision = function.autoscaler.decide(function.observe(now, self.clock.now()))
         function.no_place = None
-        for _ in range(decision.workers - function.counted()):
+        for _ in range(function.missing(decision.workers)):
             is_buffer = function.counted() >= decision.needed  # it takes what is free and nobody waits for, and no more
             if is_buffer and any(one.lacks_room for one in self.world.functions.values() if one is not function):
                 break
@@ -87,6 +89,21 @@ class Sizing:
             self.leave_sessions(worker)
             self.orders.stop(worker.node, worker.id, now=now)
 
+    def hand_over(self, function: Function) -> bool:
+        """What waits is for the version after it, but for what its own running calls wait for; whether nothing else is left.
+
+        Then its workers leave, each when it has ended what it has.
+        """
+        calls = [call for call in function.queue if not self._is_for_its_own(call)]
+        calls = [call for call in calls if function.queue.remove(call.id)]
+        if calls or function.queue.beyond:
+            self.listener.inherited(function, calls)
+        if function.queue.here or any(self._is_for_its_own(lease.call) for lease in function.held.values()):
+            return False
+        for worker in list(function.workers.values()):
+            self.let_go(worker, now=False)
+        return True
+
     def leave_sessions(self, worker: Worker) -> None:
         """What waits for this worker alone waits in vain."""
         function = self.world.functions.get(worker.key)
@@ -113,8 +130,16 @@ class Sizing:
 
     # -- inside
 
+    def _is_for_its_own(self, call: WaitingCall) -> bool:
+        """Whether a call that runs in the same version waits for this one."""
+        parent = self.world.leases.get(call.parent) if call.is_awaited and call.parent else None
+        return parent is not None and parent.call.key.version == call.key.version
+
     def _place(self, function: Function) -> Place | NoPlace:
         asked, spreads = function.spec.function.resources, function.scaling.spreads
+        before = self.successions.why(function.spec)
+        if before is not None:
+            return before
         if self.quota != Quota():
             mine = [one for one in self.world.workers.values() if one.spec.workspace == function.spec.workspace]
             refusal = over_quota(asked, [one.spec.function.resources for one in mine], self.quota)
@@ -122,10 +147,13 @@ class Sizing:
                 return refusal
         like: FunctionKey | None = function.key if spreads else None
         nodes = [node for node in self.world.nodes.values() if node.is_connected]
-        return place(asked, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads)
+        return place(
+            function.resources, [node.room(template=function.template, like=like) for node in nodes], spreads=spreads
+        )
 
     def _start(self, function: Function, where: Place) -> None:
-        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share)
+        has_gpu = bool(where.gpus or where.gpu_share)
+        spec = replace(function.spec, gpus=where.gpus, gpu_share=where.gpu_share) if has_gpu else function.spec
         worker = Worker(
             id=new_id("worker", int(self.clock.now() * 1000)),
             node=where.node,
@@ -135,6 +163,7 @@ class Sizing:
             since=self.clock.monotonic(),
             since_unix=self.clock.now(),
             asked_at=self.clock.monotonic(),
+            appetite=function.appetite,
         )
         function.workers[worker.id] = self.world.workers[worker.id] = worker
         self.world.nodes[where.node].workers[worker.id] = worker
@@ -144,10 +173,12 @@ class Sizing:
         lease = self.holds.take_along(function, worker, self.clock.monotonic())
         if lease is not None:
             self.listener.granted([lease])
-            self.send(lease)
+            self.send([lease])
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""
+        if refusal.reason.startswith("starting"):
+            return  # as many start at once as may: that is no matter of who is there
         if not refusal.is_for_now or any(worker.is_leaving for worker in self.world.workers.values()):
             return
         if refusal.reason.startswith("quota"):

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field, replace
 from relight.protocol.errors import Failure
 from relight.protocol.exits import WorkerExit
 from relight.protocol.link import GpuUse, Hello, WorkerChange, WorkerSpec, template_key
-from relight.protocol.manifest import Queueing, Scaling, never_forked
+from relight.protocol.manifest import Queueing, Resources, Scaling, never_forked
 from relight.protocol.starts import StartReport
 from relight.protocol.templates import KEPT_OUTCOMES, TemplateOutcome, TemplateState
 from relight.protocol.workers import STATES, WorkerState, WorkerView
+from relight.scheduler.appetite import Appetite
 from relight.scheduler.autoscale import DRAIN_SECONDS, Autoscaler, Load, Observation
 from relight.scheduler.brake import CRASH_ATTEMPTS, START_ATTEMPTS, Brake, Crash, crashed
 from relight.scheduler.gpus import free_shares, is_whole
 from relight.scheduler.leases import Lease
 from relight.scheduler.metrics import Metrics
-from relight.scheduler.placement import NoPlace, Room, cpu_of, memory_of
+from relight.scheduler.placement import NoPlace, Room, memory_of
 from relight.scheduler.queue import FunctionKey, FunctionQueue, WaitingCall
 from relight.scheduler.sessions import Sessions
 
@@ -61,6 +62,13 @@ class Worker:
     was_ready: bool = False
     waiting: set[str] = field(default_factory=set)
     gpu_memory_mib: int = 0
+    appetite: Appetite = field(default_factory=Appetite)  # its function's
+
+    @property
+    def cores(self) -> float:
+        """What it counts as."""
+        asked = self.spec.function.resources.cpu
+        return self.appetite.cores if asked is None else asked
 
     @property
     def is_free(self) -> bool:
@@ -71,9 +79,11 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if len(self.calls) >= depth:
+            return False
         if self.width > 1:
-            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
-        if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
+            return STATES[self.state].takes_calls and not self.is_leaving
+        if len(self.calls) >= self.credit or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
@@ -85,6 +95,8 @@ class Worker:
     @property
     def is_lending(self) -> bool:
         """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if not self.waiting:  # as a rule, and this is asked of every worker for each that is started
+            return False
         if self.width > 1:
             return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)
@@ -150,7 +162,8 @@ class Function:
     `failed_starts` counts the starts that failed one after another; `brake` holds up the next ones.  `template` is the
     key of what its workers are forked from, "" for nothing.  `clock_floor` is what its floors came to when last looked at.
     `held` are the calls, by id, that wait with workers that are being started (`scheduler.holds`); `expected` workers of
-    before a restart, each with its node and until when it counts.
+    before a restart, each with its node and until when it counts.  `heir` is the version that what waits is for, and that
+    begins when its workers are gone; "" where it ends what it has.
     """
 
     key: FunctionKey
@@ -167,10 +180,12 @@ class Function:
     no_place: NoPlace | None = None
     is_stopped: bool = False
     is_superseded: bool = False
+    heir: str = ""
     template: str = ""
     clock_floor: int = 0
     expected: dict[str, tuple[str, float]] = field(default_factory=dict)
     sessions: Sessions = field(default_factory=Sessions)
+    appetite: Appetite = field(default_factory=Appetite)
 
     def __post_init__(self) -> None:
         self.template = "" if never_forked(self.spec.function) else template_key(self.spec)
@@ -183,6 +198,12 @@ class Function:
         """What is asked of it now: what was deployed, or what was said since."""
         return self.autoscaler.scaling
 
+    @property
+    def resources(self) -> Resources:
+        """What one worker more would take: what it asks for, and where it asks for no CPU what its calls were seen to take."""
+        asked = self.spec.function.resources
+        return asked if asked.cpu is not None else replace(asked, cpu=self.appetite.cores)
+
     def tune(self, tuning: Tuning) -> None:
         """From now on this is asked of it."""
         self.tuning = tuning
@@ -192,6 +213,15 @@ class Function:
     def counted(self) -> int:
         """How many workers there are, those on their way out and those that a node may still have included."""
         return len(self.workers) + len(self.expected)
+
+    def missing(self, wanted: int) -> int:
+        """How many workers are to be started.  Those on their way out count, as there may be no more than `max_workers`;
+        but where all leave, what they wait for needs others."""
+        if not self.heir:
+            return wanted - self.counted()
+        most = self.scaling.max_workers
+        lacking = wanted - len(self.staying()) - len(self.expected)
+        return lacking if most is None else min(lacking, most - self.counted())
 
     def floor(self) -> int:
         """How many workers there are even when nothing waits, as of the last look at the clock."""
@@ -325,8 +355,10 @@ class Function:
             target=self.spec.function.target_width,
         )
 
-    def measure(self, seconds: float) -> None:
-        """A call took so long."""
+    def measure(self, seconds: float, cpu_us: int | None = None) -> None:
+        """A call took so long, and so much CPU time where that is known."""
+        if cpu_us is not None:
+            self.appetite.note(seconds, cpu_us / 1e6)
         mean = seconds if self.mean_seconds is None else self.mean_seconds
         self.mean_seconds = mean + _MEAN_WEIGHT * (seconds - mean)
 
@@ -380,7 +412,7 @@ class Node:
             cpu=self.hello.cpu,
             memory_mib=self.hello.memory_mib,
             gpus=self.hello.gpus,
-            free_cpu=self.hello.cpu - sum(cpu_of(one.spec.function.resources) for one in workers if not one.is_lending),
+            free_cpu=self.hello.cpu - sum(one.cores for one in workers if not one.is_lending),
             free_memory_mib=self.hello.memory_mib - sum(memory_of(resources) for resources in asked),
             free_gpus=tuple(gpu for gpu in self.hello.gpus if is_whole(free[gpu.id])),
             free_shares=tuple((one, share) for one, share in free.items() if share > 0 and not is_whole(share)),

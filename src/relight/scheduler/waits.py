@@ -183,7 +183,7 @@ class _Rooms:
         self._known: dict[tuple[Resources, frozenset[str]], bool] = {}  # many functions ask for the same
 
     def fits(self, key: FunctionKey, gone: frozenset[str]) -> bool:
-        asked = self._world.functions[key].spec.function.resources
+        asked = self._world.functions[key].resources
         if (asked, gone) not in self._known:
             rooms = [replace(node.room(gone=gone), starting=0) for node in self._nodes]
             self._known[asked, gone] = isinstance(place(asked, rooms), Place)

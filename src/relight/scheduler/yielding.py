@@ -15,7 +15,7 @@ from relight.scheduler.state import Function, Node, Worker
 
 def give_way(wanted: Function, nodes: Sequence[Node], functions: Mapping[FunctionKey, Function]) -> list[Worker]:
     """The workers to let go so that one more of `wanted` fits on a node; none where that cannot be had."""
-    asked = wanted.spec.function.resources
+    asked = wanted.resources
     offers = [_on(node, asked, _idle(node, wanted.key, functions)) for node in nodes if node.is_connected]
     return min((offer for offer in offers if offer), key=lambda offer: (len(offer), offer[0].since), default=[])
 

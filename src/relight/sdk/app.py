@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -18,6 +19,7 @@ from relight.protocol.ids import new_id
 from relight.protocol.inside import LoadingStopped, inside
 from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest
 from relight.protocol.values import dump_function
+from relight.protocol.versions import Strategy
 from relight.sdk import bundle, classes, function, options
 from relight.sdk.concurrency import concurrency_of
 from relight.sdk.connection import Connection, connect
@@ -56,6 +58,7 @@ class App:
 
     `name` is the file's own when not given, `image` what its functions see when they name none.  `include` are patterns
     of further files to send along (`"data/*.json"`), relative to the app's folder; its Python files go along as they are.
+    `tags` are those of all its functions, beside their own.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class App:
         *,
         include: Sequence[str] = (),
         image: Image | None = None,
+        tags: Mapping[str, str] | None = None,
         **others: Unpack[AppWords],
     ) -> None:
-        pass_over("cannot make an app", others, AppWords, "name, include and image")
+        pass_over("cannot make an app", others, AppWords, "name, include, image and tags")
+        options.check_tags("cannot make an app", tags)
         where = sys._getframe(1).f_globals
         self._source = bundle.source_of(str(where.get("__name__", "")), where.get("__file__"))
         self.name = _app_name(
@@ -74,6 +79,7 @@ class App:
         )
         self._include = tuple(include)
         self.image = image or Image.host()
+        self._tags = dict(tags or {})
         self._places: dict[str, tuple[Callable[[], Place], FunctionOptions]] = {}
         self._functions: dict[str, AnyFunction] = {}
         self._classes: dict[str, type] = {}
@@ -231,10 +237,11 @@ class App:
 
     def specs(self) -> tuple[FunctionSpec, ...]:
         """Its functions and classes as plain data."""
-        return tuple(
-            options.spec_of(place(), given, (given.get("image") or self.image).spec)
-            for place, given in self._places.values()
-        )
+        return tuple(self._spec(place(), given) for place, given in self._places.values())
+
+    def _spec(self, place: Place, given: FunctionOptions) -> FunctionSpec:
+        spec = options.spec_of(place, given, (given.get("image") or self.image).spec)
+        return replace(spec, tags=tuple(sorted({**self._tags, **dict(spec.tags)}.items()))) if self._tags else spec
 
     def manifest(self) -> Manifest:
         """The whole app as plain data: what a deploy says."""
@@ -246,6 +253,8 @@ class App:
         *,
         environment_name: str | None = None,
         canary: float = 100.0,
+        strategy: str = "rolling",
+        share: float = 100.0,
         tags: Mapping[str, str] | None = None,
         commit: str = "",
         wait: bool = True,
@@ -255,12 +264,16 @@ class App:
 
         Its modules are loaded first; DeployFailed says that they cannot be, and what was deployed before serves on.  Without
         `wait` calls lead to it at once, loaded or not.
-        `canary` is how many percent of the calls lead to it, the rest to the version before.  `tags` and `commit` are shown
-        by `relight versions`.  `environment_name` is another word for `environment`; `name` names the app anew.
+        `canary` is how many percent of the calls lead to it, the rest to the version before.  `strategy` says what becomes of
+        that one: with `recreate` its workers are gone before any of this starts, and calls wait; with `shadow` calls stay with
+        it, and this gets copies of `share` percent of them, whose answers are thrown away.  `tags` and `commit` are shown by
+        `relight versions`; costs are told by tags, too.  `environment_name` is another word for `environment`; `name` names the
+        app anew.
         """
         pass_over(f"cannot deploy {self.name}", others, DeployWords, "environment, environment_name and name")
         self._refuse_in_worker()
         self.name = _app_name(others.get("name") or self.name)
+        kind = _strategy(self.name, strategy, canary)
         environment = environment or environment_name or "main"
         connection = connect()
         message = Deploy(
@@ -268,7 +281,8 @@ class App:
             environment=environment,
             id=new_id("version", now_ms()),
             is_tried=wait,
-            canary_percent=canary,
+            canary_percent=share if kind is Strategy.SHADOW else canary,
+            strategy=kind,
             tags=tuple((tags or {}).items()),
             commit=commit,
         )
@@ -451,6 +465,20 @@ def _app_name(name: str) -> str:
             f"cannot name an app {name!r}: it is part of URLs; use up to 64 letters, digits, '.', '_' and '-'"
         )
     return name
+
+
+def _strategy(name: str, strategy: str, canary: float) -> Strategy:
+    try:
+        kind = Strategy(strategy)
+    except ValueError:
+        known = ", ".join(one.value for one in Strategy)
+        raise InvalidRequest(f"cannot deploy {name}: there is no strategy {strategy!r}; use one of {known}") from None
+    if kind is not Strategy.ROLLING and canary < 100:
+        raise InvalidRequest(
+            f"cannot deploy {name}: {canary:g} % of the calls cannot lead to a canary with the strategy {strategy}; "
+            "leave one of them out (a shadow gets copies of share= percent)"
+        )
+    return kind
 
 
 def _named(thing: object) -> str:

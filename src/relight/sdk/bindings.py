@@ -22,10 +22,10 @@ def with_more_options(binding: str, options: Pairs) -> str:
 
 
 def merged(before: Pairs, after: Pairs) -> Pairs:
-    """Options, of which later ones win; variables add up."""
+    """Options, of which later ones win; variables and tags add up."""
     made = dict(before)
     for name, value in after:
         there = made.get(name)
-        adds_up = name == "env" and isinstance(there, list) and isinstance(value, list)
+        adds_up = name in ("env", "tags") and isinstance(there, list) and isinstance(value, list)
         made[name] = [*there, *value] if adds_up and isinstance(there, list) and isinstance(value, list) else value
     return tuple(made.items())

@@ -30,7 +30,7 @@ what yields is a generator.
 
 _SO_ANYWAY_EXPERIMENTS = frozenset({"enable_gpu_snapshot"})
 
-_UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "name"})
+_UNSAID = frozenset({*OPTIONS, "retries", "timeout", "startup_timeout", "scaledown_window", "env", "tags", "name"})
 """Options for which None means what it means to say nothing."""
 
 _DELAYS: Mapping[str, str] = {
@@ -81,17 +81,12 @@ ABSENT_WORDS: Mapping[str, tuple[str, str]] = {
     "index": ("several results of one call", "leave it away"),
     "interactive": ("terminals in workers", "use `relight run --local`, where a breakpoint() stops"),
     "secrets": ABSENT_OPTIONS["secrets"],
-    "strategy": ("ways to replace what runs", "leave it away: what runs is ended by the version that began it"),
     "tag": ("words for a deploy", "leave it away: each deploy has the id of its version"),
-    "tags": ("words for an app", "leave it away: an app has its name"),
     "version": ("calls of an old version", "leave it away: what was deployed last is called"),
     "volumes": ABSENT_OPTIONS["volumes"],
     "wrap_returned_exceptions": ("wrappers for what calls raise", "leave it away: exceptions come as what they are"),
 }
 """Arguments of everything else that are not here: what there is none of, and what to do."""
-
-SO_ANYWAY_WORDS: Mapping[str, object] = {"strategy": "rolling"}
-"""Arguments that, said so, say what is so without them."""
 
 ABSENT_NAMES: Mapping[str, tuple[str, str]] = {
     "Client": _CLIENTS,
@@ -183,7 +178,6 @@ def _other(ours: str, given: Mapping[str, Any]) -> str:
 class AppWords(TypedDict, total=False):
     """What Modal says of an app."""
 
-    tags: Mapping[str, str] | None
     secrets: Sequence[object]
     volumes: Mapping[Any, object]
     include_source: bool
@@ -205,7 +199,6 @@ class DeployWords(TypedDict, total=False):
     name: str | None
     tag: str
     client: object
-    strategy: str
 
 
 class FindWords(TypedDict, total=False):
@@ -237,7 +230,7 @@ def pass_over(cannot: str, given: Mapping[str, object], words: type, own: str) -
     for word, value in given.items():
         if word not in words.__annotations__:
             raise TypeError(f"{cannot}: it got an unexpected keyword argument {word!r}; it takes {own}")
-        if not value or word not in ABSENT_WORDS or value == SO_ANYWAY_WORDS.get(word):
+        if not value or word not in ABSENT_WORDS:
             continue
         thing, instead = ABSENT_WORDS[word]
         raise InvalidRequest(f"{cannot}: {word}={value!r} asks for {thing}, which relight has not; {instead}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import site  # here, and not where it is used: a user's file of that name has its place in sys.modules by then
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -72,21 +73,24 @@ def _refuse(name: str) -> None:
 
 
 def _describe_host() -> HostImage:
-    import platform  # this and those below: 8 ms that a worker need not pay to import its module
-
     return HostImage(
-        python=sys.executable,
+        python=_interpreter(),
         prefix=sys.prefix,
         base_prefix=sys.base_prefix,
-        version=platform.python_version(),
+        version=sys.version.split()[0],
         paths=_named_elsewhere(_site_folders()),
     )
 
 
+def _interpreter() -> str:
+    """This Python, by a path that can be mounted: whoever types `../.venv/bin/python` gives it one with `..` in it."""
+    path = Path(sys.executable)
+    return str(path.parent.resolve() / path.name) if ".." in path.parts else sys.executable
+
+
 def _site_folders() -> list[Path]:
     """The folders of installed packages that this interpreter uses."""
-    import site
-    import sysconfig
+    import sysconfig  # this and those below: milliseconds that a worker need not pay to import its module
 
     named = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
     return [Path(path) for path in dict.fromkeys(named) if os.path.isdir(path)]

@@ -55,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     network: str | Sequence[str]
     block_network: bool
     env: Mapping[str, str]
+    tags: Mapping[str, str] | None
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -102,6 +103,7 @@ class FunctionOptions(RunOptions, ScalingOptions, total=False):
     `scaledown_per_minute`, `floors`, `prewarm`, `target_metrics` and `spread` for workers; for calls that wait
     `max_waiting`, `rate_limit` (`"100/s"`) and `key_concurrency`.
     `serialized` sends the function itself along rather than its name: for one that is made inside another.
+    `tags` are names and values that costs are told by (docs/costs.md).
     `template=False` starts each worker as a process of its own, rather than as a fork of one that has the imports.
     """
 
@@ -114,7 +116,7 @@ class FunctionOptions(RunOptions, ScalingOptions, total=False):
 class CallOptions(RunOptions, WorkerOptions, total=False):
     """What may be said of some calls only, with `with_options`; the rest stays as it was decorated, or deployed.
 
-    As in `FunctionOptions`; `env` is added to the variables that are there.  `session` names what calls belong together: the
+    As in `FunctionOptions`; `env` and `tags` are added to those that are there.  `session` names what calls belong together: the
     worker that served it serves the next call, if it has room (`affinity="soft"`), or no other does (`"strict"`).
     """
 
@@ -178,6 +180,7 @@ _FIELDS: Mapping[str, tuple[str, str]] = {
     "retries": ("", "retries"),
     "network": ("", "network"),
     "env": ("", "env"),
+    "tags": ("", "tags"),
 }
 
 
@@ -245,6 +248,7 @@ def spec_of(place: Place, given: FunctionOptions | CallOptions | ScalingOptions,
         queue=_queueing(options),
         retries=plain_retries(options.get("retries", 0)),
         env=tuple(sorted(options.get("env", {}).items())),
+        tags=tuple(sorted(options.get("tags", {}).items())),
     )
     return replace(
         spec,
@@ -440,12 +444,21 @@ def _check_rest(cannot: str, given: Mapping[str, Any]) -> None:
     env = given.get("env", {})
     if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
         raise InvalidRequest(f"{cannot}: env={env!r} is not a mapping of texts to texts; write it so")
+    check_tags(cannot, given.get("tags"))
     for option in ("template", "prewarm", "spread"):
         if not isinstance(given.get(option, True), bool):
             raise InvalidRequest(f"{cannot}: {option}={given[option]!r} is neither True nor False; write one of them")
     _check_scaling(cannot, given)
     if not isinstance(given.get("image"), (Image, NoneType)):
         raise InvalidRequest(f"{cannot}: image={given['image']!r} is no image; use relight.Image.host()")
+
+
+def check_tags(cannot: str, tags: object) -> None:
+    """Raises InvalidRequest, beginning with `cannot`, for what are no tags; None is none."""
+    if tags is not None and not (
+        isinstance(tags, Mapping) and all(isinstance(part, str) for pair in tags.items() for part in pair)
+    ):
+        raise InvalidRequest(f"{cannot}: tags={tags!r} is not a mapping of texts to texts; write {{'team': 'search'}}")
 
 
 def _check_scaling(cannot: str, given: Mapping[str, Any]) -> None:

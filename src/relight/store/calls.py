@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -138,6 +138,17 @@ class CallTable:
             return tuple(self._returned(connection, self._sql["end_queued"], value) for value in values)
 
         return self._database.write("end_queued", work)
+
+    def move(self, workspace: str, ids: Sequence[str], version: str) -> asyncio.Future[None]:
+        """Calls that wait are for another version now; one that has ended stays as it is."""
+        for new in filter(None, (self._awaited.get((workspace, one)) for one in ids)):
+            new.call = replace(new.call, version=version)  # it may be written with its end, as one row
+        values = [{"workspace": workspace, "id": one, "version": version} for one in ids]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(self._sql["move"], values)
+
+        return self._database.write("move", work)
 
     def forget(self, before: float, limit: int = 100) -> asyncio.Future[int]:
         """Drop up to `limit` of the calls that ended before a time; how many that were.
@@ -379,6 +390,8 @@ def _end(workspace: str, row: End) -> dict[str, object]:
         "charged": int(row.is_charged),
         "items": row.items if state.is_final else 0,
         "used_us": row.used_us,
+        "tokens_in": row.tokens_in,
+        "tokens_out": row.tokens_out,
         "not_before": row.not_before,
         "ended_at": row.at if state.is_final else None,
         "at": row.at,

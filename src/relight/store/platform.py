@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.manifest import Manifest
-from relight.protocol.versions import How, Switch, VersionView
+from relight.protocol.versions import How, Strategy, Switch, VersionView
 from relight.protocol.views import AppView
 from relight.protocol.workers import WorkerInterval, WorkerState, WorkerView
 from relight.store.database import Database
@@ -57,7 +57,7 @@ class VersionTable:
         return self._database.write("switch", lambda connection: self._switch(connection, value, switch))
 
     def _switch(self, connection: sqlite3.Connection, place: Mapping[str, object], switch: Switch) -> None:
-        value = {**place, **asdict(switch), "how": switch.how.value}
+        value = {**place, **asdict(switch), "how": switch.how.value, "strategy": switch.strategy.value}
         connection.execute(self._sql["switch_route" if switch.version else "remove_route"], value)
         connection.execute(self._sql["add_switch"], value)
 
@@ -67,13 +67,14 @@ class VersionTable:
         row = await self._database.read(lambda connection: connection.execute(self._sql["route"], value).fetchone())
         if row is None:
             return None
-        version, manifest, canary, canary_manifest, percent = row
+        version, manifest, canary, canary_manifest, percent, strategy = row
         return RouteRow(
             version=version,
             manifest=_manifest(manifest),
             canary=canary,
             canary_manifest=_manifest(canary_manifest) if canary else None,
             canary_percent=percent,
+            strategy=Strategy(strategy),
         )
 
     async def history(self, workspace: str, app: str, environment: str) -> tuple[VersionView, ...]:
@@ -92,8 +93,9 @@ class VersionTable:
                 commit=commit,
                 tags=tuple(json.loads(tags).items()),
                 source=source,
+                shadow_percent=shadow_percent or 0.0,
             )
-            for number, (name, at, made_by, tags, commit, source, percent) in enumerate(rows, 1)
+            for number, (name, at, made_by, tags, commit, source, percent, shadow_percent) in enumerate(rows, 1)
         )
 
     async def switches(self, workspace: str, app: str, environment: str, *, limit: int = 100) -> tuple[Switch, ...]:
@@ -101,8 +103,16 @@ class VersionTable:
         value = {"workspace": workspace, "app": app, "environment": environment, "limit": limit}
         rows = await self._database.read(lambda connection: connection.execute(self._sql["switches"], value).fetchall())
         return tuple(
-            Switch(at=at, how=How(how), version=version, canary=canary, canary_percent=percent, made_by=made_by)
-            for at, how, version, canary, percent, made_by in rows
+            Switch(
+                at=at,
+                how=How(how),
+                version=version,
+                canary=canary,
+                canary_percent=percent,
+                made_by=made_by,
+                strategy=Strategy(strategy),
+            )
+            for at, how, version, canary, percent, made_by, strategy in rows
         )
 
     async def manifest(self, workspace: str, version: str) -> Manifest | None:

@@ -8,6 +8,7 @@ from relight.protocol.calls import CallEvent, CallRequest, CallState, Token
 from relight.protocol.errors import Failure
 from relight.protocol.manifest import Manifest
 from relight.protocol.payload import Payload
+from relight.protocol.versions import Strategy
 from relight.protocol.workers import WorkerView
 
 
@@ -50,7 +51,7 @@ class Claim:
 class End:
     """An attempt's end, with its claim, which need not have been kept before.  A generator made `items`.
 
-    `used_us` is what of its worker's time is the call's.
+    `used_us` is what of its worker's time is the call's, tokens are what it reported.
 
     Kept only when no newer token is there; `event` says what becomes of the call.
     """
@@ -64,6 +65,8 @@ class End:
     is_charged: bool = True
     items: int = 0
     used_us: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +152,14 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRow:
-    """Where a name leads: to a version, and `canary_percent` of its calls to another."""
+    """Where a name leads: to a version, and `canary_percent` of its calls, or copies of so many, to another."""
 
     version: str
     manifest: Manifest
     canary: str = ""
     canary_manifest: Manifest | None = None
     canary_percent: float = 0.0
+    strategy: Strategy = Strategy.ROLLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

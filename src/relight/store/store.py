@@ -1,4 +1,4 @@
-"""The store: one object for each noun, over two files in the server's folder."""
+"""The store: one object for each noun, over three files in the server's folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from relight.store.faults import Faults
 from relight.store.keys import KeyTable
 from relight.store.logs import LogTable
 from relight.store.platform import EpochTable, TokenTable, VersionTable, WorkerTable
+from relight.store.recollections import RecollectionTable
+from relight.store.requests import RequestTable
 from relight.store.seal import Seal
 from relight.store.sources import SourceTable
 from relight.store.starts import StartTable
@@ -26,6 +28,7 @@ class Store:
     """All that must outlive the server."""
 
     calls: CallTable
+    requests: RequestTable
     waiting: WaitingTable
     tunings: TuningTable
     keys: KeyTable
@@ -36,6 +39,7 @@ class Store:
     brakes: BrakeTable
     usage: UsageTable
     budgets: BudgetTable
+    recollections: RecollectionTable
     tokens: TokenTable
     epochs: EpochTable
     logs: LogTable
@@ -51,12 +55,14 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
     """Open the store in `folder`, making or migrating it.  Raises Unavailable when a newer relight wrote it."""
     faults = faults or Faults()
     main = Database(folder / "relight.db", schema="main", synchronous="FULL", faults=faults, is_short=True)
+    requests = Database(folder / "requests.db", schema="requests", synchronous="NORMAL", faults=faults)
     lines = Database(folder / "logs.db", schema="logs", synchronous="NORMAL", faults=faults)
     logs = LogTable(lines, folder / "logs.db")
     await logs.adopt()
     calls = CallTable(main, await main.read(last_sequence))
     return Store(
         calls=calls,
+        requests=RequestTable(requests),
         keys=KeyTable(main, calls),
         waiting=WaitingTable(main),
         tunings=TuningTable(main),
@@ -67,8 +73,9 @@ async def open_store(folder: Path, faults: Faults | None = None) -> Store:
         brakes=BrakeTable(main),
         usage=UsageTable(main),
         budgets=BudgetTable(main),
+        recollections=RecollectionTable(main),
         tokens=TokenTable(main),
         epochs=EpochTable(main),
         logs=logs,
-        databases=(main, lines),
+        databases=(main, requests, lines),
     )

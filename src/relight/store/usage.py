@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from relight.protocol.usage import StateTimes, UsageRecord, UsedBy, add_times
@@ -22,13 +23,16 @@ ENDLESS_US = 10**18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """A stretch as it is kept: on which node, and what the worker held, in thousandths of a core, MiB, and kinds of GPUs."""
+    """A stretch as it is kept: on which node, and what the worker held, in thousandths of a core, MiB, and kinds of GPUs,
+    of each of which `gpu_micros` millionths.
+    """
 
     record: UsageRecord
     node: str
     cpu_millis: int
     memory_mib: int
     gpus: tuple[str, ...] = ()
+    gpu_micros: int = 1_000_000
 
     @property
     def length_us(self) -> int:
@@ -43,6 +47,17 @@ class Before:
     times: StateTimes = ()
     calls: int = 0
     egress_bytes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What was posted: `unpriced` postings have no price.  The first of it was used at `since`, seconds since 1970; 0: none."""
+
+    nanos: int
+    unpriced: int
+    since: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +104,8 @@ class UsedCall:
     binding: str
     worker: str
     used_us: int
+    tokens_in: int
+    tokens_out: int
     ended_at: float
 
 
@@ -161,11 +178,14 @@ class UsageTable:
             )
         )
 
-    async def spent(self, workspace: str, app: str, since: float) -> tuple[int, int]:
-        """What was posted from a time on, of an app or of all (""): nano-dollars, and how many postings have no price."""
-        value = {"workspace": workspace, "app": app, "since_us": round(since * 1e6)}
+    async def spent(
+        self, workspace: str, app: str, since: float, *, environment: str = "", function: str = ""
+    ) -> Spent:
+        """What was posted from a time on, of what is named or of all ("")."""
+        value: dict[str, object] = {"workspace": workspace, "app": app, "since_us": round(since * 1e6)}
+        value |= {"environment": environment, "function": function}
         row = await self._database.read(lambda connection: connection.execute(self._sql["spent"], value).fetchone())
-        return int(row[0]), int(row[1])
+        return Spent(nanos=row[0], unpriced=row[1], since=row[2] / 1e6)
 
     async def calls(self, workspace: str, query: UsageQuery) -> tuple[UsedCall, ...]:
         """The calls that ended then and had some of a worker's time, newest first; as long as calls are kept."""
@@ -197,9 +217,11 @@ class UsageTable:
             return Before()
         rows = connection.execute(self._sql["usage_before"], {**_key(row.record), "n": row.record.n}).fetchall()
         return Before(
-            times=add_times(*(_times(times) for times, _, _ in rows)),
-            calls=sum(calls for _, calls, _ in rows),
-            egress_bytes=sum(egress for _, _, egress in rows),
+            times=add_times(*(_times(row[0]) for row in rows)),
+            calls=sum(row[1] for row in rows),
+            egress_bytes=sum(row[2] for row in rows),
+            tokens_in=sum(row[3] for row in rows),
+            tokens_out=sum(row[4] for row in rows),
         )
 
 
@@ -225,9 +247,13 @@ def _value(row: UsageRow) -> dict[str, object]:
         "cpu_millis": row.cpu_millis,
         "memory_mib": row.memory_mib,
         "gpus": json.dumps(row.gpus),
+        "gpu_micros": row.gpu_micros,
         "calls": record.calls,
         "cpu_us": record.cpu_us,
         "egress_bytes": record.egress_bytes,
+        "tokens_in": record.tokens_in,
+        "tokens_out": record.tokens_out,
+        "tags": json.dumps(dict(by.tags)),
         "is_last": int(record.is_last),
     }
 
@@ -250,9 +276,18 @@ def _times(text: str) -> StateTimes:
     return tuple((WorkerState(state), microseconds) for state, microseconds in json.loads(text).items())
 
 
+@lru_cache(maxsize=1024)
+def _tags(of_version: str, own: str) -> tuple[tuple[str, str], ...]:
+    """Those of a function, and of its deploy where it has none of that name."""
+    return tuple(sorted({**json.loads(of_version), **json.loads(own)}.items()))
+
+
 def _entry(workspace: str, row: Sequence[object]) -> Entry:
     (worker, n, node, app, environment, version, function, binding, kind, since_us, until_us, times, *rest) = row
-    cpu_millis, memory_mib, gpus, calls, cpu_us, egress, is_last, correction, card, nanos, billed_us, reason = rest
+    cpu_millis, memory_mib, gpus, gpu_micros, calls, cpu_us, egress, tokens_in, tokens_out, tags, of_version, *rest = (
+        rest
+    )
+    is_last, correction, card, nanos, billed_us, reason = rest
     by = UsedBy(
         workspace=workspace,
         app=str(app),
@@ -261,6 +296,7 @@ def _entry(workspace: str, row: Sequence[object]) -> Entry:
         function=str(function),
         binding=str(binding),
         kind=WorkerKind(kind),
+        tags=_tags(str(of_version), str(tags)),
     )
     record = UsageRecord(
         worker=str(worker),
@@ -271,7 +307,9 @@ def _entry(workspace: str, row: Sequence[object]) -> Entry:
         states=_times(str(times)),
         calls=_int(calls),
         cpu_us=None if cpu_us is None else _int(cpu_us),
-        egress_bytes=_int(egress),
+        egress_bytes=None if egress is None else _int(egress),
+        tokens_in=_int(tokens_in),
+        tokens_out=_int(tokens_out),
         is_last=bool(is_last),
     )
     held = UsageRow(
@@ -280,6 +318,7 @@ def _entry(workspace: str, row: Sequence[object]) -> Entry:
         cpu_millis=_int(cpu_millis),
         memory_mib=_int(memory_mib),
         gpus=tuple(json.loads(str(gpus))),
+        gpu_micros=_int(gpu_micros),
     )
     posting = Posting(
         card=str(card),
@@ -292,7 +331,7 @@ def _entry(workspace: str, row: Sequence[object]) -> Entry:
 
 
 def _used_call(row: Sequence[object]) -> UsedCall:
-    call, app, environment, version, function, binding, worker, used_us, ended_at = row
+    call, app, environment, version, function, binding, worker, used_us, tokens_in, tokens_out, ended_at = row
     assert isinstance(ended_at, float)
     return UsedCall(
         id=str(call),
@@ -303,6 +342,8 @@ def _used_call(row: Sequence[object]) -> UsedCall:
         binding=str(binding),
         worker=str(worker),
         used_us=_int(used_us),
+        tokens_in=_int(tokens_in),
+        tokens_out=_int(tokens_out),
         ended_at=ended_at,
     )
 

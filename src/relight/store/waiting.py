@@ -72,6 +72,13 @@ class WaitingTable:
             "beyond", lambda connection: tuple(connection.execute(self._sql["beyond"], value).fetchall())
         )
 
+    def move(self, place: Place, version: str) -> asyncio.Future[tuple[tuple[str, int], ...]]:
+        """Some of the calls of a function that wait here alone are another version's: id and priority of each."""
+        value = {**place._asdict(), "heir": version, "limit": AT_ONCE}
+        return self._database.write(
+            "move", lambda connection: tuple(connection.execute(self._sql["move_beyond"], value).fetchall())
+        )
+
     # -- the dead
 
     async def dead(self, name: tuple[str, str, str, str], limit: int) -> tuple[tuple[CallView, ...], int]:

@@ -9,11 +9,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from relight.agent.cable import Cable
+from relight.agent.meter import Meter
 from relight.agent.outbox import Outbox
 from relight.agent.slots import Slots
 from relight.agent.starter import Begun
@@ -30,7 +32,8 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage
 from relight.protocol.payload import Payload
 from relight.protocol.starts import StartLevel
 from relight.protocol.templates import TemplateOutcome
-from relight.sandbox.spec import Isolation, SandboxExit, SandboxSpec
+from relight.protocol.usage import UsageRecord
+from relight.sandbox.spec import UNCOUNTED, Counted, Isolation, SandboxExit, SandboxSpec
 
 _LENGTH = struct.Struct("!I")
 IMAGE = HostImage(python="/usr/bin/python3", prefix="/usr", base_prefix="/usr", version="3.11.7")
@@ -86,6 +89,7 @@ class FakeSandbox:
         self.emptied.set()
         self.signals: list[int] = []
         self.is_killed = False
+        self.counted_now = UNCOUNTED
 
     def say(self, message: object, *descriptors: int) -> None:
         """The worker sends this."""
@@ -129,6 +133,9 @@ class FakeSandbox:
     async def wait_empty(self) -> None:
         await self.emptied.wait()
 
+    def counted(self) -> Counted:
+        return self.counted_now
+
     def settle(self) -> None:
         """Nothing is limited."""
 
@@ -147,6 +154,9 @@ class FakeSandboxes:
     started: list[FakeSandbox] = field(default_factory=list)
     refusal: Exception | None = None
     level: StartLevel = StartLevel.FORK
+
+    def take(self, worker: str, spec: WorkerSpec) -> None:
+        """None waits."""
 
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
         begin("fork")
@@ -274,6 +284,7 @@ class Bench:
         self.items: list[CallItem] = []
         self.ends: list[CallEnd] = []
         self.changes: list[Any] = []
+        self.usage: list[UsageRecord] = []
         self.logs: list[Any] = []
         self.around = Surroundings(
             starter=self.sandboxes,
@@ -282,6 +293,7 @@ class Bench:
             ways=self.ways,
             outbox=self.outbox,
             slots=Slots(),
+            meter=partial(Meter, clock=self.clock),
             clock=self.clock,
             later=self._later,
             tasks=tasks,
@@ -360,6 +372,7 @@ class Bench:
             self.items += report.items
             self.ends += report.ends
             self.changes += report.workers
+            self.usage += report.usage
             self.logs += [Line(group, text) for group in report.logs for text in group.texts]
             self.outbox.lines_kept(report.log_batch)
 

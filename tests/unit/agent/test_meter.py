@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relight.agent.ledger import MOST_AT_ONCE, UnkeptUsage
-from relight.agent.meter import Meter
-from relight.protocol.link import WorkerSpec
+from relight.agent.meter import MOST_TOKENS, Meter, Unmetered
+from relight.protocol.calls import CallEvent, Token
+from relight.protocol.errors import ProtocolError
+from relight.protocol.link import CallEnd, WorkerSpec
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Resources
 from relight.protocol.usage import UsageRecord, add_times
 from relight.protocol.workers import WorkerState as S
+from relight.sandbox.spec import UNCOUNTED, Counted
 
 IMAGE = HostImage(python="/p", prefix="/", base_prefix="/", version="3.11.0")
-FUNCTION = FunctionSpec(name="f", module="m", qualname="f", image=IMAGE, resources=Resources(cpu=2.0, memory_mib=512))
+RESOURCES = Resources(cpu=2.0, memory_mib=512)
+FUNCTION = FunctionSpec(
+    name="f", module="m", qualname="f", image=IMAGE, resources=RESOURCES, tags=(("team", "search"),)
+)
 SPEC = WorkerSpec(
     workspace="default",
     app="shop",
@@ -24,6 +31,7 @@ SPEC = WorkerSpec(
     function=FUNCTION,
     code=CodeBundle(digest="d", size=1, folder="/"),
     gpus=("gpu-0",),
+    gpu_share=0.25,
 )
 
 
@@ -48,6 +56,10 @@ def meter() -> tuple[Meter, StillClock]:
     return Meter("w", SPEC, clock), clock
 
 
+def end_of(call: str) -> CallEnd:
+    return CallEnd(call=call, token=Token(1, 1), outcome=CallEvent.SUCCEEDED, worker="w")
+
+
 def sealed(one: Meter, *, is_last: bool = False) -> UsageRecord:
     record = one.seal(is_last=is_last)
     assert record is not None
@@ -65,6 +77,7 @@ def test_a_record_says_whose_it_is_what_was_held_and_how_long_each_state_was() -
     record = sealed(one)
 
     assert (record.by.app, record.by.cpu, record.by.memory_mib, record.by.gpus) == ("shop", 2.0, 512, ("gpu-0",))
+    assert (record.by.gpu_share, record.by.tags) == (0.25, (("team", "search"),))
     assert record.states == ((S.PLACING, 250_000), (S.STARTING, 1_500_000), (S.BUSY, 2_000_000))
     assert record.until_us - record.since_us == 3_750_000
 
@@ -101,10 +114,55 @@ def test_a_call_has_the_time_that_it_ran_alone_and_an_equal_share_of_the_rest() 
     one.began("b")
     clock.steady += 1
 
-    assert (one.ended("a"), one.ended("never")) == (1_500_000, 0)
+    assert (one.ended(end_of("a")).used_us, one.ended(end_of("never"))) == (1_500_000, end_of("never"))
     clock.steady += 1
-    assert one.ended("b") == 1_500_000
+    assert one.ended(end_of("b")).used_us == 1_500_000
     assert sealed(one).calls == 2
+
+
+def test_what_others_count_is_told_by_how_much_it_grew_and_a_silence_loses_nothing() -> None:
+    one, clock = meter()
+    told = []
+    for counted in (
+        Counted(cpu_us=70, egress_bytes=1000),
+        Counted(cpu_us=90, egress_bytes=1000),
+        UNCOUNTED,
+        Counted(cpu_us=100, egress_bytes=1500),
+    ):
+        clock.steady += 1
+        record = one.seal(counted)
+        assert record is not None
+        told.append((record.cpu_us, record.egress_bytes))
+
+    assert told == [(70, 1000), (20, 0), (None, None), (10, 500)]
+
+
+def test_tokens_are_of_the_stretch_they_are_reported_in_and_of_the_call_that_reports_them() -> None:
+    one, clock = meter()
+    one.began("a")
+    clock.steady += 1
+    one.took("a", 5, 7)
+    first = sealed(one)
+    clock.steady += 1
+    one.took("a", 1, 0)
+    one.took("", 100, 0)
+    ended = one.ended(end_of("a"))
+    second = sealed(one)
+
+    assert [(one.tokens_in, one.tokens_out) for one in (first, second, ended)] == [(5, 7), (101, 0), (6, 7)]
+    for wrong in (-1, MOST_TOKENS + 1):
+        with pytest.raises(ProtocolError, match="cannot believe"):
+            one.took("", 0, wrong)
+
+
+def test_where_nothing_is_metered_an_end_is_as_it_was_and_nothing_is_told() -> None:
+    none = Unmetered()
+    none.enter(S.BUSY)
+    none.began("a")
+    none.took("a", 1, 1)
+
+    assert none.ended(end_of("a")) == end_of("a")
+    assert none.seal(is_last=True) is None  # type: ignore[func-returns-value]  # which is what is asserted
 
 
 STEPS = st.lists(
@@ -130,7 +188,7 @@ def test_stretches_tile_a_life_and_calls_never_have_more_than_there_was(steps: l
         elif what == "began":
             one.began(call)
         elif what == "ended":
-            used += one.ended(call)
+            used += one.ended(end_of(call)).used_us
         else:
             records.append(one.seal())
     records.append(one.seal(is_last=True))

@@ -13,11 +13,11 @@ from relight.agent.calls import CREDIT, RECALL_SECONDS, RING_SECONDS, STALL_SECO
 from relight.agent.lines import WORKER_BYTES
 from relight.agent.turns import AHEAD
 from relight.protocol.calls import CallEvent, Token
-from relight.protocol.channel import Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop
+from relight.protocol.channel import Interrupt, Item, Load, LoadFailed, Ready, Recall, Recalled, Run, Stop, Tokens
 from relight.protocol.errors import Failure, StartFailed
 from relight.protocol.link import StartWorker, StopWorker
 from relight.protocol.payload import INLINE_BYTES, Payload
-from relight.sandbox.spec import SandboxExit
+from relight.sandbox.spec import Counted, SandboxExit
 
 
 async def test_a_worker_that_starts_runs_a_call_and_waits_tells_each_state(bench):
@@ -313,8 +313,19 @@ async def test_an_end_that_was_said_before_the_death_counts(bench):
         {"result": Payload(format="json", data=b"1", size=1, preview="x" * 5000)},
         {"result": Payload(format="json", data=b"1", size=1, blob="0" * 64)},
         {"result": Payload(format="json", data=None, size=9)},
+        {"cpu_us": -1},
     ],
-    ids=["not its call", "no outcome", "no result", "too long", "format", "preview", "another's blob", "no descriptor"],
+    ids=[
+        "not its call",
+        "no outcome",
+        "no result",
+        "too long",
+        "format",
+        "preview",
+        "another's blob",
+        "no descriptor",
+        "no time",
+    ],
 )
 async def test_an_end_that_cannot_be_believed_ends_the_worker(bench, fields):
     _, sandbox = await bench.running()
@@ -727,3 +738,28 @@ async def test_a_cancelled_call_whose_turn_comes_all_the_same_has_its_grace_from
 
     assert sandbox.is_killed
     assert [(end.call, end.outcome) for end in bench.ends][-1] == ("call-2", CallEvent.CANCELLED)
+
+
+async def test_what_a_call_used_and_reported_goes_along_with_its_end_and_into_its_workers_usage(bench):
+    worker, sandbox = await bench.running()
+    bench.clock.time += 2.0
+    sandbox.counted_now = Counted(cpu_us=900_000, egress_bytes=77)
+    sandbox.say(Tokens(call="call-1", read=5, written=6))
+    sandbox.say(bench.ended())
+    await bench.settle()
+    worker.seal()
+    await bench.settle()
+
+    (end,) = bench.ends
+    (record,) = bench.usage
+    assert (end.used_us, end.tokens_in, end.tokens_out) == (2_000_000, 5, 6)
+    assert (record.cpu_us, record.egress_bytes, record.tokens_in, record.tokens_out) == (900_000, 77, 5, 6)
+
+
+async def test_a_worker_that_reports_what_cannot_be_is_ended(bench):
+    _, sandbox = await bench.running()
+
+    sandbox.say(Tokens(call="call-1", read=-5))
+    await bench.settle()
+
+    assert sandbox.is_killed

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 BENCH = Path(__file__).parents[3] / "bench"
-NAMES = ("processes", "harness", "peers", "driver", "idle", "work", "calls", "stubborn", "cancel")
+NAMES = ("processes", "harness", "peers", "driver", "idle", "work", "calls", "stubborn", "cancel", "metering")
 
 
 class Bench:
@@ -19,7 +19,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.processes, self.harness, self.peers, self.driver, self.idle, self.work, self.calls = map(_load, NAMES[:7])
-        self.stubborn, self.cancel = map(_load, NAMES[7:])
+        self.stubborn, self.cancel, self.metering = map(_load, NAMES[7:])
 
 
 def _load(name: str) -> ModuleType:

@@ -54,6 +54,7 @@ MODEL = FunctionSpec(
     resources=Resources(cpu=2.0, memory_mib=512),
     scaling=Scaling(min_workers=1, max_workers=4),
     env=(("A", "1"), ("B", "2")),
+    tags=(("team", "search"),),
 )
 
 
@@ -78,7 +79,7 @@ def test_equal_values_have_equal_texts_and_keep_no_worker_of_their_own_ready() -
     assert bind(MODEL, one.text) == one
 
 
-def test_options_replace_what_was_deployed_and_variables_are_added() -> None:
+def test_options_replace_what_was_deployed_and_variables_and_tags_are_added() -> None:
     given = text(
         cpu=0.5,
         gpu=[{"kind": "A100", "count": 2}],
@@ -89,6 +90,7 @@ def test_options_replace_what_was_deployed_and_variables_are_added() -> None:
         retries={"count": 3},
         network="host",
         env=[["B", "3"], ["C", "4"]],
+        tags=[["customer", "acme"]],
     )
 
     spec = bind(MODEL, given).function
@@ -97,6 +99,7 @@ def test_options_replace_what_was_deployed_and_variables_are_added() -> None:
     assert (spec.timeout_seconds, spec.retries, spec.network) == (5.0, Retries(count=3), "host")
     assert spec.scaling == Scaling(min_workers=2, max_workers=None)
     assert spec.env == (("A", "1"), ("B", "3"), ("C", "4"))
+    assert spec.tags == (("customer", "acme"), ("team", "search"))
     assert (spec.module, spec.qualname, spec.image) == (MODEL.module, MODEL.qualname, MODEL.image)
 
 
@@ -116,6 +119,10 @@ def test_options_replace_what_was_deployed_and_variables_are_added() -> None:
         (text(cpu=1e6), "cannot call Model: cpu="),
         (text(max_workers=0), "max_workers=0 is not between 1"),
         (text(gpu="A100"), r"its options \(gpu\) are not of their types"),
+        (text(tags=[["team=", "1"]]), "cannot call Model: 'team==1' is no tag: a name has no '='"),
+        (text(tags=[["", "1"]]), "is no tag"),
+        (text(tags=[["team", "1" * 201]]), "200 characters at most"),
+        (text(tags=[[f"t{n}", ""] for n in range(33)]), "it has 34 tags; give 32 at most"),
         (text(env={"A": "1"}), r"its options \(env\) are not of their types"),
         (text(network="moon"), "network='moon': 'moon' is none of 'egress', 'none', 'host', nor a name"),
         (text(scaledown_window_seconds=float("inf")), "Infinity is no JSON"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from relight.blobs.store import BlobStore
+from relight.control import retention as module
 from relight.control.retention import DAY_SECONDS, FIRST_SWEEP_SECONDS, SWEEP_SECONDS, Dropped, Keeping, Retention
 from relight.protocol.calls import CallEvent, CallRequest
 from relight.protocol.payload import Payload
@@ -17,6 +18,7 @@ from relight.protocol.starts import StartLevel
 from relight.protocol.startviews import StartQuery, StartView
 from relight.protocol.views import CallQuery, LogQuery
 from relight.store.bodies import Origin, Written
+from relight.store.requests import Place, Request
 from relight.store.rows import EndQueued, NewCall
 from relight.store.store import Store, open_store
 
@@ -167,3 +169,27 @@ async def test_it_sweeps_soon_after_the_start_and_every_hour(store: Store, blobs
         await Retention(store, blobs, clock, Keeping()).run()
 
     assert clock.slept == [FIRST_SWEEP_SECONDS, SWEEP_SECONDS, SWEEP_SECONDS]
+
+
+async def test_web_requests_are_kept_as_long_as_calls_and_no_more_than_there_is_room_for(
+    store: Store, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days_ago in (8.0, 3.0, 2.0):
+        store.requests.add(Place(WS, "a", "main", "v", "f", ""), _request(NOW - days_ago * DAY_SECONDS))
+        await store.requests.count()
+
+    first = await retention.sweep()
+    monkeypatch.setattr(module, "MOST_REQUESTS", 1)
+    monkeypatch.setattr(module, "_BLOCKS_AT_ONCE", 1)
+    second = await retention.sweep()
+
+    assert first == Dropped(calls=0, lines=0, blobs=0, requests=1)
+    assert second == Dropped(calls=0, lines=0, blobs=0, requests=1)
+    (left,) = await store.requests.newest(WS, CallQuery())
+    assert left.request.submitted_at == NOW - 2.0 * DAY_SECONDS
+
+
+def _request(at: float) -> Request:
+    said = {"verb": "GET", "path": "/", "client": "", "status": 200, "state": "succeeded", "code": "", "why": ""}
+    times = {"submitted_at": at, "started_at": at, "ended_at": at}
+    return Request(worker="w", tries=1, bytes_out=0, used_us=0, **said, **times)  # type: ignore[arg-type]  # by their names

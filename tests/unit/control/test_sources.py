@@ -34,6 +34,7 @@ class FakeForge:
     may_fetch: asyncio.Event = field(default_factory=asyncio.Event)
     is_asked: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[tuple[str, str, str]] = field(default_factory=list)
+    has_told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def fetch(self, name: str, url: str, branch: str) -> Fetched:
         self.is_asked.set()
@@ -42,6 +43,13 @@ class FakeForge:
 
     async def tell(self, url: str, token: str, said: dict[str, str]) -> None:
         self.told.append((url, token, said["state"]))
+        self.has_told.set()
+
+    async def wait_told(self, count: int) -> None:
+        """Return when so many different things were told."""
+        while len(set(self.told)) < count:
+            self.has_told.clear()
+            await self.has_told.wait()
 
 
 @dataclass
@@ -116,6 +124,7 @@ async def test_of_pushes_that_wait_only_the_newest_is_deployed(bench: Bench) -> 
     bench.forge.may_fetch.set()
 
     await bench.wait_over(source.id)
+    await bench.forge.wait_told(3)
     working.cancel()
 
     pushes = await bench.sources.pushes(WS, source.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +19,22 @@ from relight.control.platform import Control, Rules, open_control
 from relight.control.versions import changes
 from relight.protocol import PROTOCOL
 from relight.protocol.api import Deploy, Deployed, Submit
-from relight.protocol.calls import CallRequest
+from relight.protocol.calls import CallRequest, CallState
 from relight.protocol.errors import Conflict, DeployFailed, InvalidRequest, NotFound
 from relight.protocol.ids import new_id
 from relight.protocol.link import Hello, Orders, Reports, template_key
 from relight.protocol.manifest import CodeBundle, FunctionSpec, GpuRequest, HostImage, Manifest, Resources
 from relight.protocol.payload import Payload
 from relight.protocol.templates import TemplateOutcome, TemplateState
-from relight.protocol.versions import Change, How
+from relight.protocol.versions import Change, How, Strategy, Switch
 from relight.scheduler.loop import Timing
+from relight.scheduler.queue import WINDOW
+from relight.store.rows import NewVersion
 from relight.store.store import open_store
 
 WS = "default"
 CODE = b"the code"
+RULES = Rules(timing=Timing(lease_seconds=30.0, sweep_seconds=1.0))
 DIGEST = hashlib.sha256(CODE).hexdigest()
 IMAGE = HostImage(python="/p/bin/python", prefix="/p", base_prefix="/p", version="3.11.7")
 F = FunctionSpec(name="f", module="m", qualname="f", image=IMAGE)
@@ -56,10 +59,12 @@ class Place:
         self.forgotten: list[str] = []
         self.has_forgotten = asyncio.Event()
         self.has_orders = asyncio.Event()
+        self.has_node = False
 
     def connect(self) -> None:
         hello = Hello(node="n1", incarnation="i", protocol=PROTOCOL, cpu=2.0, memory_mib=1000)
         self.control.nodes.connect(hello, self._obey)
+        self.has_node = True
 
     def _obey(self, orders: Orders) -> None:
         self.asked += [template_key(spec) for spec in orders.prepare]
@@ -75,7 +80,7 @@ class Place:
         self.control.nodes.report("n1", Reports(templates=(outcome,)))
 
     async def deploy(self, *functions: FunctionSpec, environment: str = "main", **more: object) -> Deployed:
-        asked = {"is_tried": True, "id": new_id("version", now_ms()), **more}
+        asked = {"is_tried": self.has_node, "id": new_id("version", now_ms()), **more}
         message = Deploy(manifest=manifest(*functions), environment=environment, **asked)  # type: ignore[arg-type]
         return await self.control.deploys.deploy(WS, message, made_by="ci")
 
@@ -83,27 +88,55 @@ class Place:
         versions, _ = await self.control.versions.history(WS, "a", environment)
         return [(one.id, one.percent) for one in versions]
 
-    async def submit(self, count: int) -> Counter[str]:
-        """Which versions so many calls went to."""
+    async def submit(self, count: int, session: str = "") -> Counter[str]:
+        """Which versions so many calls went to, of one session where it has a name."""
+        views = await self.control.calls._views(WS, await self.calls(count, session=session))
+        return Counter(view.version for view in views)
+
+    async def calls(self, count: int, function: str = "f", session: str = "") -> list[str]:
+        """So many calls, by their ids."""
         payload = Payload(format="json", data=b"{}", size=2)
         calls = tuple(
-            CallRequest(id=new_id("call", now_ms() + 1), app="a", environment="main", function="f", payload=payload)
+            CallRequest(
+                id=new_id("call", now_ms() + 1),
+                app="a",
+                environment="main",
+                function=function,
+                payload=payload,
+                session=session,
+                is_strict=bool(session),
+            )
             for _ in range(count)
         )
-        views = await self.control.calls.submit(WS, Submit(calls=calls))
-        return Counter(view.version for view in views.calls)
+        await self.control.calls.submit(WS, Submit(calls=calls))
+        return [call.id for call in calls]
+
+    async def settle(self, is_so: Callable[[], bool]) -> None:
+        """Let what goes on by itself go on, until it is so."""
+        async with asyncio.timeout(10):
+            while not is_so():
+                await self.written()
+        await self.written()
+
+    async def written(self) -> None:
+        """Return when what is to be written by now is: this is read in its turn."""
+        await self.control.calls._store.calls.payload(WS, ())
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def apart(tmp_path: Path) -> AsyncIterator[Place]:
+    """A platform without a node: what is called waits."""
     store = await open_store(tmp_path)
     blobs = BlobStore(tmp_path / "blobs")
     await blobs.put(code(), DIGEST)
-    rules = Rules(timing=Timing(lease_seconds=30.0, sweep_seconds=1.0))
-    place = Place(await open_control(store, blobs, SystemClock(), rules))
-    place.connect()
-    yield place
+    yield Place(await open_control(store, blobs, SystemClock(), RULES))
     await store.close()
+
+
+@pytest.fixture
+async def place(apart: Place) -> Place:
+    apart.connect()
+    return apart
 
 
 async def test_what_loads_takes_the_place_of_the_version_before(place: Place) -> None:
@@ -172,6 +205,16 @@ async def test_so_many_calls_lead_to_a_canary_and_each_always_to_the_same_versio
     assert 400 <= went[canary.version] <= 600
     route = await place.control.deploys._catalog.route(WS, "a", "main")
     assert len({route.of("call-1").id for _ in range(10)}) == 1
+
+
+async def test_all_calls_of_a_session_lead_to_one_version(place: Place) -> None:
+    stable = await place.deploy()
+    canary = await place.deploy(canary_percent=50.0)
+
+    went = [await place.submit(20, session=f"user-{number}") for number in range(20)]
+
+    assert all(len(versions) == 1 for versions in went)
+    assert {version for versions in went for version in versions} == {stable.version, canary.version}
 
 
 async def test_a_canary_takes_over_or_is_taken_back(place: Place) -> None:
@@ -328,3 +371,61 @@ async def test_a_promotion_is_held_to_the_labels_of_the_web_as_a_deploy_is(
     await place.control.deploys.promote(WS, "a", "staging", "main")
 
     assert checked == ["main"]
+
+
+async def test_what_waits_for_a_version_that_is_recreated_is_for_the_one_after_it(apart: Place) -> None:
+    """In memory and in the store alone; what the new one has no function for is told so."""
+    first = await apart.deploy(F, replace(F, name="gone"))
+    waiting = await apart.calls(WINDOW + 50)
+    lost = await apart.calls(1, function="gone")
+
+    second = await apart.deploy(F, strategy=Strategy.RECREATE)
+    await apart.settle(lambda: apart.control.scheduler.beyond_of(first.version) == 0)
+
+    stored = await apart.control.calls._store.calls.existing(WS, waiting)
+    assert {view.version for view in stored.values()} == {second.version}
+    assert {view.state for view in stored.values()} == {CallState.QUEUED}
+    assert apart.control.scheduler.backlog(second.version, "f") == WINDOW + 50
+    assert apart.control.scheduler.backlog(first.version, "f") == 0
+    (view,) = (await apart.control.calls._store.calls.existing(WS, lost)).values()
+    assert view.state is CallState.FAILED
+    assert view.failure is not None
+    assert "cannot find function 'gone'" in view.failure.message
+
+
+async def test_the_way_back_from_a_recreated_version_is_recreated_too(apart: Place) -> None:
+    first = await apart.deploy()
+    await apart.deploy(strategy=Strategy.RECREATE)
+    waiting = await apart.calls(3)
+
+    await apart.control.versions.rollback(WS, "a", "main")
+    await apart.written()
+
+    _, switches = await apart.control.versions.history(WS, "a", "main")
+    assert [one.strategy for one in switches] == [Strategy.RECREATE, Strategy.RECREATE, Strategy.ROLLING]
+    stored = await apart.control.calls._store.calls.existing(WS, waiting)
+    assert {view.version for view in stored.values()} == {first.version}
+
+
+async def test_a_server_that_comes_back_in_the_middle_of_it_goes_on(apart: Place) -> None:
+    await apart.deploy()
+    waiting = await apart.calls(3)
+    store = apart.control.calls._store
+    version = NewVersion(
+        workspace=WS, id=new_id("version", now_ms()), app="a", environment="main", manifest=manifest(), at=1.0
+    )
+    led = Switch(at=2.0, how=How.DEPLOY, version=version.id, strategy=Strategy.RECREATE)
+    await store.versions.deploy(version, led)  # and then it was killed
+
+    again = await open_control(store, apart.control.blobs, SystemClock(), RULES)
+    await apart.settle(lambda: again.scheduler.backlog(version.id, "f") == 3)
+
+    stored = await store.calls.existing(WS, waiting)
+    assert {view.version for view in stored.values()} == {version.id}
+
+
+async def test_a_canary_and_strategies_that_have_none_are_not_for_one_deploy(apart: Place) -> None:
+    with pytest.raises(InvalidRequest, match="with strategy recreate no worker of the version before is there"):
+        await apart.deploy(strategy=Strategy.RECREATE, canary_percent=10.0)
+    with pytest.raises(InvalidRequest, match="nothing serves in 'main' whose calls it could get copies of"):
+        await apart.deploy(strategy=Strategy.SHADOW)

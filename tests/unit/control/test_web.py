@@ -26,6 +26,7 @@ from relight.protocol.manifest import CodeBundle, FunctionSpec, Manifest, Method
 from relight.protocol.web import WINDOW_BYTES, AnswerHead, Kind, join, pack_answer, pack_count
 from relight.scheduler.leases import Lease
 from relight.scheduler.queue import WaitingCall
+from relight.store.requests import Place
 from scheduled import IMAGE, Clock
 
 SAID = join(pack_answer(AnswerHead(200, [(b"a", b"b")])), b"said")
@@ -46,7 +47,7 @@ class Way:
         self.said: list[tuple[Kind, int, bytes]] = []
         self.is_closed = False
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         self.said.append((kind, request, data))
 
     def close(self) -> None:
@@ -86,13 +87,25 @@ class FakeScheduler:
         return "no_node: none is there"
 
 
+class FakeTraffic:
+    """Keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.noted: list[Exchange] = []
+
+    def note(self, place: Place, exchange: Exchange) -> None:
+        assert place == ("default", "shop", "main", "v-shop", "f", "")
+        self.noted.append(exchange)
+
+
 class World:
     """The web between a gateway and workers, under a clock that stands still."""
 
     def __init__(self, most: int = 2) -> None:
         self.clock, self.scheduler = Clock(), FakeScheduler()
         catalog: Any = Catalog(None)  # type: ignore[arg-type]  # nothing is looked up
-        self.web = Web(catalog, self.clock)
+        self.traffic = FakeTraffic()
+        self.web = Web(catalog, self.traffic, self.clock)  # type: ignore[arg-type]  # as much of it as is asked
         self.web.use(self.scheduler)  # type: ignore[arg-type]  # as much of it as is asked
         spec = WebSpec(kind="asgi", max_inputs=most)
         self.version = version("shop", "f", spec)

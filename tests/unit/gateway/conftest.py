@@ -84,9 +84,17 @@ class FakeCalls:
         return CallViews(calls=tuple(views))
 
     async def submit_once(
-        self, workspace: str, request: CallRequest, key: CallKey | None, /, *, worker: str = ""
+        self,
+        workspace: str,
+        request: CallRequest,
+        key: CallKey | None,
+        /,
+        *,
+        wait_seconds: float = 0.0,
+        worker: str = "",
     ) -> CallView:
-        view = (await self.submit(workspace, Submit(calls=(request,)), worker=worker)).calls[0]
+        submit = Submit(calls=(request,), wait_seconds=0.0 if key else wait_seconds)
+        view = (await self.submit(workspace, submit, worker=worker)).calls[0]
         if key is not None:
             self.keys[key.owner, key.function, key.key] = (key.digest, view.id)
         return view
@@ -146,6 +154,19 @@ class FakeCalls:
     def put(self, view: CallView) -> None:
         """A call as a test wants it."""
         self.views[view.id] = view
+
+
+@dataclass
+class FakeTraffic:
+    """Web requests that are over."""
+
+    views: dict[str, CallView] = field(default_factory=dict)
+
+    async def list(self, workspace: str, query: CallQuery, /) -> tuple[CallView, ...]:
+        return tuple(self.views.values()) if query.kind != "call" else ()
+
+    async def show(self, workspace: str, request_id: str, /) -> CallDetail:
+        return CallDetail(call=self.views[request_id])
 
 
 @dataclass
@@ -266,6 +287,7 @@ class FakeRuns:
     """A run that has written a line and ends."""
 
     stops: list[tuple[str, bool]] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
     async def attach(self, workspace: str, run: str, after: int = 0, /) -> AsyncIterator[LogRecord | RunEnded]:
         yield record(after + 1)
@@ -274,6 +296,12 @@ class FakeRuns:
     async def stop(self, workspace: str, run: str, /, *, cancel: bool) -> int:
         self.stops.append((run, cancel))
         return 2
+
+    async def tell_fault(self, workspace: str, run: str, text: str, /) -> None:
+        self.faults[run] = text
+
+    def fault(self, workspace: str, run: str, /) -> str:
+        return self.faults.get(run, "")
 
 
 class FakeNodes:
@@ -411,6 +439,7 @@ class FakePlatform:
     """All of it."""
 
     calls: FakeCalls = field(default_factory=FakeCalls)
+    traffic: FakeTraffic = field(default_factory=FakeTraffic)
     retries: FakeRetries = field(default_factory=FakeRetries)
     tunings: FakeTunings = field(default_factory=FakeTunings)
     queues: FakeQueues = field(default_factory=FakeQueues)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relight.metering.cards import find_card, load_cards, read_card
+from relight.metering.cards import cards_against, find_card, load_cards, read_card
 from relight.metering.money import in_cents, nanodollars, show_money, whole
 from relight.metering.pricing import GIB, Use, price
 from relight.metering.providers import load_providers
@@ -62,6 +62,38 @@ def test_time_is_rounded_up_once_and_a_minimum_holds_for_what_is_not_nothing() -
         120,
         180,
     ]
+
+
+def test_who_has_no_price_for_tokens_asks_for_time_alone_and_egress_without_one_is_unknown() -> None:
+    card = read_card(HEAD + "cpu_core_hour = 0.036\nmemory_gib_hour = 0\n", "mine")
+
+    told, sent = (
+        price(card, busy(SECOND, cpu_millis=1000, **more)) for more in ({"tokens_in": 9}, {"egress_bytes": 1})
+    )
+
+    assert (told.nanos, told.unknown) == (10_000, ())
+    assert (sent.nanos, sent.known_nanos, sent.unknown) == (None, 10_000, ("egress",))
+
+
+def test_a_share_of_a_gpu_costs_its_share() -> None:
+    runpod = load_cards()["runpod"]
+
+    halves = price(runpod, busy(3600 * SECOND, gpus=("H100",), gpu_micros=500_000))
+
+    assert [(line.what, line.nanos) for line in halves.lines] == [("0.5 × H100", 2_235_000_000)]
+
+
+def test_a_region_has_its_own_prices_on_the_cards_that_have_it() -> None:
+    cards = load_cards()
+
+    (there,) = cards_against(cards, ["modal"], "us-west")
+
+    assert (there.key, there.gpu("H100").flex) == ("modal/us-west", 8_330_000_000)  # type: ignore[union-attr]  # it has one
+    assert [card.id for card in cards_against(cards, ["all"], "eu")] == ["modal", "modal"]
+    assert len(cards_against(cards, ["all"])) == len(cards)
+    for names, region in ((["runpod"], "eu"), (["all"], "moon")):
+        with pytest.raises(NotFound, match="cannot price region"):
+            cards_against(cards, names, region)
 
 
 def test_calls_tokens_and_egress_are_lines_of_their_own() -> None:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relight.metering.budgets import Budget, BudgetState, forecast, month_begin, month_end
-from relight.metering.cards import load_cards
-from relight.metering.ledger import GROUPINGS, Costs, after, gaps, post, replay, use_of
+from relight.metering.cards import load_cards, read_card
+from relight.metering.ledger import GROUPINGS, UNTAGGED, Costs, Elsewhere, after, gaps, post, replay, use_of
 from relight.metering.pricing import price
+from relight.protocol.errors import InvalidRequest
 from relight.protocol.usage import UsageRecord, UsedBy
 from relight.protocol.workers import WorkerKind
 from relight.protocol.workers import WorkerState as S
 from relight.store.usage import Before, Entry, Posting, UsageRow
 
-CARDS = load_cards()
 BY = UsedBy(workspace="default", app="shop", environment="main", version="v1", function="square")
 DAY_US = 86_400_000_000
+TAGS = {1: (("team", "search"), ("tier", "gold")), 2: (("team", "ads"),), 3: ()}
+PRICED = """
+id = "priced"
+name = "All that can be priced"
+dated = 2026-11-24
+source = "a test"
+per = "second"
+cpu_core_hour = 0.1
+memory_gib_hour = 0.01
+egress_gib = 0.08
+million_tokens_in = 0.5
+million_tokens_out = 1.5
+gpus = [{ kind = "H100", flex_hour = 4.0, active_hour = 3.0 }]
+"""
+CARDS = {**load_cards(), "priced": read_card(PRICED, "priced")}
 
 lives = st.lists(
     st.tuples(
@@ -29,7 +45,7 @@ lives = st.lists(
 )
 
 
-def ledger(stretches: list[tuple[str, dict[S, int]]], card: str = "modal") -> list[Entry]:
+def ledger(stretches: list[tuple[str, dict[S, int]]], card: str = "priced") -> list[Entry]:
     """The stretches of three workers, posted one after another as they were sealed."""
     before: dict[str, Before] = {}
     ends: dict[str, int] = {}
@@ -40,13 +56,28 @@ def ledger(stretches: list[tuple[str, dict[S, int]]], card: str = "modal") -> li
         record = UsageRecord(
             worker=worker,
             n=sum(entry.row.record.worker == worker for entry in entries),
-            by=replace(BY, function=f"f{number % 2}", kind=WorkerKind.ACTIVE if number == 3 else WorkerKind.FLEX),
+            by=replace(
+                BY,
+                function=f"f{number % 2}",
+                kind=WorkerKind.ACTIVE if number == 3 else WorkerKind.FLEX,
+                tags=TAGS[number],
+            ),
             since_us=since,
             until_us=since + sum(times.values()),
             states=tuple((state, times[state]) for state in S if state in times),
             calls=1,
+            egress_bytes=333 * number,
+            tokens_in=7 * number,
+            tokens_out=number,
         )
-        row = UsageRow(record=record, node="n", cpu_millis=333 * number, memory_mib=77, gpus=("H100",) * (number == 2))
+        row = UsageRow(
+            record=record,
+            node="n",
+            cpu_millis=333 * number,
+            memory_mib=77,
+            gpus=("H100",) * (number == 2),
+            gpu_micros=1_000_000 // number,
+        )
         entries.append(Entry(row=row, posting=post(CARDS[card], row, before.get(worker, Before()))))
         before[worker], ends[worker] = after(row, before.get(worker, Before())), record.until_us
     return entries
@@ -57,10 +88,25 @@ def test_every_grouping_adds_up_to_the_same_total(stretches: list[tuple[str, dic
     entries = ledger(stretches)
     total = sum(entry.posting.nanos or 0 for entry in entries)
 
-    for by in GROUPINGS:
+    for by in (*GROUPINGS, "tag:team", "tag:nobody", "tag:team,day,function"):
         costs = Costs(by).add(entries)
         assert sum(group.nanos for group in costs.groups.values()) == costs.total.nanos == total
         assert sum(group.life_us for group in costs.groups.values()) == costs.total.life_us
+
+
+def test_costs_are_told_by_all_tags_by_one_or_by_several_things_together() -> None:
+    entries = ledger([("w1", {S.BUSY: 1}), ("w2", {S.BUSY: 1}), ("w3", {S.BUSY: 1})], "priced")
+
+    groups = [list(Costs(by).add(entries).groups) for by in ("tag", "tag:tier", "tag:team,function")]
+
+    assert groups == [
+        ["team=search, tier=gold", "team=ads", UNTAGGED],
+        ["gold", UNTAGGED],
+        ["search shop/f1", "ads shop/f0", f"{UNTAGGED} shop/f1"],
+    ]
+    for wrong in ("", "tag:", "colour", "day,", "call,day"):
+        with pytest.raises(InvalidRequest, match="name some of them"):
+            Costs(wrong)
 
 
 @given(lives, st.sampled_from(sorted(CARDS)))
@@ -91,7 +137,7 @@ def test_replaying_a_ledger_gives_the_same_total(stretches: list[tuple[str, dict
 def test_a_correction_changes_what_is_owed_and_not_how_long_anything_took() -> None:
     entries = ledger([("w1", {S.BUSY: 3_600_000_000})])
     right = Entry(
-        row=entries[0].row, posting=Posting(card="modal", nanos=-5, billed_us=0, correction=1, reason="credit")
+        row=entries[0].row, posting=Posting(card="priced", nanos=-5, billed_us=0, correction=1, reason="credit")
     )
 
     before, now = Costs("app").add(entries), Costs("app").add([*entries, right])
@@ -107,12 +153,12 @@ def test_what_has_no_price_is_counted_and_not_summed() -> None:
     costs = Costs("worker", [CARDS["runpod"], CARDS["modal"]]).add(entries)
 
     assert (costs.groups["w1"].unpriced, costs.groups["w1"].nanos) == (1, 0)  # RunPod: no worker without a GPU
-    assert costs.groups["w2"].nanos == 1_241_667
-    assert costs.elsewhere()["w1"]["runpod"] is None
+    assert costs.groups["w2"].nanos == 620_833  # half an H100 for a second; egress is free
+    assert costs.elsewhere()["w1"]["runpod"] == Elsewhere(0, {"0.333 cores", "0.0751953 GiB"})
     assert costs.elsewhere()["w2"] == {
-        "runpod": 1_241_667,
-        "modal": 1_331_114,
-    }  # 1,322,222 + 0.666 cores 8,725 + 77 MiB 167
+        "runpod": Elsewhere(620_833),
+        "modal": Elsewhere(670_003, {"egress"}),  # 661,111 + 0.666 cores 8,725 + 77 MiB 167
+    }
 
 
 def test_gaps_and_overlaps_are_found() -> None:

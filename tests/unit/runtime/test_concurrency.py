@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relight.protocol.calls import CallEvent
-from relight.protocol.channel import Ended, Grant, Interrupt, Item, Stop
+from relight.protocol.channel import Ended, Grant, Interrupt, Item, Stop, Tokens
 from relight.protocol.values import load_result
 
 if TYPE_CHECKING:
@@ -125,6 +125,18 @@ def test_every_line_says_which_call_wrote_it(agent: Agent) -> None:
             assert found
             assert before.rpartition("\0n0nce ")[2].startswith(f"begin {call}\n")
     assert out.decode().rpartition("\0n0nce ")[2].startswith("end ")
+
+
+def test_tokens_are_those_of_the_call_that_reports_them(agent: Agent) -> None:
+    agent.load("think", "import relight\nasync def think(n):\n    relight.report_tokens(n, n)\n", max_inputs=2)
+
+    agent.start(3, call="first")
+    agent.start(4, call="second")
+    told = [agent.receive() for _ in range(4)]
+
+    tokens = {one.call: (one.read, one.written) for one in told if isinstance(one, Tokens)}
+    assert tokens == {"first": (3, 3), "second": (4, 4)}
+    assert sum(isinstance(one, Ended) for one in told) == 2
 
 
 @pytest.mark.parametrize(("function", "word"), [("sleep", b"sleeps\n"), ("spin", b"spins\n")])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from relight.protocol.calls import CallEvent
-from relight.protocol.channel import Ended, Interrupt, LoadFailed, Ready, Recall, Recalled, Run
+from relight.protocol.channel import Ended, Interrupt, LoadFailed, Ready, Recall, Recalled, Run, Tokens
 from relight.protocol.payload import Payload
 from relight.protocol.values import dump_input, load_exception, load_result
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 SQUARE = """
 def square(x):
     return x * x
+"""
+
+
+TOKENS = """
+import threading
+import relight
+
+def think(n):
+    threads = [threading.Thread(target=relight.report_tokens, args=(1, 10)) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 """
 
 
@@ -40,6 +53,36 @@ def test_a_worker_loads_runs_and_leaves_on_every_python(start_agent: Callable[..
     assert loaded.import_seconds > 0
     assert [value_of(agent.call(x)) for x in (3, 7)] == [9, 49]
     assert agent.stop()[0] == 0
+
+
+def test_a_call_says_what_cpu_time_it_took_with_the_processes_that_it_waited_for(agent: Any) -> None:
+    spin = "deadline = time.process_time() + {}\nwhile time.process_time() < deadline: pass"
+    agent.load(
+        "work",
+        "import subprocess, sys, threading, time\n"
+        f"OWN, CHILD = {spin.format(0.05)!r}, {'import time;' + spin.format(0.1)!r}\n"
+        "def work(kind):\n"
+        "    if kind == 'waits':\n        threading.Event().wait(0.1)\n"
+        "    elif kind == 'calculates':\n        exec(OWN)\n"
+        "    else:\n        subprocess.run([sys.executable, '-S', '-c', CHILD], check=True)\n",
+    )
+
+    waits, calculates, has_others = (agent.call(kind).cpu_us for kind in ("waits", "calculates", "has others"))
+
+    assert waits < 40_000 < calculates < has_others
+    assert has_others >= 90_000
+
+
+def test_tokens_are_told_before_the_end_of_their_call_from_whatever_thread(agent: Any) -> None:
+    agent.load("think", TOKENS)
+
+    agent.start(3)
+    told = agent.receive(), agent.receive()
+    agent.start(0, call="call-2")
+
+    assert told[0] == Tokens(call="call-1", read=3, written=30)
+    assert isinstance(told[1], Ended)
+    assert isinstance(agent.receive(), Ended), "nothing was reported in the second"
 
 
 def test_what_a_call_that_is_alone_writes_stands_there_without_notes(agent: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 import pytest
 
 from relight.sandbox.egress.relay import Relay
+from relight.sandbox.egress.tally import Tally, make_tally, read_tally
 
 
 class Pairs:
@@ -17,9 +19,10 @@ class Pairs:
         self.inside, inner = socket.socketpair()
         outer, self.outside = socket.socketpair()
         self.over: list[Relay] = []
+        self.sent: list[int] = []
         for one in (self.inside, self.outside, inner, outer):
             one.setblocking(False)
-        self.relay = Relay(inner, outer, self.over.append)
+        self.relay = Relay(inner, outer, self.over.append, self.sent.append)
 
     async def read_all(self, end: socket.socket) -> bytes:
         """What comes until the end."""
@@ -49,6 +52,32 @@ async def test_what_came_before_both_sides_were_there_comes_first_and_an_end_com
     assert await pairs.read_all(pairs.inside) == (b"banner" if early else b"") + b"answer"
     pairs.inside.close()
     assert pairs.over == [pairs.relay]
+
+
+async def test_what_goes_out_is_counted_and_what_comes_in_is_not() -> None:
+    pairs = Pairs()
+    await pairs.relay.begin()
+
+    pairs.inside.send(b"x" * 1000)
+    pairs.outside.send(b"y" * 50)
+    pairs.inside.shutdown(socket.SHUT_WR)
+    pairs.outside.shutdown(socket.SHUT_WR)
+
+    assert (await pairs.read_all(pairs.outside), await pairs.read_all(pairs.inside)) == (b"x" * 1000, b"y" * 50)
+    assert sum(pairs.sent) == 1000
+    pairs.inside.close()
+    pairs.outside.close()
+
+
+def test_a_tally_goes_on_from_where_the_one_before_it_came_to() -> None:
+    descriptor = make_tally()
+    Tally(os.dup(descriptor)).add(40)
+    second = Tally(os.dup(descriptor))
+    second.add(2)
+    second.close()
+
+    assert (read_tally(descriptor), read_tally(-1)) == (42, None)
+    os.close(descriptor)
 
 
 async def test_a_relay_that_is_closed_is_over_and_both_ends_hear_of_it() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import relight
+from relight.metering.budgets import Budget
 from relight.protocol.calls import PENDING_REASONS
 from relight.protocol.exits import WorkerExit
 from relight.protocol.manifest import Queueing, RateLimit, Resources, Scaling
@@ -14,10 +19,14 @@ from relight.protocol.workers import WorkerState
 from relight.scheduler.brake import START_ATTEMPTS
 from relight.scheduler.deadlock import Wait
 from relight.scheduler.placement import Quota
-from relight.scheduler.queue import WaitingCall
+from relight.scheduler.queue import FunctionKey, WaitingCall
 from relight.scheduler.state import Tuning
+from relight.scheduler.succession import REASON
 from relight.scheduler.waits import LOOK_SECONDS
 from scheduled import World
+
+NO_REASONS = frozenset({"signal", "killed", "read"})
+"""How workers end, and a piece of an error: other text of that form."""
 
 Reached = tuple[World, str]
 """A system, and the reason of the call that waits in it."""
@@ -145,6 +154,30 @@ def in_a_circle() -> Reached:
     return why(world, "x")
 
 
+def over_budget() -> Reached:
+    world = World()
+    world.node()
+    reason = Budget(nanos=10).reason(11, "app 'a'")
+    world.scheduler.blocks.set({("default", "a"): reason})
+    world.submit("x")
+    return why(world, "x")
+
+
+def before_the_one_before_is_gone() -> Reached:
+    world = World()
+    world.node()
+    world.submit("a")
+    world.ready()
+    function = world.scheduler.function(world.key)
+    assert function is not None
+    before, world.key = world.key, FunctionKey("v-2", "f")
+    world.scheduler.serve_version("v-2", is_alone=True)
+    world.scheduler.add_function(world.key, replace(function.spec, version="v-2"))
+    world.scheduler.replace_version(before.version, "v-2")
+    world.submit("x")
+    return why(world, "x")
+
+
 STATES: dict[str, Callable[[], Reached]] = {
     "no_worker": next_in_line,
     "starting": being_started,
@@ -158,12 +191,25 @@ STATES: dict[str, Callable[[], Reached]] = {
     "retry_backoff": tried_again_later,
     "not_before": asked_for_later,
     "paused": paused,
+    "budget": over_budget,
+    "replacing": before_the_one_before_is_gone,
     "deadlock": in_a_circle,
 }
 
 
 def test_every_reason_there_is_has_a_state_here() -> None:
     assert STATES.keys() == PENDING_REASONS.keys()
+
+
+def test_every_reason_that_the_code_can_give_is_in_the_table() -> None:
+    """What is returned as a reason begins, in the source, with `"code: ` or `"code:`."""
+    source = Path(relight.__file__).parent
+    rooms = ("scheduler", "metering/budgets.py")
+    files = [file for room in rooms for file in (source / room, *(source / room).glob("*.py")) if file.suffix == ".py"]
+    given = {code for file in files for code in re.findall(r'f?"([a-z]+(?:_[a-z]+)*):[ {a-z]', file.read_text())}
+    given |= {REASON}
+
+    assert given - NO_REASONS == PENDING_REASONS.keys()
 
 
 @pytest.mark.parametrize("reason", STATES)

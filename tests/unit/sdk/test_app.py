@@ -269,3 +269,21 @@ def test_an_app_without_functions_is_not_deployed() -> None:
 def test_a_method_of_a_class_that_is_not_decorated_says_so(sample: ModuleType) -> None:
     with pytest.raises(InvalidRequest, match=r"the class has no @app\.cls"):
         sample.Plain().read()
+
+
+def test_a_function_has_its_apps_tags_and_over_them_its_own() -> None:
+    app = App("tagged", tags={"team": "search", "tier": "gold"})
+
+    @app.function(serialized=True, tags={"tier": "free"})
+    def free() -> None: ...
+
+    @app.function(serialized=True, tags=None)
+    def other() -> None: ...
+
+    assert [spec.tags for spec in app.specs()] == [
+        (("team", "search"), ("tier", "free")),
+        (("team", "search"), ("tier", "gold")),
+    ]
+    for wrong in ("team=search", {"team": 1}, ["team"]):
+        with pytest.raises(InvalidRequest, match=r"cannot make an app: tags=.* is not a mapping of texts to texts"):
+            App("tagged", tags=wrong)  # type: ignore[arg-type]  # what it refuses

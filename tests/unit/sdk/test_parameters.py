@@ -215,10 +215,12 @@ def test_a_function_with_other_options_is_the_same_function() -> None:
         other.remote()
 
 
-def test_later_options_win_and_variables_add_up() -> None:
+def test_later_options_win_and_variables_and_tags_add_up() -> None:
     other = add.with_options(timeout=5, env={"A": "1"}).with_options(timeout=6, cpu=2, env={"B": "2"})
+    tagged = add.with_options(tags={"team": "ads"}).with_options(tags={"customer": "acme"})
 
     assert binding_of(other)["options"] == {"cpu": 2.0, "timeout_seconds": 6.0, "env": [["A", "1"], ["B", "2"]]}
+    assert binding_of(tagged)["options"] == {"tags": [["team", "ads"], ["customer", "acme"]]}
 
 
 def test_every_option_of_a_call_is_understood() -> None:
@@ -238,6 +240,7 @@ def test_every_option_of_a_call_is_understood() -> None:
         buffer_workers=1,
         network="host",
         env={},
+        tags={},
         session="mine",
         affinity="strict",
     )

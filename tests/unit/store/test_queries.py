@@ -14,13 +14,13 @@ from relight.store.database import Database
 from relight.store.faults import Faults
 from relight.store.queries import queries
 
-FILES = {"calls": "main", "platform": "main", "logs": "logs"}
+FILES = {"calls": "main", "platform": "main", "logs": "logs", "requests": "requests"}
 
 
 @pytest.fixture
 async def connect(tmp_path: Path) -> AsyncIterator[Callable[[str], sqlite3.Connection]]:
     opened: list[sqlite3.Connection] = []
-    for schema in ("main", "logs"):
+    for schema in ("main", "logs", "requests"):
         await Database(tmp_path / schema, schema=schema, synchronous="NORMAL", faults=Faults()).close()
 
     def open_one(schema: str) -> sqlite3.Connection:
@@ -51,6 +51,7 @@ def test_each_name_stands_for_one_statement_and_says_what_it_is_for(file: str) -
 SCANS = {
     "calls": {"list"},  # by any of four fields; the newest are found first
     "platform": {"tokens", "tunings"},
+    "requests": set(),
     # one row; what an older relight left; and what waits to fill a block, a few hundred rows at most
     "logs": {"indexed", "note_indexed", "old_lines", "count_old_tails", "drop_old_tails", "drop_senders"},
 }

@@ -28,7 +28,7 @@ _TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 class Sends(Protocol):
     """The way to the server."""
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         """Say something."""
 
 
@@ -122,12 +122,13 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """More of the body; waits while whoever asked is slow.  Raises Gone when they are not there."""
+        whole = memoryview(data)  # a part of it is no copy
         for at in range(0, len(data), PART_BYTES):
             while self._room <= 0 and not self.is_gone:
                 await self._wait()
             if self.is_gone:
                 raise Gone
-            part = data[at : at + PART_BYTES]
+            part = whole[at : at + PART_BYTES]
             self._room -= len(part)
             self._session.send(Kind.BODY, self.number, part)
         if self.is_gone:

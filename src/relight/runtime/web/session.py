@@ -9,12 +9,12 @@ import asyncio
 import json
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, cast
 
 from relight.protocol.errors import ProtocolError
-from relight.protocol.web import Frames, Kind, frame, part, unpack_count, unpack_request
+from relight.protocol.web import Frames, Kind, frame_head, part, unpack_count, unpack_request
+from relight.runtime.tracebacks import describe
 from relight.runtime.web.exchange import Exchange, Gone, Handler
 
 GONE_SECONDS = 0.05
@@ -28,26 +28,27 @@ LeavesBy = Callable[["Callable[[], None] | None"], None]
 
 
 class Session(asyncio.Protocol):
-    """`over` is done when it has ended: with what went wrong, if something did."""
+    """`over` is done when it has ended: with what went wrong, if something did.  `answered` is called after each request."""
 
-    def __init__(self, make_handler: MakesHandler) -> None:
+    def __init__(self, make_handler: MakesHandler, answered: Callable[[], None]) -> None:
         self._make_handler = make_handler
+        self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._exchanges: dict[int, Exchange] = {}
         self._early: list[Exchange] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._handler: Handler | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._is_finishing = False
         self._transport: asyncio.Transport
         self.over: asyncio.Future[None] = self._loop.create_future()
 
-    def send(self, kind: Kind, request: int, data: bytes = b"") -> None:
+    def send(self, kind: Kind, request: int, data: bytes | memoryview = b"") -> None:
         """Say something, at the end of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(frame(kind, request, data))
+        self._unsent += (frame_head(kind, request, len(data)), data)
 
     def _flush(self) -> None:
         data = b"".join(self._unsent)
@@ -140,6 +141,7 @@ class Session(asyncio.Protocol):
             if not exchange.is_over:
                 self.send(Kind.BROKEN, exchange.number)
             del self._exchanges[exchange.number]
+            self._answered()
             self._finish_if_done()
 
     def _finish_if_done(self) -> None:
@@ -171,12 +173,17 @@ class Session(asyncio.Protocol):
         return task
 
 
-async def serve(descriptor: int, make_handler: MakesHandler, leave_by: LeavesBy) -> None:
-    """Serve what comes on a socket until the server has no more.  Raises what the user's app raises as it starts."""
+async def serve(
+    descriptor: int, make_handler: MakesHandler, leave_by: LeavesBy, answered: Callable[[], None] = lambda: None
+) -> None:
+    """Serve what comes on a socket until the server has no more, calling `answered` after each request.
+
+    Raises what the user's app raises as it starts.
+    """
     connection = socket.socket(fileno=descriptor)
     connection.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, session = await loop.create_connection(lambda: Session(make_handler), sock=connection)
+    _, session = await loop.create_connection(lambda: Session(make_handler, answered), sock=connection)
 
     def leave() -> None:
         loop.call_soon_threadsafe(session.send, Kind.LEAVE, 0)
@@ -191,4 +198,4 @@ async def serve(descriptor: int, make_handler: MakesHandler, leave_by: LeavesBy)
 
 def show(error: BaseException) -> None:
     """What the user's code raised, where Python would have shown it."""
-    sys.stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    sys.stderr.write(f"{describe(error)}\n")

@@ -20,6 +20,7 @@ from relight.sandbox.egress.names import Resolver
 from relight.sandbox.egress.netlink import Netlink
 from relight.sandbox.egress.outlet import Outlet
 from relight.sandbox.egress.proxy import ProxyOutlet
+from relight.sandbox.egress.tally import Tally
 from relight.sandbox.messages import PACKET_BYTES, TO_CONNECTOR, CloseEgress, OpenEgress
 
 _DESCRIPTORS = 8
@@ -62,7 +63,8 @@ class Connector:
     def _open(self, order: OpenEgress, descriptors: Sequence[int]) -> None:
         border = Border(order.network, self._resolver, self._ways)
         kind = ProxyOutlet if order.is_proxy else Outlet
-        self._outlets[order.id] = kind(border, descriptors)
+        *sockets, tally = descriptors
+        self._outlets[order.id] = kind(border, sockets, Tally(tally))
 
 
 def main(descriptor: int, uid: int) -> None:

@@ -1,6 +1,7 @@
 """The launcher's end of the connector: started when it is first needed, and again when it has died.
 
-The sockets of each sandbox are kept here, too, so that a connector which comes after another finds all of them.
+The sockets of each sandbox, and the tally of what it sent, are kept here, too, so that a connector which comes after
+another finds all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import relight
 from relight.protocol.codec import pack
+from relight.sandbox.egress.tally import make_tally
 from relight.sandbox.messages import CloseEgress, OpenEgress
 
 _SEND_SECONDS = 2.0
@@ -30,6 +32,12 @@ _DESCRIPTOR = 3
 class _Kept:
     order: OpenEgress
     sockets: tuple[int, ...]
+    tally: int
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What goes with the order."""
+        return (*self.sockets, self.tally)
 
 
 class Gate:
@@ -54,16 +62,22 @@ class Gate:
 
     def open(self, name: str, network: str, sockets: Sequence[int]) -> None:
         """Connect for a sandbox from now on; the sockets are the gate's."""
-        kept = self._kept[name] = _Kept(OpenEgress(id=name, network=network, is_proxy=self._is_proxy), tuple(sockets))
+        order = OpenEgress(id=name, network=network, is_proxy=self._is_proxy)
+        kept = self._kept[name] = _Kept(order, tuple(sockets), make_tally())
         if self._socket is None and self._deaths < _MOST_DEATHS:
             self._start()
-        self._send(kept.order, kept.sockets)
+        self._send(kept.order, kept.descriptors)
+
+    def tally(self, name: str) -> tuple[int, ...]:
+        """The descriptor of what says how much a sandbox sent outward; none for one that has no way out."""
+        kept = self._kept.get(name)
+        return () if kept is None else (kept.tally,)
 
     def close(self, name: str) -> None:
         """A sandbox is gone; nothing happens when it had no way out."""
         kept = self._kept.pop(name, None)
         if kept is not None:
-            for descriptor in kept.sockets:
+            for descriptor in kept.descriptors:
                 os.close(descriptor)
             self._send(CloseEgress(id=name), ())
 
@@ -74,7 +88,7 @@ class Gate:
         if self._kept and self._deaths < _MOST_DEATHS:
             self._start()
             for kept in self._kept.values():
-                self._send(kept.order, kept.sockets)
+                self._send(kept.order, kept.descriptors)
 
     def leave(self) -> None:
         """Have the connector end, and wait until it has."""

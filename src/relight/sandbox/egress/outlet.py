@@ -23,6 +23,7 @@ from relight.sandbox.egress.netlink import read_copies
 from relight.sandbox.egress.packets import FORBIDDEN, TCP, UNREACHABLE, Packet, read_packet
 from relight.sandbox.egress.relay import Relay, reset
 from relight.sandbox.egress.setup import NAMESERVER
+from relight.sandbox.egress.tally import Tally
 
 MOST_CONNECTIONS = 1024
 """So many connections a sandbox may have; the next are refused."""
@@ -45,10 +46,13 @@ Key = tuple[bytes, int, bytes, int]
 
 
 class Outlet:
-    """Of a sandbox that reaches what its `border` lets it; the descriptors are those of `PrepareEgress`."""
+    """Of a sandbox that reaches what its `border` lets it; the descriptors are those of `PrepareEgress`.
 
-    def __init__(self, border: Border, descriptors: Sequence[int]) -> None:
-        self._border = border
+    What it sends is added to its `tally`: all but questions for names.
+    """
+
+    def __init__(self, border: Border, descriptors: Sequence[int], tally: Tally) -> None:
+        self._border, self._tally = border, tally
         self._copies, self._listener, *raws = (socket.socket(fileno=one) for one in descriptors)
         self._raws = dict(zip((4, 16), raws, strict=False))
         self._opening: set[Key] = set()
@@ -77,6 +81,7 @@ class Outlet:
             if one is not None:
                 one.close()
         self._opened.clear()
+        self._tally.close()
 
     # -- what comes from inside
 
@@ -181,7 +186,7 @@ class Outlet:
             if outer is None:
                 self._begin(self._border.answer_stream(inner))
                 continue
-            relay = Relay(inner, outer, self._relays.discard)
+            relay = Relay(inner, outer, self._relays.discard, self._tally.add)
             self._relays.add(relay)
             self._begin(relay.begin())
 
@@ -202,7 +207,7 @@ class Outlet:
                 outer.close()
                 self._inject(packet.source, packets.refusal_of(packet, UNREACHABLE))
                 return
-            self._flows[packet.key] = _Flow(packet, outer, self._inject, self._end_flow)
+            self._flows[packet.key] = _Flow(packet, outer, self._inject, self._tally.add, self._end_flow)
         self._flows[packet.key].send(packet.payload)
 
     def _end_flow(self, flow: _Flow) -> None:
@@ -227,11 +232,12 @@ class _Flow:
         first: Packet,
         outer: socket.socket,
         inject: Callable[[bytes, bytes], None],
+        sends: Callable[[int], None],
         when_over: Callable[[_Flow], None],
     ) -> None:
         self.key = first.key
         self._first, self._outer = first, outer
-        self._inject, self._when_over = inject, when_over
+        self._inject, self._sends, self._when_over = inject, sends, when_over
         self._loop = asyncio.get_running_loop()
         self.used_at = self._loop.time()
         self._loop.add_reader(outer, self._hear)
@@ -241,7 +247,7 @@ class _Flow:
         """Pass one on; it may be lost, as any."""
         self.used_at = self._loop.time()
         with suppress(OSError):
-            self._outer.send(payload)
+            self._sends(self._outer.send(payload))
 
     def close(self) -> None:
         """It is over."""

@@ -19,6 +19,7 @@ from typing import Any
 from relight.sandbox.egress import names
 from relight.sandbox.egress.border import Border
 from relight.sandbox.egress.relay import Relay, reset
+from relight.sandbox.egress.tally import Tally
 
 MOST_CONNECTIONS = 1024
 HEAD_BYTES = 64 * 1024
@@ -39,8 +40,8 @@ class Refused(Exception):
 class ProxyOutlet:
     """As `Outlet`; the descriptors are those of `PrepareProxy`."""
 
-    def __init__(self, border: Border, descriptors: Sequence[int]) -> None:
-        self._border = border
+    def __init__(self, border: Border, descriptors: Sequence[int], tally: Tally) -> None:
+        self._border, self._tally = border, tally
         self._questions, self._streams, self._proxy = (socket.socket(fileno=one) for one in descriptors)
         self._relays: set[Relay] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,6 +63,7 @@ class ProxyOutlet:
             task.cancel()
         for relay in tuple(self._relays):
             relay.close()
+        self._tally.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -109,8 +111,9 @@ class ProxyOutlet:
             host, port, first, answer = read_head(head)
             outer = await self._reach(host, port)
             await self._loop.sock_sendall(outer, first)
+            self._tally.add(len(first))
             await self._loop.sock_sendall(inner, answer)
-            relay = Relay(inner, outer, self._relays.discard)
+            relay = Relay(inner, outer, self._relays.discard, self._tally.add)
             self._relays.add(relay)
             await relay.begin()
             return

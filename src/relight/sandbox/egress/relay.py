@@ -14,10 +14,19 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Carries bytes between `inner` and `outer`, which are its own from now on; `when_over` is called once."""
+    """Carries bytes between `inner` and `outer`, which are its own from now on; `when_over` is called once.
 
-    def __init__(self, inner: socket.socket, outer: socket.socket, when_over: Callable[[Relay], None]) -> None:
-        self._inner, self._outer = _Side(self._end), _Side(self._end)
+    `sends` is told how many bytes go out each time.
+    """
+
+    def __init__(
+        self,
+        inner: socket.socket,
+        outer: socket.socket,
+        when_over: Callable[[Relay], None],
+        sends: Callable[[int], None] | None = None,
+    ) -> None:
+        self._inner, self._outer = _Side(self._end, sends), _Side(self._end)
         self._inner.other, self._outer.other = self._outer, self._inner
         self._sockets = (inner, outer)
         self._when_over: Callable[[Relay], None] | None = when_over
@@ -55,10 +64,10 @@ class _Side(asyncio.Protocol):
 
     other: _Side
 
-    def __init__(self, ended: Callable[[], None]) -> None:
+    def __init__(self, ended: Callable[[], None], hears: Callable[[int], None] | None = None) -> None:
         self.transport: asyncio.Transport | None = None
         self.is_over = False
-        self._ended = ended
+        self._ended, self._hears = ended, hears
         self._early = b""  # what came before the other was there: up to Python 3.11 a transport reads even if paused
         self._has_said_all = False
 
@@ -81,6 +90,8 @@ class _Side(asyncio.Protocol):
                 self.other.transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
+        if self._hears is not None:
+            self._hears(len(data))
         if self.other.transport is None:
             self._early += data
         else:

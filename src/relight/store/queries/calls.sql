@@ -5,9 +5,9 @@ ON CONFLICT (workspace, id) DO NOTHING;
 
 -- submit_ended: a call whose end came before it was kept, as one row; no row: its id was used before
 INSERT INTO calls (workspace, id, app, environment, version, function, method, state, in_group, parent, is_awaited, binding, session, is_strict, accept, submitted_at, payload_blob, payload, priority, order_key, expires_at,
-    attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items, used_us)
+    attempts, token_epoch, token_n, worker, node, not_before, started_at, ended_at, sequence, result, result_blob, failure, items, used_us, tokens_in, tokens_out)
 VALUES (:workspace, :id, :app, :environment, :version, :function, :method, :state, :in_group, :parent, :is_awaited, :binding, :session, :is_strict, :accept, :submitted_at, :payload_blob, :payload, :priority, :order_key, :expires_at,
-    :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items, :used_us)
+    :charged, :epoch, :n, :worker, :node, :not_before, :claimed_at, :ended_at, :sequence, :result, :result_blob, :failure, :items, :used_us, :tokens_in, :tokens_out)
 ON CONFLICT (workspace, id) DO NOTHING;
 
 -- supersede_attempt: a try that nobody ended is over, because a newer token has the call
@@ -23,7 +23,8 @@ WHERE workspace = :workspace AND id = :call AND sequence = 0 AND (token_epoch, t
 UPDATE calls SET state = :state, attempts = attempts + :charged, not_before = :not_before, ended_at = :ended_at,
     token_epoch = :epoch, token_n = :n, worker = :worker, node = :node,
     started_at = CASE WHEN token_epoch = :epoch AND token_n = :n THEN started_at ELSE :claimed_at END,
-    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure, items = :items, used_us = used_us + :used_us
+    sequence = :sequence, result = :result, result_blob = :result_blob, failure = :failure, items = :items, used_us = used_us + :used_us,
+    tokens_in = tokens_in + :tokens_in, tokens_out = tokens_out + :tokens_out
 WHERE workspace = :workspace AND id = :call AND sequence = 0
     AND ((token_epoch, token_n) < (:epoch, :n) OR (state = 'running' AND token_epoch = :epoch AND token_n = :n))
 RETURNING workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL, NULL, items;
@@ -134,6 +135,15 @@ UPDATE calls SET is_beyond = 0 WHERE rowid IN (
 -- beyond: some of the calls of a version, or of one function of it, that wait here alone
 SELECT id, function, binding, priority FROM calls INDEXED BY calls_beyond
 WHERE workspace = :workspace AND version = :version AND (:function = '' OR function = :function) AND is_beyond = 1 LIMIT :limit;
+
+-- move_beyond: some of the calls of a function that wait here alone are for another version
+UPDATE calls SET version = :heir WHERE rowid IN (
+    SELECT rowid FROM calls INDEXED BY calls_beyond WHERE workspace = :workspace AND version = :version
+        AND function = :function AND binding = :binding AND is_beyond = 1 ORDER BY priority DESC, rowid LIMIT :limit
+) RETURNING id, priority;
+
+-- move: a call that waits is for another version
+UPDATE calls SET version = :version WHERE workspace = :workspace AND id = :id AND sequence = 0;
 
 -- dead: calls of a function that came to nothing and were not made once more, oldest ends first
 SELECT workspace, id, app, environment, version, function, method, state, attempts, worker, in_group, parent, binding, submitted_at, started_at, ended_at, sequence, NULL AS result, failure, items

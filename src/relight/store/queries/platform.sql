@@ -18,30 +18,33 @@ DELETE FROM tokens WHERE workspace = :workspace AND id = :id;
 INSERT INTO versions (workspace, id, app, environment, manifest, code, at, made_by, tags, commit_id, source)
 VALUES (:workspace, :id, :app, :environment, :manifest, :code, :at, :made_by, :tags, :commit_id, :source);
 
--- versions: those of an app in an environment, oldest first, and the part of the calls that leads to each
+-- versions: those of an app in an environment, oldest first, and the part of the calls that leads to each, by copies or not
 SELECT v.id, v.at, v.made_by, v.tags, v.commit_id, v.source,
-    CASE v.id WHEN r.version THEN 100 - r.canary_percent WHEN r.canary THEN r.canary_percent ELSE 0 END
+    CASE WHEN v.id = r.version THEN iif(r.strategy = 'shadow', 100, 100 - r.canary_percent)
+        WHEN v.id = r.canary AND r.strategy <> 'shadow' THEN r.canary_percent ELSE 0 END,
+    iif(v.id = r.canary AND r.strategy = 'shadow', r.canary_percent, 0)
 FROM versions v LEFT JOIN routes r ON r.workspace = v.workspace AND r.app = v.app AND r.environment = v.environment
 WHERE v.workspace = :workspace AND v.app = :app AND v.environment = :environment ORDER BY v.at, v.id;
 
 -- route: where a name leads
-SELECT r.version, v.manifest, r.canary, c.manifest, r.canary_percent
+SELECT r.version, v.manifest, r.canary, c.manifest, r.canary_percent, r.strategy
 FROM routes r JOIN versions v ON v.workspace = r.workspace AND v.id = r.version
 LEFT JOIN versions c ON c.workspace = r.workspace AND c.id = r.canary
 WHERE r.workspace = :workspace AND r.app = :app AND r.environment = :environment;
 
 -- switch_route: a name leads to a version, and in part to another
-INSERT INTO routes (workspace, app, environment, version, at, canary, canary_percent)
-VALUES (:workspace, :app, :environment, :version, :at, :canary, :canary_percent)
+INSERT INTO routes (workspace, app, environment, version, at, canary, canary_percent, strategy)
+VALUES (:workspace, :app, :environment, :version, :at, :canary, :canary_percent, :strategy)
 ON CONFLICT (workspace, app, environment) DO UPDATE
-SET version = excluded.version, at = excluded.at, canary = excluded.canary, canary_percent = excluded.canary_percent;
+SET version = excluded.version, at = excluded.at, canary = excluded.canary, canary_percent = excluded.canary_percent,
+    strategy = excluded.strategy;
 
 -- add_switch: a time from which on a name leads elsewhere
-INSERT INTO switches (workspace, app, environment, at, made_by, how, version, canary, canary_percent)
-VALUES (:workspace, :app, :environment, :at, :made_by, :how, :version, :canary, :canary_percent);
+INSERT INTO switches (workspace, app, environment, at, made_by, how, version, canary, canary_percent, strategy)
+VALUES (:workspace, :app, :environment, :at, :made_by, :how, :version, :canary, :canary_percent, :strategy);
 
 -- switches: where a name has led, the newest first
-SELECT at, how, version, canary, canary_percent, made_by FROM switches
+SELECT at, how, version, canary, canary_percent, made_by, strategy FROM switches
 WHERE workspace = :workspace AND app = :app AND environment = :environment ORDER BY n DESC LIMIT :limit;
 
 -- remove_route: a name leads nowhere
