@@ -66,6 +66,16 @@ def test_on_steady_load_a_plan_goes_from_flex_to_dedicated_where_an_exhaustive_s
     )
 
 
+@pytest.mark.parametrize("card", ["runpod", "runpod@most"])
+@pytest.mark.parametrize("utilisation", [0.1, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0])
+def test_active_at_0_8_and_0_7_of_flex_never_wins_on_steady_load_and_cost_alone(card: str, utilisation: float) -> None:
+    load = Workload(trace=steady(utilisation, 60.0, 6 * 3600.0), holds=H100, starts=(2.0,))
+
+    plan = make_plan(load, {name: CARDS[name] for name in (card, "dedicated")})
+
+    assert plan.best.policy.capacity is not Capacity.ACTIVE
+
+
 @pytest.mark.slow
 def test_active_wins_where_waits_must_be_short_and_there_are_no_machines_to_hold() -> None:
     trace = steady(0.1, 6.0, 6 * 3600.0)
@@ -79,7 +89,7 @@ def test_active_wins_where_waits_must_be_short_and_there_are_no_machines_to_hold
 
 @pytest.mark.slow
 def test_active_wins_for_a_part_of_the_day_over_machines_that_are_held_at_night_too() -> None:
-    trace = poisson(lambda at: 0.03 if 9 <= at % DAY_SECONDS / 3600 < 17 else 0.0, 0.03, 3 * DAY_SECONDS, 6.0, seed=5)
+    trace = poisson(lambda at: 0.03 if 9 <= at % DAY_SECONDS / 3600 < 17 else 0.0, 0.03, 2 * DAY_SECONDS, 6.0, seed=5)
     load = Workload(trace=trace, holds=H100, starts=(30.0,), targets=Targets(wait_p95=5.0))
 
     plan = make_plan(load, ON_RUNPOD)
