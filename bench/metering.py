@@ -1,10 +1,11 @@
 """What metering adds to a warm call: one server that meters and one that does not, called in turns in the same run.
 
-    python bench/metering.py                  # 4,000 pairs of calls, half a minute
+    python bench/metering.py                  # 4,000 pairs of calls, a minute
     python bench/metering.py --pairs 500 --check
 
 Each pair is one call to each server, first the one and then the other, in turns, so that whatever else the machine does meets
-both.  A figure is the median of its server's calls; what metering adds is the median of what the two of each pair differ by,
+both.  There are several rounds, with servers of their own, of which the one and then the other is started first: two servers
+that are alike may differ by more than metering takes, for as long as they live.  A figure is the median of its server's calls; what metering adds is the median of what the two of each pair differ by,
 which a slow minute of the machine does not move.  A JSON line goes to the standard output, what it means to the standard error.
 `--check` ends with status 1 when that is more than 5 % of a call without metering.
 """
@@ -32,6 +33,7 @@ from relight.sdk.session import Session
 
 START_SECONDS, LEAVE_SECONDS = 30.0, 20.0
 WARM_CALLS = 200
+ROUNDS = 6
 MOST_MORE = 0.05
 """So much more may a warm call take with metering."""
 
@@ -68,18 +70,25 @@ def figures_of(off: Sequence[float], on: Sequence[float]) -> Figures:
 
 
 def measure(pairs: int, folder: Path) -> Figures:
-    """Start both servers, warm them up, and call them in turns."""
+    """Do so many pairs of calls, in rounds."""
+    seconds: dict[str, list[float]] = {"off": [], "on": []}
+    for number in range(ROUNDS):
+        (folder / str(number)).mkdir()
+        _do_round(pairs // ROUNDS, folder / str(number), ("off", "on") if number % 2 else ("on", "off"), seconds)
+    return figures_of(seconds["off"], seconds["on"])
+
+
+def _do_round(pairs: int, folder: Path, order: tuple[str, str], seconds: dict[str, list[float]]) -> None:
+    """Start both servers, in this order, warm them up, and call them in turns."""
     with ExitStack() as stack:
-        sessions = [stack.enter_context(_serving(folder / name, name)) for name in ("off", "on")]
-        for session in sessions:
+        sessions = {name: stack.enter_context(_serving(folder / name, name)) for name in order}
+        for session in sessions.values():
             with app.using(session):
                 for x in range(WARM_CALLS):
                     noop.remote(x)
-        seconds = ([0.0] * pairs, [0.0] * pairs)
         for pair in range(pairs):
-            for which in (0, 1) if pair % 2 else (1, 0):
-                seconds[which][pair] = _time_call(sessions[which], pair)
-        return figures_of(*seconds)
+            for name in order if pair % 2 else reversed(order):
+                seconds[name].append(_time_call(sessions[name], pair))
 
 
 def _time_call(session: Session, x: int) -> float:

@@ -26,6 +26,12 @@ def add(x: int, y: int = 1) -> dict[str, int]:
 
 @app.function()
 @relight.web_endpoint()
+def fails() -> str:
+    raise ValueError("on purpose")
+
+
+@app.function()
+@relight.web_endpoint()
 def python() -> str:
     return sys.version
 

@@ -152,20 +152,22 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
         "budget set": cli.json("budget", "set", "5", "--app", "shop"),
         "budget list": cli.json("budget", "list"),
         "budget remove": cli.json("budget", "remove", "--app", "shop"),
-        "invoice": cli.json("invoice"),
+        "invoice": cli.json("invoice", "--by", "tag:team"),
         "rates": cli.json("rates", "--region", "us"),
         "providers": cli.json("providers"),
         "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
         "plan": cli.json("plan", "--trace", str(trace), "--gpu", "H100", "--start", "2"),
     }
+    applied = cli.json("plan", "shop/square", "--trace", str(trace), "--card", "modal", "--apply", "--yes")
+    warned = cli("watch", "shop", "--card", "modal", "--least", "0s", "--slow", "0s", "--once", "--json")
 
     for name, answer in answers.items():
         check(f"relight {name}", answer)
-    by_tag = cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast")
-    check("relight cost", by_tag)
-    assert {one["card"] for row in by_tag["rows"] for one in row["against"]} == {"modal/us", "modal@included/us"}
-    assert all(row["key"].startswith("untagged 2") and row["forecast_nanos"] > 0 for row in by_tag["rows"])
+    check("relight cost", cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast"))
     assert [card["card"] for card in answers["rates"]["cards"]] == ["modal/us", "modal@included/us"]
+    check("relight plan", applied)
+    check("relight watch", json.loads(warned.stdout))
+    assert (applied["applied"]["is_written"], warned.returncode) == (True, 4)
     assert sum(row["nanos"] for row in by_call["rows"]) == by_call["total"]["nanos"]
     (row,) = one["rows"]
     assert row["key"] == f"{call} shop/square"

@@ -67,6 +67,11 @@ def test_tokens_cpu_shares_of_gpus_and_tags_are_in_the_ledger(server: Server) ->
         assert sum(row["nanos"] for row in report["rows"]) == report["total"]["nanos"] > 0
     assert set(rows_by(server, "tag:customer")) == {"acme", "untagged"}
 
+    there_too = rows_by(server, "tag:tier,day", "against=all", "region=us", "forecast=1")
+    assert {one["card"] for row in there_too.values() for one in row["against"]} == {"modal/us", "modal@included/us"}
+    assert {key.split()[0] for key in there_too} == {"gold", "untagged"}
+    assert all(row["forecast_nanos"] >= row["month_nanos"] > 0 for row in there_too.values())
+
     (quarter,) = rows_by(server, "gpu", "against=own-h100", "function=quarter").values()
     assert quarter["against"][0]["unknown"] == ["0.25 × L4"]
 

@@ -204,7 +204,16 @@ def test_requests_are_recorded_once_they_are_over(server: Server) -> None:
     assert shown["attempts"][0]["worker"] == added["worker"]
     assert 0 < costs["rows"][0]["busy_us"] <= (added["ended_at"] - added["started_at"]) * 1e6 + 1000
     assert (raised["state"], raised["request"]["status"]) == ("failed", 500)
-    wait_until(lambda: "on purpose" in repr(list(server.lines(f"/v1/logs?call={raised['id']}"))), server)
+    wait_until(lambda: "on purpose" in repr(server.lines(f"/v1/logs?call={raised['id']}")), server)
+
+
+def test_of_what_a_function_raises_its_own_frames_are_shown(server: Server) -> None:
+    assert ask(server, "/w/web/fails").status == 500
+    wait_until(lambda: said(server, "fails", "ValueError: on purpose"), server)
+
+    lines = [line["text"] for line in server.lines("/v1/logs?app=web&function=fails")]
+
+    assert [line.rpartition(" in ")[2] for line in lines if line.startswith("  File")] == ["fails"]
 
 
 def test_wsgi_apps_answer_in_threads(server: Server) -> None:
@@ -278,7 +287,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 @pytest.mark.slow
 def test_the_example_sites_answer(server: Server) -> None:
-    for name in ("fastapi_site.py", "flask_site.py"):
+    for name in ("fastapi_site.py", "flask_site.py", "websocket_room.py"):
         subprocess.run(
             [sys.executable, "-m", "relight", "deploy", "--no-wait", str(EXAMPLES / name)], check=True, timeout=60
         )
@@ -292,6 +301,13 @@ def test_the_example_sites_answer(server: Server) -> None:
         assert socket.receive() == b"you said hello"
     assert ask(server, "/w/fastapi_site/area", "POST", b'{"width": 2, "height": 1.5}').json == {"area": 3.0}
     assert ask(server, "/w/flask_site/site/hello?name=me").json == {"said": "hello me"}
+    with WebSocket(server, "/w/websocket_room/room/") as one:
+        assert one.receive() == b"guest 1 is here"
+        with WebSocket(server, "/w/websocket_room/room/") as other:
+            assert (one.receive(), other.receive()) == (b"guest 2 is here", b"guest 2 is here")
+            other.send(b"good morning", 1)
+            assert (one.receive(), other.receive()) == (b"guest 2: good morning", b"guest 2: good morning")
+        assert one.receive() == b"guest 2 has left"
 
 
 GIB = 1024**3

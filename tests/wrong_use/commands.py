@@ -22,6 +22,11 @@ CASES = {
     "memory-out-of-range": Case(
         script=app("@app.function(memory=1)\ndef f():\n    return 1\n"), command=("relight", "deploy", "script.py")
     ),
+    "strategy-misspelt": Case(script=ONE, command=("relight", "deploy", "script.py", "--strategy", "recrate")),
+    "strategy-with-a-canary": Case(
+        script=ONE, command=("relight", "deploy", "script.py", "--strategy", "recreate", "--canary", "10")
+    ),
+    "shadow-of-nothing": Case(script=ONE, command=("relight", "deploy", "script.py", "--strategy", "shadow")),
     "file-not-there": Case(command=("relight", "run", "nothing.py")),
     "file-with-a-syntax-error": Case(script="def f(:\n    pass\n", command=("relight", "run", "script.py")),
     "file-without-an-app": Case(script="x = 1\n", command=("relight", "run", "script.py")),

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from relight.clock import Clock
 from relight.protocol.errors import RelightError, StartFailed
 from relight.protocol.manifest import CodeBundle
 
@@ -55,8 +56,11 @@ class CodeCache:
     Without a `bound` nothing leaves: whoever shares the folder with others cannot know what they use.
     """
 
-    def __init__(self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup, bound: Bound | None = None) -> None:
+    def __init__(
+        self, folder: Path, source: Fetches, tasks: asyncio.TaskGroup, clock: Clock, bound: Bound | None = None
+    ) -> None:
         self._folder = folder
+        self._clock = clock
         self._source = source
         self._tasks = tasks
         self._bound = bound
@@ -69,7 +73,7 @@ class CodeCache:
         folder = self._folder / bundle.digest
         if not folder.is_dir():
             return None
-        now = asyncio.get_running_loop().time()
+        now = self._clock.monotonic()
         if now - self._touched.get(bundle.digest, -math.inf) > TOUCH_SECONDS:
             self._touched[bundle.digest] = now
             with suppress(OSError):

@@ -150,7 +150,7 @@ def _build(options: Options, sandboxes: Sandboxes, library: Library, tasks: asyn
     doors = Doors(options.data_dir / "platform", link)
     provider = Provider(
         Sources(
-            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, _bound(options, users)),
+            code=CodeCache(_folder(options.cache_dir / "code"), values, tasks, clock, _bound(options, users)),
             library=library,
             image_mounts=lambda image: host_mounts(image, forbidden=forbidden),
             isolation=lambda: sandboxes.isolation,

@@ -151,17 +151,19 @@ def remove_budget(*, app: str, as_json: bool) -> None:
 
 @click.command()
 @click.option("--month", default="", metavar="2026-11", help="The month (UTC); this one when left out.")
+@click.option("--by", default="function", metavar="WHAT,…", help="What has a line of its own, as of `relight cost`.")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
 @json_option
-def invoice(*, month: str, as_csv: bool, as_json: bool) -> None:
+def invoice(*, month: str, by: str, as_csv: bool, as_json: bool) -> None:
     """Show a month's invoice: what each function cost, the terms of the card, and what is to be paid, to the cent.
 
     \b
     Example:
       relight invoice --month 2026-11 --csv > invoice.csv
+      relight invoice --by tag:team
     """
     begin = _month(month) if month else month_begin(SystemClock().now())
-    asked: dict[str, str | int] = {"by": "function", "since": f"{begin:.3f}", "until": f"{month_end(begin):.3f}"}
+    asked: dict[str, str | int] = {"by": by, "since": f"{begin:.3f}", "until": f"{month_end(begin):.3f}"}
     answer = connect().json("GET", f"/v1/costs{query(asked)}")
     lines = _lines(answer)
     name = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m")
@@ -176,7 +178,7 @@ def invoice(*, month: str, as_csv: bool, as_json: bool) -> None:
 
 
 def _lines(answer: Json) -> list[Row]:
-    """What each function cost, then what the terms of the card make of the sum."""
+    """What each of them cost, then what the terms of the card make of the sum."""
     rows = objects(answer, "rows")
     lines: list[Row] = [
         {"what": row["key"], "calls": row["calls"], "billed_us": row["billed_us"], "nanos": row["nanos"]}

@@ -21,6 +21,7 @@ from relight.control.attempts import After, Attempts, claim_of
 from relight.control.beyond import Beyond
 from relight.control.bindings import Bound
 from relight.control.catalog import Catalog, Version, check_method, key_of
+from relight.control.detail import detail_of
 from relight.control.ends import CANCELLED, PURGED, STOPPED
 from relight.control.families import Awaited, Families
 from relight.control.heirs import Heirs
@@ -28,15 +29,13 @@ from relight.control.keys import Keys
 from relight.control.newness import Newness
 from relight.control.requests import Taken, check_request, patience, recovered_call, waiting_call
 from relight.control.shadows import Shadows
-from relight.control.starts import start_for
 from relight.control.streams import Streams
 from relight.control.waiters import Waiters
 from relight.protocol.api import MAX_WAIT_SECONDS, Await, CallDetail, CallViews, Cancel, Items, ReadItems, Submit
-from relight.protocol.calls import AttemptView, CallEvent, CallKey, CallRequest, CallState, CallView
+from relight.protocol.calls import CallEvent, CallKey, CallRequest, CallState, CallView
 from relight.protocol.errors import Conflict, Failure, NotFound
 from relight.protocol.ids import is_id
 from relight.protocol.views import CallPlace, CallQuery
-from relight.protocol.workers import WorkerInterval
 from relight.scheduler.leases import Claimed, Lease
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey, WaitingCall
@@ -196,25 +195,7 @@ class Calls:
 
     async def show(self, workspace: str, call_id: str) -> CallDetail:
         """All that is known of a call.  Raises NotFound."""
-        view = await self._find(workspace, call_id)
-        attempts = await self._store.calls.attempts(workspace, call_id)
-        intervals = await self._intervals(workspace, view) if view.worker else ()
-        worker = await self._store.workers.get(workspace, view.worker) if view.worker else None
-        start = start_for(view, intervals, worker.start if worker is not None else None)
-        tries = tuple([await self._with_exit(workspace, view, attempt) for attempt in attempts])
-        return CallDetail(call=view, attempts=tries, worker_intervals=tuple(intervals), start=start)
-
-    async def _with_exit(self, workspace: str, view: CallView, attempt: AttemptView) -> AttemptView:
-        """A try with how its worker ended: the call says so of its last, the worker itself of one that was lost."""
-        if attempt.outcome == CallEvent.LEASE_LOST.value:
-            worker = await self._store.workers.get(workspace, attempt.worker)
-            return replace(attempt, exit=worker.exit if worker is not None else None)
-        is_last = attempt.outcome == view.state.value and view.failure is not None
-        return replace(attempt, exit=view.failure.exit) if is_last and view.failure is not None else attempt
-
-    async def _intervals(self, workspace: str, view: CallView) -> tuple[WorkerInterval, ...]:
-        since = view.started_at or view.submitted_at
-        return await self._store.workers.intervals(workspace, view.worker, since=since, until=view.ended_at)
+        return await detail_of(self._store, workspace, await self._find(workspace, call_id))
 
     async def list(self, workspace: str, query: CallQuery) -> tuple[CallView, ...]:
         """Calls, newest first."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from relight.control.catalog import Catalog
 from relight.protocol.codec import from_plain, to_plain
 from relight.protocol.scaleviews import DecisionView
-from relight.scheduler.autoscale import KEPT_DECISIONS
+from relight.scheduler.autoscale import KEPT_DECISIONS, Explained
 from relight.scheduler.loop import Scheduler
 from relight.scheduler.queue import FunctionKey
 from relight.scheduler.state import Function
@@ -22,7 +22,7 @@ class Decisions:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._before: dict[tuple[str, str], History] = {}
-        self._kept: dict[tuple[str, str], float] = {}
+        self._kept: dict[tuple[str, str], Explained] = {}
         self._scheduler: Scheduler
 
     def use(self, scheduler: Scheduler) -> None:
@@ -39,12 +39,12 @@ class Decisions:
         return (*before, *since)[-KEPT_DECISIONS:]
 
     def changes(self) -> Mapping[tuple[str, str], str]:
-        """The histories that have grown since this was last asked."""
+        """The histories that are others since this was last asked."""
         changed: dict[tuple[str, str], str] = {}
         for function in self._functions():
             history, name = function.autoscaler.history, _name(function)
-            if history and self._kept.get(name) != history[-1].at:
-                self._kept[name] = history[-1].at
+            if history and self._kept.get(name) != history[-1]:  # the last may have gone on since
+                self._kept[name] = history[-1]
                 changed[name] = json.dumps([to_plain(one) for one in self.of(function)])
         return changed
 

@@ -156,7 +156,9 @@ def _view(kept: Kept) -> CallView:
 def _failure(request: Request) -> Failure:
     if request.code:
         return Failure(code=request.code, message=request.why)
-    return Failure(code="function_failed", message=f"the function answered {request.status}; see its log")
+    return Failure(
+        code="function_failed", message=f"cannot take it as done: the function answered {request.status}; see its log"
+    )
 
 
 def _attempts(kept: Kept) -> tuple[AttemptView, ...]:

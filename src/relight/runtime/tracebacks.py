@@ -7,6 +7,8 @@ import os
 import traceback
 
 _OURS = os.path.dirname(os.path.dirname(__file__))
+_THREAD = os.path.join(os.path.dirname(contextlib.__file__), "concurrent", "futures", "thread.py")
+_WRAPPERS = (contextlib.__file__, _THREAD)
 _MAX_CHARACTERS = 64 * 1024
 
 
@@ -42,13 +44,13 @@ def _prune(told: traceback.TracebackException, seen: set[int]) -> None:
 
 
 def _users(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    """Without ours, and without the wrapper of a context manager of ours."""
+    """Without ours, and without Python's own in which a context manager or a thread of ours runs."""
     kept: list[traceback.FrameSummary] = []
     for frame in frames:
         if not _is_ours(frame.filename):
             kept.append(frame)
             continue
-        while kept and kept[-1].filename == contextlib.__file__:
+        while kept and kept[-1].filename in _WRAPPERS:
             kept.pop()
     return kept
 

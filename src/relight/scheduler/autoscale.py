@@ -116,6 +116,7 @@ class Autoscaler:
         self.expectation = Expectation()
         self._wanted = 0
         self._explained: deque[Explained] = deque(maxlen=KEPT_DECISIONS)
+        self._run_ends = -math.inf
         self._rising_since: float | None = None
         self._calm_at = -math.inf
         self._left: deque[float] = deque()
@@ -125,7 +126,7 @@ class Autoscaler:
     def tune(self, scaling: Scaling) -> None:
         """From now on this is asked."""
         self.scaling = scaling
-        self._floor_minute, self._calm_at = -1, -math.inf
+        self._floor_minute, self._calm_at, self._run_ends = -1, -math.inf, -math.inf
 
     def decide(self, seen: Observation) -> Decision:
         """How many workers there should be now.  Observations come in the order of their time."""
@@ -181,9 +182,11 @@ class Autoscaler:
     def _note(self, decision: Decision, seen: Observation) -> None:
         at, before, self._wanted = seen.unix, self._wanted, decision.workers
         last = self._explained[-1] if self._explained else None
-        if last is not None and at - last.at < RUN_SECONDS and (before > last.before) == (decision.workers > before):
+        if last is not None and seen.now < self._run_ends and (before > last.before) == (decision.workers > before):
             self._explained.pop()
             at, before = last.at, last.before
+        else:
+            self._run_ends = seen.now + RUN_SECONDS
         reason = self.explain(decision, seen)
         self._explained.append(Explained(at=at, workers=decision.workers, before=before, reason=reason))
 

@@ -29,6 +29,8 @@ def matches(wanted: str, gpu: GpuFact) -> bool:
 def free_shares(gpus: Sequence[GpuFact], held: Iterable[tuple[Sequence[str], float]]) -> dict[str, float]:
     """How much of each GPU is free, where each of `held` holds its share of some."""
     free = {gpu.id: 1.0 for gpu in gpus}
+    if not free:
+        return free
     for ids, share in held:
         for one in ids:
             if one in free:

@@ -177,6 +177,8 @@ class Sizing:
 
     def _make_room(self, function: Function, refusal: NoPlace) -> None:
         """Let idle workers of other functions go, if the one that is wanted would fit then."""
+        if refusal.reason.startswith("starting"):
+            return  # as many start at once as may: that is no matter of who is there
         if not refusal.is_for_now or any(worker.is_leaving for worker in self.world.workers.values()):
             return
         if refusal.reason.startswith("quota"):

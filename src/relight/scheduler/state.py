@@ -79,9 +79,11 @@ class Worker:
         """Whether it may be given one more call, where `depth` may be with it."""
         if not self.calls:
             return self.is_free
+        if len(self.calls) >= depth:
+            return False
         if self.width > 1:
-            return len(self.calls) < depth and STATES[self.state].takes_calls and not self.is_leaving
-        if len(self.calls) >= min(depth, self.credit) or now - self.moved_at > STALL_SECONDS or self.is_lending:
+            return STATES[self.state].takes_calls and not self.is_leaving
+        if len(self.calls) >= self.credit or now - self.moved_at > STALL_SECONDS or self.is_lending:
             return False
         return STATES[self.state].takes_calls and not self.is_leaving
 
@@ -93,6 +95,8 @@ class Worker:
     @property
     def is_lending(self) -> bool:
         """Whether what it runs waits for other calls: its CPU is free for them, its memory and its GPUs are not."""
+        if not self.waiting:  # as a rule, and this is asked of every worker for each that is started
+            return False
         if self.width > 1:
             return bool(self.calls) and self.waiting.issuperset(self.calls)
         return not self.waiting.isdisjoint(self.calls)

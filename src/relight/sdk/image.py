@@ -74,12 +74,18 @@ def _refuse(name: str) -> None:
 
 def _describe_host() -> HostImage:
     return HostImage(
-        python=sys.executable,
+        python=_interpreter(),
         prefix=sys.prefix,
         base_prefix=sys.base_prefix,
         version=sys.version.split()[0],
         paths=_named_elsewhere(_site_folders()),
     )
+
+
+def _interpreter() -> str:
+    """This Python, by a path that can be mounted: whoever types `../.venv/bin/python` gives it one with `..` in it."""
+    path = Path(sys.executable)
+    return str(path.parent.resolve() / path.name) if ".." in path.parts else sys.executable
 
 
 def _site_folders() -> list[Path]:

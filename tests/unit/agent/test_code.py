@@ -12,6 +12,7 @@ from typing import IO
 import pytest
 
 from relight.agent.code import Bound, CodeCache, unpack
+from relight.clock import SystemClock
 from relight.protocol.errors import NotFound, StartFailed
 from relight.protocol.manifest import CodeBundle
 
@@ -54,7 +55,7 @@ def bundle(digest: str = DIGEST) -> CodeBundle:
 async def test_workers_that_start_together_fetch_their_code_once(tmp_path: Path):
     source = Source(archive(("app.py", b"x = 1"), ("package/module.py", b"y = 2")))
     async with asyncio.TaskGroup() as tasks:
-        cache = CodeCache(tmp_path, source, tasks)
+        cache = CodeCache(tmp_path, source, tasks, SystemClock())
 
         folders = await asyncio.gather(*(cache.get(bundle()) for _ in range(5)))
 
@@ -68,7 +69,7 @@ async def test_workers_that_start_together_fetch_their_code_once(tmp_path: Path)
 async def test_a_bundle_that_cannot_be_fetched_is_tried_again_by_the_next(tmp_path: Path):
     source = Source(NotFound("cannot fetch it"))
     async with asyncio.TaskGroup() as tasks:
-        cache = CodeCache(tmp_path, source, tasks)
+        cache = CodeCache(tmp_path, source, tasks, SystemClock())
         with pytest.raises(NotFound):
             await cache.get(bundle())
 
@@ -82,7 +83,7 @@ async def test_a_bundle_that_cannot_be_fetched_is_tried_again_by_the_next(tmp_pa
 @pytest.mark.parametrize("digest", ["../../etc", "A" * 64, ""])
 async def test_a_digest_that_is_none_names_no_folder(tmp_path: Path, digest: str):
     async with asyncio.TaskGroup() as tasks:
-        cache = CodeCache(tmp_path / "code", Source(b""), tasks)
+        cache = CodeCache(tmp_path / "code", Source(b""), tasks, SystemClock())
 
         with pytest.raises(StartFailed, match="not a SHA-256"):
             await cache.get(bundle(digest))
@@ -115,7 +116,7 @@ class Shelf:
         self.folder = folder
         self.used: set[str] = set()
         bound = Bound(most_bytes=250 * 1024, in_use=lambda: self.used)
-        self.cache = CodeCache(folder, Source(archive(("app.py", b"#" * 100 * 1024))), tasks, bound)
+        self.cache = CodeCache(folder, Source(archive(("app.py", b"#" * 100 * 1024))), tasks, SystemClock(), bound)
 
     async def get(self, letter: str, at: float) -> None:
         """Ask for a bundle at a time of its own, as clocks may be coarse."""
@@ -157,7 +158,7 @@ async def test_a_bundle_that_a_worker_uses_stays_however_old_it_is(tmp_path: Pat
 async def test_a_bundle_larger_than_all_that_may_be_kept_is_there_for_who_asked_for_it(tmp_path: Path):
     source = Source(archive(("app.py", b"#" * 100 * 1024)))
     async with asyncio.TaskGroup() as tasks:
-        cache = CodeCache(tmp_path, source, tasks, Bound(most_bytes=1, in_use=set))
+        cache = CodeCache(tmp_path, source, tasks, SystemClock(), Bound(most_bytes=1, in_use=set))
 
         folder = await cache.get(bundle())
 

@@ -15,7 +15,7 @@ from relight.protocol import PROTOCOL
 from relight.protocol.api import Deploy
 from relight.protocol.link import Hello
 from relight.protocol.manifest import CodeBundle, FunctionSpec, HostImage, Manifest, Scaling
-from relight.scheduler.autoscale import KEPT_DECISIONS
+from relight.scheduler.autoscale import KEPT_DECISIONS, Load, Observation
 from relight.scheduler.loop import Timing
 from relight.store.recollections import Recollection
 from relight.store.store import Store, open_store
@@ -72,9 +72,23 @@ async def test_decisions_are_shown_with_their_reasons_after_a_restart(store: Sto
     await after.tunings.update(NAME, {"min_workers": 3})
     history = (await after.tunings.show(NAME)).history
 
-    assert [(one.before, one.workers) for one in told] == [(0, 1), (1, 2)]
+    assert (told[0].before, told[-1].workers) == (0, 2)
     assert history[: len(told)] == told
     assert history[-1].reason == "min_workers: the floor is min_workers=3"
+
+
+async def test_a_change_that_goes_on_after_it_was_kept_is_kept_again(store: Store, tmp_path: Path) -> None:
+    control = await deployed(store, tmp_path)
+    function = control.scheduler.functions_of((await control.tunings.show(NAME)).version, "f")[0]
+    began = function.autoscaler.history[-1].at
+    for stuck in (3, 5):
+        load = Load(waiting=0, stuck=stuck)
+        function.autoscaler.decide(Observation(now=0.0, unix=began, load=load))  # in the run that the deploy began
+        control.recollections.keep()
+
+    after = await served(store, tmp_path)
+
+    assert [(one.before, one.workers) for one in (await after.tunings.show(NAME)).history][:1] == [(0, 5)]
 
 
 async def test_nothing_is_written_when_nothing_has_changed(store: Store, tmp_path: Path) -> None:

@@ -8,22 +8,14 @@ import pytest
 
 from relight.metering.cards import load_cards
 from relight.planner.costs import Holds, Horizon, cost
+from relight.planner.formulas import break_even, concurrency, expect, held_workers
 from relight.planner.gpus import advise, choose_gpus, memory_gb
-from relight.planner.plan import (
-    WINDOWS,
-    Option,
-    Targets,
-    Workload,
-    break_even,
-    concurrency,
-    expect,
-    held_workers,
-    make_plan,
-    replay_all,
-)
+from relight.planner.options import Option, Targets, Workload, replay_all
+from relight.planner.plan import make_plan
 from relight.planner.policies import Capacity, Policy
 from relight.planner.simulator import simulate
 from relight.planner.traces import DAY_SECONDS, Trace, poisson, steady
+from relight.planner.windows import WINDOWS
 from relight.planner.workloads import KINDS, plan_for, provider_for
 from relight.protocol.errors import InvalidRequest
 

@@ -143,6 +143,15 @@ def test_a_queue_that_drains_is_one_change_of_mind_and_not_one_for_each_end() ->
     assert told[2][1:] == (0, 2, "calls")
 
 
+def test_what_follows_from_other_settings_is_another_change_of_mind() -> None:
+    scaled = Scaled(Scaling(min_workers=1))
+    scaled.decide()
+    scaled.scaler.tune(Scaling(min_workers=2))
+    scaled.decide()
+
+    assert [(one.before, one.workers) for one in scaled.scaler.history] == [(0, 1), (1, 2)]
+
+
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 40), st.integers(0, 40)), max_size=30), st.data())
 def test_the_same_observations_give_the_same_decisions_within_floor_and_ceiling(
     steps: list[tuple[float, int, int]], data: st.DataObject

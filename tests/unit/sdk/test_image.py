@@ -18,6 +18,16 @@ def test_the_host_is_this_interpreter() -> None:
     assert image.version == platform.python_version()
 
 
+def test_an_interpreter_that_was_started_by_a_roundabout_path_is_named_by_a_straight_one() -> None:
+    path = Path(sys.executable)
+    roundabout = path.parent / ".." / path.parent.name / path.name
+    program = "from relight import Image; print(Image.host().spec.python)"
+
+    done = subprocess.run([roundabout, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+
+    assert done.stdout.strip() == str(path.parent.resolve() / path.name)
+
+
 def test_relights_own_source_is_not_named() -> None:
     import relight
 

@@ -9,12 +9,12 @@ import asyncio
 import json
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, cast
 
 from relight.protocol.errors import ProtocolError
 from relight.protocol.web import Frames, Kind, frame_head, part, unpack_count, unpack_request
+from relight.runtime.tracebacks import describe
 from relight.runtime.web.exchange import Exchange, Gone, Handler
 
 GONE_SECONDS = 0.05
@@ -198,4 +198,4 @@ async def serve(
 
 def show(error: BaseException) -> None:
     """What the user's code raised, where Python would have shown it."""
-    sys.stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    sys.stderr.write(f"{describe(error)}\n")
