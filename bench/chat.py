@@ -38,7 +38,7 @@ QUESTION = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
     "stream": True,
     "temperature": 0,
-    "max_tokens": 16,
+    "max_tokens": 8,
     "cache_prompt": False,
 }
 
@@ -63,13 +63,13 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen of one peer in one state, in milliseconds at the half and at the most, and words a second at the half."""
+    """What was seen of one peer in one state, in milliseconds at the half and at the least, and words a second at the half."""
 
     peer: str
     what: str
     count: int
     p50_ms: float
-    most_ms: float
+    least_ms: float
     words_per_second: float
 
 
@@ -90,7 +90,7 @@ class Bench:
             url = _deployed(self._example)
             for number in range(self._rounds + 1):
                 for peer in turns(["relight", "engine"], number):
-                    first, warm = self._on_relight(server, url) if peer == "relight" else self._alone()
+                    first, warm = self._on_relight(server, url) if peer == "relight" else self._alone(server)
                     self._tell("round", Round(number=number, peer=peer, first=first, warm=warm))
                     if number:
                         self._heard.setdefault((peer, "from nothing"), []).append(first)
@@ -103,12 +103,13 @@ class Bench:
         first = ask(url, time.perf_counter())
         return first, ask(url, time.perf_counter())
 
-    def _alone(self) -> tuple[Heard, Heard]:
+    def _alone(self, server: Server) -> tuple[Heard, Heard]:
         """From no process, and once more."""
-        began = time.perf_counter()
-        with _engine(self._example, self._folder) as url:
-            first = ask(url, began)
-            return first, ask(url, time.perf_counter())
+        with _own_share(server) as groups:
+            began = time.perf_counter()
+            with _engine(self._example, self._folder, groups) as url:
+                first = ask(url, began)
+                return first, ask(url, time.perf_counter())
 
     def _seen(self, peer: str, what: str) -> Seen:
         heard = self._heard[peer, what]
@@ -118,7 +119,7 @@ class Bench:
             what=what,
             count=len(heard),
             p50_ms=quantile(firsts, 0.5) * 1000,
-            most_ms=max(firsts) * 1000,
+            least_ms=min(firsts) * 1000,
             words_per_second=quantile([one.rate for one in heard], 0.5),
         )
         self._tell("seen", seen)
@@ -155,16 +156,32 @@ def targets(seen: Sequence[Seen]) -> list[Target]:
 
 def table(seen: Sequence[Seen]) -> str:
     """The figures for people."""
-    head = ("first word", "from", "p50 ms", "most ms", "words a second")
+    head = ("first word", "from", "p50 ms", "least ms", "words a second")
     rows = [
-        (one.peer, one.what, f"{one.p50_ms:.0f}", f"{one.most_ms:.0f}", f"{one.words_per_second:.0f}") for one in seen
+        (one.peer, one.what, f"{one.p50_ms:.0f}", f"{one.least_ms:.0f}", f"{one.words_per_second:.0f}") for one in seen
     ]
     return columns([head, *rows])
 
 
 @contextmanager
-def _engine(example: ModuleType, folder: Path) -> Iterator[str]:
-    """The engine in a process of its own; its address."""
+def _own_share(server: Server) -> Iterator[list[Path]]:
+    """Control groups beside that of all workers: who is in them has as much of the CPUs beside what else runs here as these have."""
+    parents = [
+        one for one in server.group_folders() if any((one / f"cpu.{name}").exists() for name in ("shares", "weight"))
+    ]
+    groups = [parent.with_name(f"{parent.name}-beside") for parent in parents]
+    for group in groups:
+        group.mkdir()
+    try:
+        yield groups
+    finally:
+        for group in groups:
+            group.rmdir()
+
+
+@contextmanager
+def _engine(example: ModuleType, folder: Path, groups: Sequence[Path]) -> Iterator[str]:
+    """The engine in a process of its own, in these groups; its address."""
     words = {"path": str(example.weights()), "threads": os.cpu_count(), "settings": example.SETTINGS}
     with (
         (folder / "engine.log").open("ab") as log,
@@ -177,6 +194,8 @@ def _engine(example: ModuleType, folder: Path) -> Iterator[str]:
             text=True,
         ) as process,
     ):
+        for group in groups:
+            (group / "cgroup.procs").write_text(str(process.pid))
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         if not url:

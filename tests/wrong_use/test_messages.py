@@ -16,7 +16,7 @@ HOLE = "\N{BULLET}"
 
 BETWEEN_MACHINES = (
     *("agent/", "links/", "sandbox/", "transport.py", "runtime/channel.py", "runtime/worker.py", "runtime/template.py"),
-    "runtime/concurrency.py",
+    *("runtime/concurrency.py", "runtime/base.py"),
     *("protocol/streams.py", "protocol/codec.py", "protocol/web.py"),
     *("control/nodes.py", "control/exchanges.py", "control/web.py"),
 )

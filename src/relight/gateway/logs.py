@@ -90,7 +90,9 @@ async def tell_fault(platform: Platform, ask: Ask) -> Answer:
     _, said = await ask.json()
     text = said.get("text") if isinstance(said, dict) else None
     if not isinstance(text, str):
-        raise InvalidRequest('cannot tell what is wrong with the run: send {"text": "…"}, or {"text": ""} for nothing')
+        raise InvalidRequest(
+            'cannot tell what is wrong with the run: it is no text; send {"text": "…"}, or {"text": ""} for nothing'
+        )
     if ask.app:
         await _check_run(platform, ask)
     await platform.runs.tell_fault(ask.workspace, ask.params["run"], text[:MAX_FAULT])
