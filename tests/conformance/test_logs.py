@@ -281,7 +281,7 @@ async def test_a_shelf_is_indexed_once_and_its_index_goes_with_its_last_block(
     again = await store.logs.index_next()
     while await store.logs.forget(before=SHELF_BLOCKS + 1.0):
         pass
-    slices = await store.databases[1].read(lambda one: one.execute("SELECT count(*) FROM slices").fetchone()[0])
+    slices = await store.databases[-1].read(lambda one: one.execute("SELECT count(*) FROM slices").fetchone()[0])
 
     assert not again
     assert slices == 0
