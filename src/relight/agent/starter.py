@@ -57,7 +57,7 @@ class LaysOut(Protocol):
 class Forks(Protocol):
     """Has templates."""
 
-    def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
+    def take(self, worker: str, spec: WorkerSpec, tell: TellLines) -> tuple[Forked, Cable] | None:
         """A fork that was made ahead; None where none waits."""
 
     async def fork(
@@ -91,9 +91,9 @@ class Starter:
         self._bases = bases
         self._gpus = gpus
 
-    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
-        """One that was forked ahead; None where none waits."""
-        taken = self._templates.take(worker, spec)
+    def take(self, worker: str, spec: WorkerSpec, tell: TellLines) -> Begun | None:
+        """One that was forked ahead; None where none waits.  What its template has written is told by `tell`."""
+        taken = self._templates.take(worker, spec, tell)
         return _begun(*taken) if taken is not None else None
 
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:

@@ -22,7 +22,7 @@ from relight.protocol.link import WorkerSpec
 class StartsProcesses(Protocol):
     """Where workers' processes come from."""
 
-    def take(self, worker: str, spec: WorkerSpec) -> Begun | None:
+    def take(self, worker: str, spec: WorkerSpec, tell: TellLines) -> Begun | None:
         """One that waits for whoever comes first; None where none does."""
 
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:

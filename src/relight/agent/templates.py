@@ -154,8 +154,11 @@ class Templates:
 
     # -- what a worker asks
 
-    def take(self, worker: str, spec: WorkerSpec) -> tuple[Forked, Cable] | None:
-        """A fork that was made ahead for whoever comes first; None where none waits."""
+    def take(self, worker: str, spec: WorkerSpec, tell: TellLines) -> tuple[Forked, Cable] | None:
+        """A fork that was made ahead for whoever comes first; None where none waits.
+
+        What its template wrote is the first worker's, as with `fork`.
+        """
         if self._refusal(spec) or spec.function.resources.gpu:
             return None
         key = template_key(spec)
@@ -166,6 +169,8 @@ class Templates:
         taken = entry.template.take(worker, limits)
         if taken is None:
             return None
+        entry.template.listen(tell)
+        entry.template.unlisten(tell)
         self._keeping.use(key)
         self._want_shells(entry, limits, had_shell=True)
         forked, cable = taken

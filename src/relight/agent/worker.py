@@ -155,7 +155,7 @@ class Worker:
 
     async def _start(self) -> Sandbox:
         self._later(self.spec.function.startup_timeout_seconds, self._give_up_start)
-        begun = self._around.starter.take(self.id, self.spec)
+        begun = self._around.starter.take(self.id, self.spec, self._tell_lines)
         if begun is not None:
             self._start_seen.begin("take")
         else:

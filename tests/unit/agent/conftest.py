@@ -155,7 +155,7 @@ class FakeSandboxes:
     refusal: Exception | None = None
     level: StartLevel = StartLevel.FORK
 
-    def take(self, worker: str, spec: WorkerSpec) -> None:
+    def take(self, worker: str, spec: WorkerSpec, tell: TellLines) -> None:
         """None waits."""
 
     async def start(self, worker: str, spec: WorkerSpec, tell: TellLines, begin: BeginPhase) -> Begun:
