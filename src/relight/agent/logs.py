@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from relight.agent.cable import Cable
-from relight.agent.pace import Pace
+from relight.agent.pace import SIP_BYTES, Pace
 
 LINE_BYTES = 16 * 1024
 """A longer line is cut into pieces of this length."""
@@ -118,7 +118,7 @@ class Pipe:
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self._is_paused = False
-        self._loop.add_reader(self._reader, self._read_some)
+        self._loop.add_reader(self._reader, self._read_on)
 
     def pause(self) -> None:
         """Read only when told to: once the pipe is full the worker waits in `write`."""
@@ -150,9 +150,12 @@ class Pipe:
         self.drain()
         self._end()
 
-    def _read_some(self) -> int:
+    def _read_on(self) -> None:
+        self._read_some(SIP_BYTES if self._pace.is_over else _READ_BYTES)
+
+    def _read_some(self, most: int = _READ_BYTES) -> int:
         with suppress(BlockingIOError, InterruptedError):
-            data = os.read(self._reader, _READ_BYTES)
+            data = os.read(self._reader, most)
             if not data:
                 self._end()
                 return 0
@@ -177,7 +180,7 @@ class Pipe:
         if self._is_paused or self._rest is not None:
             self._loop.remove_reader(self._reader)
         else:
-            self._loop.add_reader(self._reader, self._read_some)
+            self._loop.add_reader(self._reader, self._read_on)
 
     def _end(self) -> None:
         if not self._is_open:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-RATE_BYTES = 4 * 1024 * 1024
+RATE_BYTES = 2 * 1024 * 1024
 """So much is read of one worker in a second, in the long run."""
 
 BURST_BYTES = 1024 * 1024
@@ -18,6 +18,10 @@ LINE_BYTES = 80
 """What a line costs beside its text."""
 
 
+SIP_BYTES = 4 * 1024
+"""So much is read at a time of one that is over its rate: what it is made into keeps nobody waiting for long."""
+
+
 class Pace:
     """A bucket that fills with `RATE_BYTES` a second; `now` is a clock in seconds."""
 
@@ -25,6 +29,11 @@ class Pace:
         self._now = now
         self._left = float(BURST_BYTES)
         self._at = now()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more was read than the rate allows."""
+        return self._left <= 0
 
     def take(self, size: int, lines: int) -> float:
         """So many bytes in so many lines were read: how many seconds to rest before more are."""
