@@ -9,10 +9,15 @@ import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from distribution import ByServer
+
+hypothesis.settings.register_profile("quick", max_examples=25)
+if os.environ.get("CI") != "true":  # which tries four times as many
+    hypothesis.settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

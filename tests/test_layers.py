@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,16 +77,19 @@ def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def imported(path: Path) -> tuple[tuple[int, str], ...]:
     """Every module or name a file imports, dotted and absolute, with its line."""
     here = [PACKAGE, *path.relative_to(ROOT).with_suffix("").parts]
+    found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = here[: -node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+            found += ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+    return tuple(found)
 
 
 def imported_rooms(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -182,6 +186,7 @@ def test_a_dangerous_thing_has_one_door(thing: str) -> None:
     assert not strays, f"{strays} use {thing}; go through {ONLY_IN[thing]}"
 
 
+@cache
 def code_of(path: Path) -> str:
     """The file's code and strings, one name per use: comments and docstrings drop out, `from x import y` reads x.y."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -31,6 +31,7 @@ def figures() -> dict[str, shape.Figure]:
     return shape.measure(shape.read(ROOT / "src" / "relight", ROOT / "src"), shape.read(ROOT / "tests", ROOT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shape.BUDGETS)
 def test_the_code_is_within_its_budget(name: str, figures: dict[str, shape.Figure]) -> None:
     figure, budget = figures[name], shape.BUDGETS[name]

@@ -27,7 +27,7 @@ def outcome(folder: Path, ci: str) -> str:
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    root: needs root\n")
     (folder / "test_skips.py").write_text(SKIPS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
-    environment = {**os.environ, "CI": ci, "RELIGHT_CI_NO_SKIP": ""}
+    environment = {**os.environ, "CI": ci, "RELIGHT_CI_NO_SKIP": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     return done.stdout.splitlines()[-1]
 

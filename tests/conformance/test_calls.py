@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -425,27 +427,32 @@ class Model:
         return True
 
 
+@pytest.fixture
+def numbers() -> Iterator[int]:
+    """Each is a call's that was not there before."""
+    return count(1)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(steps, max_size=12))
 async def test_any_order_of_claims_and_ends_is_as_the_table_of_states_says(
-    tmp_path_factory: pytest.TempPathFactory, given: list[tuple[CallEvent | str, int]]
+    store: Store, numbers: Iterator[int], given: list[tuple[CallEvent | str, int]]
 ) -> None:
-    store = await open_store(tmp_path_factory.mktemp("store"))
+    call = next(numbers)
     model = Model()
-    await store.calls.submit(WS, [new(1)])
+    await store.calls.submit(WS, [new(call)])
     for what, n in given:
         if what == "claim":
             model.claim(n)
-            await store.calls.claim(WS, [claim(1, Token(1, n))])
+            await store.calls.claim(WS, [claim(call, Token(1, n))])
         elif what == "end_queued":
-            row = EndQueued(call=call_id(1), event=CallEvent.CANCELLED, at=1.0)
+            row = EndQueued(call=call_id(call), event=CallEvent.CANCELLED, at=1.0)
             assert _changed(await store.calls.end_queued(WS, [row])) == model.end_queued()
         else:
             event = CallEvent(what)
-            assert _changed(await store.calls.end(WS, [end(1, Token(1, n), event)])) == model.end(event, n)
+            assert _changed(await store.calls.end(WS, [end(call, Token(1, n), event)])) == model.end(event, n)
 
-    view = await store.calls.get(WS, call_id(1))
-    await store.close()
+    view = await store.calls.get(WS, call_id(call))
 
     assert view is not None
     assert (view.state, view.attempts) == (model.state, model.attempts)

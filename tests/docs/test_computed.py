@@ -12,6 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 COMPUTED = ("costs.md", "flex-active-dedicated.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPUTED)
 def test_the_tables_of_a_document_are_computed(name: str) -> None:
     page = (DOCS / name).read_text()

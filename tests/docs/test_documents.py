@@ -86,3 +86,15 @@ def test_every_decision_is_numbered_listed_and_has_its_parts() -> None:
             f"{path.name} chooses nothing"
         )
         assert re.search(r"^(\*\*Cost\.\*\* |## What it costs$)", text, re.MULTILINE), f"{path.name} has no cost"
+
+
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "relight.App(" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_on_the_page_of_examples_and_run_by_a_test(example: Path) -> None:
+    page = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "e2e").glob("test_*.py")]
+
+    assert f"](../examples/{example.name})" in page
+    assert any(f'"{example.name}"' in text for text in tests)

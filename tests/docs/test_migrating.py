@@ -96,6 +96,7 @@ def test_the_page_has_more_than_ten_programs_and_none_is_overlooked() -> None:
     assert len(PROGRAMS) == len(re.findall(r"^## \d+\. ", PAGE, re.MULTILINE)) >= 14
 
 
+@pytest.mark.slow
 @EACH
 def test_a_program_prints_what_the_page_says(program: Program, server: Server, tmp_path: Path) -> None:
     (file,) = re.findall(r"\w+\.py", program.command)

@@ -160,6 +160,7 @@ async def test_a_call_runs_and_its_lines_come_with_its_name_and_before_its_end(n
     assert max(told) <= min(ended)
 
 
+@pytest.mark.slow
 async def test_a_cancelled_call_is_interrupted_and_its_worker_lives_on(node: Node):
     worker = await node.worker("spin")
     node.run(worker, "call-1")
@@ -173,6 +174,7 @@ async def test_a_cancelled_call_is_interrupted_and_its_worker_lives_on(node: Nod
     assert (end.outcome, node.states(worker)[-1]) == (CallEvent.CANCELLED, "ready")
 
 
+@pytest.mark.slow
 async def test_a_call_past_its_time_that_does_not_obey_dies_with_its_worker(node: Node):
     worker = await node.worker("stubborn", timeout_seconds=0.2, grace_seconds=0.2)
 
@@ -184,6 +186,7 @@ async def test_a_call_past_its_time_that_does_not_obey_dies_with_its_worker(node
     assert node.exit_reason(worker) == "killed:timed_out"
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_killed_loses_its_call_and_says_how(node: Node):
     worker = await node.worker("die")
 
@@ -194,6 +197,7 @@ async def test_a_worker_that_is_killed_loses_its_call_and_says_how(node: Node):
     assert node.exit_reason(worker) == "signal:SIGKILL"
 
 
+@pytest.mark.slow
 async def test_large_values_go_both_ways(node: Node):
     worker = await node.worker("grow")
     whole = dump_input((os.urandom(1_000_000),), {})
@@ -210,6 +214,7 @@ async def test_large_values_go_both_ways(node: Node):
     assert len(node.server.blobs[end.result.blob]) == end.result.size > 2_000_000
 
 
+@pytest.mark.slow
 async def test_a_call_outlives_a_cut_link_and_a_server_that_comes_back_adopts_it(node: Node):
     worker = await node.worker("spin", timeout_seconds=1.0)
     node.run(worker, "call-1")
@@ -225,6 +230,7 @@ async def test_a_call_outlives_a_cut_link_and_a_server_that_comes_back_adopts_it
     assert end.outcome is CallEvent.TIMED_OUT
 
 
+@pytest.mark.slow
 async def test_a_second_agent_on_the_same_folder_refuses(node: Node):
     second = await node.start_agent()
     _, errors = await asyncio.wait_for(second.communicate(), 30)
@@ -233,6 +239,7 @@ async def test_a_second_agent_on_the_same_folder_refuses(node: Node):
     assert "another runs there" in errors.decode()
 
 
+@pytest.mark.slow
 async def test_an_agent_that_is_stopped_says_that_its_workers_are_gone_and_leaves_nothing(node: Node):
     worker = await node.worker("add")
     assert node.process is not None
@@ -247,6 +254,7 @@ async def test_an_agent_that_is_stopped_says_that_its_workers_are_gone_and_leave
     assert [pid for pid in os.listdir("/proc") if pid.isdecimal() and mine in _command(pid)] == []
 
 
+@pytest.mark.slow
 async def test_a_worker_that_nobody_needs_is_stopped_on_order(node: Node):
     worker = await node.worker("add")
 

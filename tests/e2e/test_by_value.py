@@ -88,14 +88,17 @@ def in_repl(code: str) -> str:
     return "\n".join(typed) + "\n"
 
 
+@pytest.mark.slow
 def test_what_is_typed_into_the_repl_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-i", given=in_repl(CELLS + USES)) == OUTPUT
 
 
+@pytest.mark.slow
 def test_what_is_piped_into_python_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-", given=CELLS + USES) == OUTPUT
 
 
+@pytest.mark.slow
 def test_what_is_given_on_the_command_line_runs_on_workers(folder: Path) -> None:
     assert python(folder, "-c", CELLS + USES) == OUTPUT
 
@@ -106,6 +109,7 @@ def test_what_is_executed_runs_on_workers(folder: Path) -> None:
     assert python(folder, "runs_code.py") == OUTPUT
 
 
+@pytest.mark.slow
 def test_a_run_spans_cells_and_hears_of_what_is_said_anew(folder: Path) -> None:
     cells = """
 app.start()
@@ -134,6 +138,7 @@ def test_what_is_in_no_file_can_be_deployed_and_called_from_elsewhere(folder: Pa
     assert relight.Cls.from_name("typed-in", "Model")(size="13b").generate.remote(2) == (30, 2)
 
 
+@pytest.mark.slow
 def test_a_function_inside_another_runs_on_workers_when_it_says_so(folder: Path) -> None:
     script = """
         import relight

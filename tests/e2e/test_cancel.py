@@ -156,6 +156,7 @@ def test_a_call_takes_those_with_it_that_it_waits_for(server: Server) -> None:
     assert all(is_cancelled(child) for child in below)
 
 
+@pytest.mark.slow
 def test_calls_behind_one_that_hears_nothing_are_run_by_others_and_cost_them_no_try(server: Server) -> None:
     assert [stubborn.quick_or_deaf.remote(n) for n in range(30)] == [n * n for n in range(30)]  # short: some go ahead
     calls = [stubborn.quick_or_deaf.spawn(n) for n in (-1, *range(200))]

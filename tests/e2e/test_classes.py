@@ -127,6 +127,7 @@ def test_what_is_done_before_the_fork_is_done_once_and_the_rest_in_each_worker(s
     assert worker != worker_too
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_knows_the_workers_of_each_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

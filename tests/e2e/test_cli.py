@@ -76,6 +76,7 @@ def main():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", ["a server", "none"])
 def test_run_shows_what_workers_write_as_they_leave(cli: Cli, alone: Cli, beside: str) -> None:
     here = cli if beside == "a server" else alone
@@ -93,6 +94,7 @@ def libraries(alone: Cli) -> tuple[list[str], list[str]]:
     return shared, [path.parent.parent.parent.name for path in (alone.data / "runs").glob("*/agent/library/*")]
 
 
+@pytest.mark.slow
 def test_what_is_prepared_for_workers_is_there_for_the_next_run(alone: Cli) -> None:
     first = alone("run", "shop.py::square", "--x", "2")
     (made,) = libraries(alone)[0]
@@ -104,6 +106,7 @@ def test_what_is_prepared_for_workers_is_there_for_the_next_run(alone: Cli) -> N
     assert (alone.data / "library" / made).stat().st_ctime_ns == when
 
 
+@pytest.mark.slow
 def test_a_folder_that_others_may_write_is_not_shared(alone: Cli) -> None:
     (alone.data / "library").mkdir(mode=0o777, parents=True)
     (alone.data / "library").chmod(0o777)
@@ -181,6 +184,7 @@ def test_run_shows_the_users_traceback_and_nothing_of_ours(cli: Cli) -> None:
     assert "/src/relight/" not in found.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_cancels_what_run_started(cli: Cli) -> None:
     with cli.begin("run", "shop.py::sleep") as process:
         assert read_line(process) == "sleeping\n"
@@ -275,6 +279,7 @@ def test_workers_and_apps_are_listed(cli: Cli) -> None:
     assert {"app": "shop", "environment": "main"}.items() <= next(one for one in apps if one["app"] == "shop").items()
 
 
+@pytest.mark.slow
 def test_a_finished_embedded_run_can_be_looked_into(alone: Cli) -> None:
     assert alone("run", "shop.py::square", "--x", "7").returncode == 0
     (run,) = os.listdir(alone.data / "runs")

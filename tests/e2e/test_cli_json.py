@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 
 from command_line import Cli, beside_a_server
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "cli.json"
 PAGE = Path(__file__).parents[2] / "docs" / "cli-json.md"
 SEEN: dict[str, None] = {}
@@ -156,11 +158,16 @@ def test_costs_and_plans_answer_as_documented(cli: Cli, tmp_path: Path) -> None:
         "simulate": cli.json("simulate", "--trace", str(trace), "--window", "5", "--gpu", "H100"),
         "plan": cli.json("plan", "--trace", str(trace), "--gpu", "H100", "--start", "2"),
     }
+    applied = cli.json("plan", "shop/square", "--trace", str(trace), "--card", "modal", "--apply", "--yes")
+    warned = cli("watch", "shop", "--card", "modal", "--least", "0s", "--slow", "0s", "--once", "--json")
 
     for name, answer in answers.items():
         check(f"relight {name}", answer)
     check("relight cost", cli.json("cost", "--by", "tag:team,day", "--against", "all", "--region", "us", "--forecast"))
     assert [card["card"] for card in answers["rates"]["cards"]] == ["modal/us", "modal@included/us"]
+    check("relight plan", applied)
+    check("relight watch", json.loads(warned.stdout))
+    assert (applied["applied"]["is_written"], warned.returncode) == (True, 4)
     assert sum(row["nanos"] for row in by_call["rows"]) == by_call["total"]["nanos"]
     (row,) = one["rows"]
     assert row["key"] == f"{call} shop/square"

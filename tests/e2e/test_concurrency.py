@@ -83,6 +83,7 @@ def test_a_thousand_calls_are_few_batches_and_each_has_its_own_result() -> None:
     assert len({one["batch"] for one in results}) <= 60
 
 
+@pytest.mark.slow
 def test_a_thousand_single_requests_are_few_batches(server: Server) -> None:
     def ask(number: int) -> dict[str, int]:
         request = urllib.request.Request(

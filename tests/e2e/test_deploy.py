@@ -47,6 +47,7 @@ def test_a_deploy_tells_how_soon_and_how_large_its_template_is(cli: Cli) -> None
     assert "  alone  no template: asked: the function has template=False\n" in said.stdout
 
 
+@pytest.mark.slow
 def test_a_deploy_says_why_its_template_cannot_be_forked(cli: Cli) -> None:
     file = write(cli, "threaded", THREAD)
 

@@ -15,7 +15,7 @@ from surroundings import KINDS, Surroundings, give_back, surroundings
 
 LIMITS = ("limit.memory", "limit.cpu", "limit.pids")
 HELLO = Path(__file__).parents[2] / "examples" / "hello.py"
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.fixture(

@@ -48,6 +48,7 @@ def command(server: Server, *words: str) -> str:
     return subprocess.run(ran, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_told_at_once_with_its_peak_and_last_lines_and_harms_nobody(server: Server) -> None:
     neighbour = ends.whoami.remote()
 
@@ -117,6 +118,7 @@ def test_a_worker_that_cannot_be_started_says_why(server: Server, model: Any, re
     assert ending.reason == reason
 
 
+@pytest.mark.slow
 def test_the_command_line_tells_how_a_call_and_its_workers_ended(server: Server) -> None:
     call = ends.end.spawn("exit")
     how(call)

@@ -58,10 +58,12 @@ def test_hello_runs_its_entrypoint(data_dir: Path) -> None:
     assert [line.split(":", 1)[1].strip() for line in lines] == ["49", "49", "[0, 1, 4, 9, 16]", "144"]
 
 
+@pytest.mark.slow
 def test_hello_runs_one_function_with_its_parameter_as_an_option(data_dir: Path) -> None:
     assert run(data_dir, f"{EXAMPLES / 'hello.py'}::square", "--x", "7").strip() == "49"
 
 
+@pytest.mark.slow
 def test_weights_are_nobodys_own(data_dir: Path) -> None:
     pytest.importorskip("numpy", reason="needs numpy: pip install '.[dev]'")
 

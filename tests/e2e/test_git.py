@@ -164,6 +164,7 @@ def test_a_push_with_another_signature_is_refused(hook: Hook, secret: str) -> No
     assert hook.cli.json("git", "pushes", hook.id) == before
 
 
+@pytest.mark.slow
 def test_a_push_that_does_not_import_leaves_what_serves_and_says_why(hook: Hook, forge: Forge) -> None:
     hook.push(good := forge.commit(APP.format(number=2)))
     forge.wait_status(good, "success")
@@ -189,6 +190,7 @@ def test_what_is_no_push_to_the_branch_is_ignored(hook: Hook, more: dict[str, st
     assert why in said["ignored"]
 
 
+@pytest.mark.slow
 def test_a_source_is_listed_deployed_again_and_removed(hook: Hook, forge: Forge) -> None:
     cli = hook.cli
     other = cli.json("git", "add", f"file://{forge.bare}", "--file", "no.py", "--branch", "main")["source"]["id"]

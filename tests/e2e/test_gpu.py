@@ -186,6 +186,7 @@ def test_a_worker_without_a_gpu_sees_none(cli: Cli) -> None:
     assert call(cli, "without") == {"import": ABSENT, "now": ABSENT, "named": None}
 
 
+@pytest.mark.slow
 def test_a_module_that_uses_a_gpu_as_it_is_imported_has_one_in_workers_that_are_started_by_themselves(cli: Cli) -> None:
     deployed = cli("deploy", "uses/uses.py")
     called = cli("call", "uses/found")
@@ -196,6 +197,7 @@ def test_a_module_that_uses_a_gpu_as_it_is_imported_has_one_in_workers_that_are_
     assert group["level"] in ("boot", "import")
 
 
+@pytest.mark.slow
 def test_a_module_that_asks_for_a_gpu_as_it_is_imported_is_told_what_its_forks_will_have(cli: Cli) -> None:
     deployed = cli("deploy", "asks/asks.py")
     called = cli("call", "asks/found")

@@ -143,6 +143,7 @@ def test_commands_send_files_and_refuse_what_does_not_fit(server: Server, tmp_pa
     assert "--at: 'noon' is not a date" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_the_schema_of_a_file_and_of_what_is_deployed_are_the_same(server: Server) -> None:
     here, there = cli(server, "schema", f"{FILE}::draw"), cli(server, "schema", "studio/draw")
 

@@ -144,6 +144,7 @@ def test_what_a_worker_wrote_before_it_was_killed_is_shown_with_what_became_of_i
     assert "about to die" in shown(cli, worker)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_shown_by_its_id(tmp_path: Path) -> None:
     with in_new_folders(tmp_path) as alone:
         assert alone("run", "shop.py::square", "--x", "7").returncode == 0

@@ -138,6 +138,7 @@ def test_what_a_call_waits_for_is_cancelled_when_its_time_is_over(server: Server
     wait_until(lambda: list(children(server, call.id).values()) == ["cancelled"], server)
 
 
+@pytest.mark.slow
 def test_a_call_within_a_call_outlives_the_death_of_its_server(server: Server) -> None:
     call = nested.wait_for_one.spawn(4.0)
     wait_until(lambda: list(children(server, call.id).values()) == ["running"], server)

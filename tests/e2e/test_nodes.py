@@ -15,7 +15,7 @@ import relight
 from e2e.app_nodes import app, hold, ready
 from servers import Server, wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def wait_for(is_so: Any) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_the_first_call_finds_a_worker_that_was_started_ahead_and_waits_for_no_start(cli: Cli) -> None:
     (parked,) = wait_for(lambda: workers(cli, "ready"))
 
@@ -63,6 +64,7 @@ def test_the_first_call_finds_a_worker_that_was_started_ahead_and_waits_for_no_s
     assert shown["timeline"][0]["detail"] == "level 0p parked: its worker was started ahead"
 
 
+@pytest.mark.slow
 def test_another_takes_its_place_and_the_used_one_leaves(cli: Cli) -> None:
     before = workers(cli, "ready")
     said = cli("call", "ahead/Model.who").stdout.strip().strip("'\"")

@@ -79,6 +79,7 @@ def serving(server: Server, tmp_path: Path) -> Iterator[Serving]:
     process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_served_under_the_same_url_soon(serving: Serving) -> None:
     url = serving.url()
     took = []

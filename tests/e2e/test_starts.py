@@ -94,6 +94,7 @@ def test_starts_of_nothing_are_none(cli: Cli) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "no starts\n")
 
 
+@pytest.mark.slow
 def test_starts_that_failed_are_counted_apart(cli: Cli) -> None:
     (cli.folder / "broken.py").write_text(BROKEN)
     assert cli("deploy", "broken.py").returncode == 0

@@ -117,6 +117,7 @@ def test_what_came_by_value_is_forked_too(server: Server) -> None:
     assert compared("by_value", 5) == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["_exit", "exit", "abort", "kill"])
 def test_however_a_fork_ends_is_told_as_of_a_fresh_process(how: str) -> None:
     compared("end", "well")
@@ -128,6 +129,7 @@ def test_however_a_fork_ends_is_told_as_of_a_fresh_process(how: str) -> None:
         assert {"_exit": "exit code 3", "abort": "SIGABRT", "kill": "SIGKILL"}[how] in message or "3" in message
 
 
+@pytest.mark.slow
 def test_a_fork_that_uses_up_its_memory_is_said_to_have() -> None:
     _, message = failures("grow")
 
@@ -277,6 +279,7 @@ def test_a_function_without_a_template_is_forked_from_the_base(server: Server, d
     assert phases(newest) == ["place", "layout", "sandbox", "fork", "thaw", "import", "enter"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_base")
 def test_a_base_that_is_killed_costs_no_call_and_is_made_again(server: Server, deploy: Any) -> None:
     function = deploy("kept", "")

@@ -10,6 +10,8 @@ import pytest
 
 from surroundings import give_back, surroundings
 
+pytestmark = pytest.mark.slow
+
 APP = dedent(
     """
     import threading

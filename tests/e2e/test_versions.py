@@ -104,6 +104,7 @@ def check_lost_nothing(traffic: Traffic, deploys: int) -> None:
     assert -1 not in traffic.answers
 
 
+@pytest.mark.slow
 def test_no_call_is_lost_while_versions_come_fail_and_go_back(here: Cli) -> None:
     check_lost_nothing(go_through(here, deploys=4, rollbacks=2, failures=1), 4)
 
@@ -213,6 +214,7 @@ def shadow_of(cli: Cli) -> dict[str, Any]:
     return dict(one)
 
 
+@pytest.mark.slow
 def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> None:
     deploy(here, 7, "--environment", "staging", "--tag", "team=a", "--commit", "abc123")
     deploy(here, 8, "--environment", "staging")
@@ -233,6 +235,7 @@ def test_what_serves_is_shown_planned_promoted_and_rolled_back(here: Cli) -> Non
     assert "team=a" in here("versions", "numbered", "-e", "staging").stdout
 
 
+@pytest.mark.slow
 def test_a_ci_deploys_by_the_script_of_the_action(here: Cli, tmp_path: Path) -> None:
     shown = here.json("token", "show")
     script = Path(__file__).parents[2] / ".github" / "actions" / "deploy" / "deploy.sh"

@@ -276,8 +276,9 @@ def test_websockets_echo(server: Server) -> None:
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_the_example_sites_answer(server: Server) -> None:
-    for name in ("fastapi_site.py", "flask_site.py"):
+    for name in ("fastapi_site.py", "flask_site.py", "websocket_room.py"):
         subprocess.run(
             [sys.executable, "-m", "relight", "deploy", "--no-wait", str(EXAMPLES / name)], check=True, timeout=60
         )
@@ -291,6 +292,13 @@ def test_the_example_sites_answer(server: Server) -> None:
         assert socket.receive() == b"you said hello"
     assert ask(server, "/w/fastapi_site/area", "POST", b'{"width": 2, "height": 1.5}').json == {"area": 3.0}
     assert ask(server, "/w/flask_site/site/hello?name=me").json == {"said": "hello me"}
+    with WebSocket(server, "/w/websocket_room/room/") as one:
+        assert one.receive() == b"guest 1 is here"
+        with WebSocket(server, "/w/websocket_room/room/") as other:
+            assert (one.receive(), other.receive()) == (b"guest 2 is here", b"guest 2 is here")
+            other.send(b"good morning", 1)
+            assert (one.receive(), other.receive()) == (b"guest 2: good morning", b"guest 2: good morning")
+        assert one.receive() == b"guest 2 has left"
 
 
 GIB = 1024**3

@@ -8,7 +8,7 @@ import pytest
 
 from escape.conftest import Place
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 LIARS = (
     *(
         "giant_frame",

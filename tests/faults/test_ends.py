@@ -14,7 +14,7 @@ from relight.protocol.errors import WorkerLost
 from relight.scheduler.brake import FIRST_SECONDS
 from servers import Server, serving, wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 def shown(server: Server, call: relight.Call[Any]) -> dict[str, Any]:

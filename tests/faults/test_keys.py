@@ -6,8 +6,12 @@ import json
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from e2e.app_http_calls import app
 from servers import Server, serving
+
+pytestmark = pytest.mark.slow
 
 
 def submit(server: Server, key: str) -> str:

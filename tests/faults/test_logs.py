@@ -17,6 +17,8 @@ import relight
 from faults.app_that_writes import app, crowd, leave, write, write_at_once
 from servers import Server, serving, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 PAGE = 10_000
 CALLS = 50
 KILLS = 10

@@ -88,6 +88,7 @@ def assert_all_is_as_promised(story: Story) -> None:
         assert all(one.ended_at is not None and one.outcome in ("lease_lost", "retried") for one in attempts[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", WRITES)
 def test_calls_survive_three_deaths_at_one_write(tmp_path: Path, point: str) -> None:
     story = Story(tmp_path)
@@ -101,6 +102,7 @@ def test_calls_survive_three_deaths_at_one_write(tmp_path: Path, point: str) -> 
     assert_all_is_as_promised(story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_calls_survive_deaths_at_any_moment(tmp_path: Path, seed: int) -> None:
     story, chance = Story(tmp_path), random.Random(seed)

@@ -30,6 +30,7 @@ def spawn(count: int, seconds: float = 0.0) -> list[relight.Call[int]]:
     return [double.spawn(n, seconds) for n in range(count)]
 
 
+@pytest.mark.slow
 def test_two_hundred_calls_survive_the_death_of_the_server(server: Server) -> None:
     calls = spawn(200, 0.01)
 
@@ -39,6 +40,7 @@ def test_two_hundred_calls_survive_the_death_of_the_server(server: Server) -> No
     assert [call.get(timeout=60) for call in calls] == [2 * n for n in range(200)]
 
 
+@pytest.mark.slow
 def test_two_hundred_calls_survive_the_death_of_the_agent_and_no_sandbox_stays(server: Server) -> None:
     calls = spawn(200, 0.01)
     calls[0].get(timeout=30)
@@ -68,6 +70,7 @@ def test_a_call_whose_worker_is_killed_runs_again_and_has_one_result(server: Ser
     )
 
 
+@pytest.mark.slow
 def test_calls_whose_template_is_killed_while_it_loads_run_all_the_same(server: Server) -> None:
     known = set(templates_of(server))
     slow.app.deploy(wait=False)

@@ -18,7 +18,7 @@ import relight
 from faults.app_on_templates import add, app, hold
 from servers import Server, templates_of, wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.slow]
 MODULE = """
 import relight, sys
 app = relight.App({name!r})

@@ -20,6 +20,8 @@ from relight.store.store import Store, open_store
 from relight.store.usage import UsageQuery
 from servers import Server, serving, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 WS = "default"
 SHARE = 0.001
 """How far metered time may be from the wall clock."""

@@ -18,6 +18,8 @@ from faults.app_web_fire import app
 from relight.store.requests import KEEP_SECONDS
 from servers import Server, serving, wait_until, workers_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -409,6 +409,7 @@ def test_what_is_asked_for_wrongly_is_said(agent: Agent) -> None:
     assert "'moon' is none of 'egress', 'none', 'host'" in agent.run(("moon", ""))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", [0, USER], ids=["root", "user"])
 def test_without_rules_for_packets_programs_reach_by_a_proxy_what_they_may(internet: Internet, user: int) -> None:
     internet.names["web.test"] = ([HOST], 0)

@@ -121,6 +121,7 @@ def test_without_root_what_is_not_enforced_is_said(agent):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_without_root_own_folders_can_be_shown_and_others_are_named(agent, shared):
     mine, theirs = shared / "mine", shared / "theirs"

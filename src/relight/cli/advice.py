@@ -11,32 +11,38 @@ from typing import Protocol
 
 import click
 
+from relight.cli.applying import apply, check_may_write
 from relight.cli.completion import APPS
 from relight.cli.options import json_option
-from relight.cli.rates import rates_folder
-from relight.cli.tables import number, objects, show_duration, show_json, show_table
-from relight.metering.cards import Card, find_card, load_cards
+from relight.cli.tables import show_duration, show_json, show_table
+from relight.cli.traffic import (
+    WARM_START,
+    Name,
+    chosen_cards,
+    every_card,
+    history,
+    holds_of,
+    measured_starts,
+    name_of,
+)
+from relight.metering.cards import Card
 from relight.metering.money import nanodollars, show_money, whole
 from relight.planner.costs import Holds, Horizon, cost
-from relight.planner.drawing import draw_svg, draw_text
+from relight.planner.drawing import draw, draw_text
 from relight.planner.gpus import advise, choose_gpus
-from relight.planner.plan import Option, Plan, Targets, Workload, candidates, choose, expect, replay_all
+from relight.planner.options import Option, Targets, Workload
+from relight.planner.plan import Plan, make_plan
 from relight.planner.policies import Capacity, Policy
 from relight.planner.simulator import Outcome
 from relight.planner.simulator import simulate as replay
-from relight.planner.traces import Trace, read_trace, trace_of
+from relight.planner.traces import Trace, read_trace
+from relight.planner.windows import WINDOWS
 from relight.planner.workloads import KINDS, MATTERS, plan_for, provider_for
 from relight.protocol.errors import InvalidRequest
 from relight.protocol.manifest import Json
-from relight.sdk.connection import Connection, connect
-from relight.sdk.requests import query
+from relight.sdk.connection import connect
 
-PAGE = 1000
-MOST_CALLS = 100_000
-"""No more of a function's history than this is planned by."""
-
-WINDOWS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
-_WARM_START = 0.005  # a fork of a template, where nothing was measured yet
+_STEPS = 1000  # of the bar of a plan
 
 
 @click.command()
@@ -88,7 +94,7 @@ def simulate(
       relight simulate --trace calls.csv --window 5 --window 60 --gpu H100 --start 2
     """
     trace = read_trace(path, only=only)
-    cards = _cards(names)
+    cards = chosen_cards(names)
     holds = Holds(cpu_millis=round(cpu * 1000), memory_mib=memory, gpus=(gpu.upper(),) if gpu else ())
     grid = [
         Policy(
@@ -104,7 +110,7 @@ def simulate(
         for at, policy in enumerate(grid):
             begun = at * len(trace)
             told = _Told(advance, begun)
-            outcomes.append(replay(trace, policy, starts or (_WARM_START,), seed=seed, progress=told))
+            outcomes.append(replay(trace, policy, starts or (WARM_START,), seed=seed, progress=told))
     sold = {name: card for name, card in cards.items() if not card.is_reserved}
     priced = [
         {name: cost(card, outcome, policy, holds) for name, card in sold.items()}
@@ -176,105 +182,75 @@ def simulate(
     help="What matters most, with --profile.",
 )
 @click.option("--interview", is_flag=True, help="Ask for both.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the options into an SVG file too.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the options into a file too: .svg or .png."
+)
+@click.option("--environment", "-e", default="", help="Only calls there; settings are written there, else to main.")
+@click.option(
+    "--apply", "applies", is_flag=True, help="Write the settings to APP/FUNCTION, after showing what changes."
+)
+@click.option("--yes", "-y", "is_sure", is_flag=True, help="Do not ask before that.")
 @json_option
 def plan(
     *, what: str, path: Path | None, only: str, p95: float | None, cold: float | None, budget: str | None, once: bool,
     gpu: str, starts: tuple[float, ...], names: tuple[str, ...], billions: float | None, precision: str,
-    profile: str | None, matters: str, interview: bool, plot: Path | None, as_json: bool,
+    profile: str | None, matters: str, interview: bool, plot: Path | None, environment: str, applies: bool,
+    is_sure: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say what is cheapest for a function's traffic: flex, active or dedicated workers, how many, for how long, and where.
 
     \b
     Example:
-      relight plan shop/square --p95 0.5
+      relight plan shop/square --p95 0.5 --apply
       relight plan --trace calls.csv --gpu H100 --start 2 --plot plan.svg
       relight plan --profile bursty --matters latency
     """
-    cards = _cards(names)
+    cards = chosen_cards(names)
     if billions is not None:
         return _show_gpus(billions, precision, cards, as_json=as_json)
     if interview:
         profile, matters = _interview()
     if profile:
-        return _show_profile(profile, matters, cards if names else load_cards(rates_folder()), as_json=as_json)
+        return _show_profile(profile, matters, cards if names else every_card(), as_json=as_json)
     targets = Targets(wait_p95=p95, cold_share=cold, budget_nanos=whole(nanodollars(budget)) if budget else None)
-    load = _workload(what, path, only, gpu, starts)
+    name = name_of(what, environment) if what else None
+    if applies:
+        name = check_may_write(name, is_sure=is_sure, as_json=as_json)
+    load = _workload(name, path, only, gpu, starts)
     load = Workload(
         trace=load.trace, holds=load.holds, starts=load.starts, targets=targets, horizon=Horizon(recurs=not once)
     )
-    formulas = expect(load, cards)
-    policies = candidates(load, formulas)
-    with _bar(len(policies), "replaying") as advance:
-        options = replay_all(load, cards, policies, advance)
-    made = choose(load, cards, options, formulas)
+    with _bar(_STEPS, "replaying") as advance:
+        made = make_plan(load, cards, lambda done, most: advance(_STEPS * done // most))
     if plot is not None:
-        plot.write_text(draw_svg(options, made.best))
+        draw(plot, made)
     if as_json:
-        return show_json(_plain_plan(made))
+        answer = _plain_plan(made)
+        if applies and name is not None:
+            answer["applied"] = apply(name, made, load, is_sure=is_sure, as_json=True)
+        return show_json(answer)
     _show_plan(made, load)
-    for line in draw_text(options, made.best):
+    for line in draw_text(made):
         click.echo(line)
+    if applies and name is not None:
+        apply(name, made, load, is_sure=is_sure, as_json=False)
 
 
 # -- what to plan for
 
 
-def _workload(what: str, path: Path | None, only: str, gpu: str, starts: Sequence[float]) -> Workload:
+def _workload(name: Name | None, path: Path | None, only: str, gpu: str, starts: Sequence[float]) -> Workload:
     if path is not None:
         holds = Holds(gpus=(gpu.upper(),) if gpu else ())
-        return Workload(trace=read_trace(path, only=only), holds=holds, starts=starts or (_WARM_START,))
-    app, _, function = what.partition("/")
-    if not function:
+        return Workload(trace=read_trace(path, only=only), holds=holds, starts=starts or (WARM_START,))
+    if name is None:
         raise InvalidRequest("cannot plan: nothing says for what; name APP/FUNCTION, or a --trace file")
     connection = connect()
-    trace = _history(connection, app, function)
+    trace = history(connection, name)
     if not len(trace):
-        raise InvalidRequest(f"cannot plan {what}: no call of it has ended here; call it, or give a --trace file")
-    holds = _holds(connection.json("GET", f"/v1/apps/{app}/functions/{function}"), gpu)
-    return Workload(trace=trace, holds=holds, starts=starts or _measured_starts(connection, app, function))
-
-
-def _history(connection: Connection, app: str, function: str) -> Trace:
-    """When calls came, and how long they ran."""
-    calls: list[tuple[float, float]] = []
-    before = ""
-    while len(calls) < MOST_CALLS:
-        asked: dict[str, str | int] = {"app": app, "function": function, "limit": PAGE, "before": before}
-        page = objects(connection.json("GET", f"/v1/calls{query(asked)}"), "calls")
-        begun = [call for call in page if call["started_at"] is not None and call["ended_at"] is not None]
-        calls += [(number(one["submitted_at"]), number(one["ended_at"]) - number(one["started_at"])) for one in begun]
-        if len(page) < PAGE:
-            break
-        before = str(page[-1]["id"])
-    return trace_of(calls)
-
-
-def _holds(function: Json, gpu: str) -> Holds:
-    resources = function["resources"] if isinstance(function, dict) else {}
-    assert isinstance(resources, dict)
-    asked = objects(resources, "gpu")
-    kinds = (gpu.upper(),) if gpu else (str(asked[0]["kind"]),) * int(number(asked[0]["count"])) if asked else ()
-    cpu, memory = resources.get("cpu"), resources.get("memory_mib")
-    return Holds(
-        cpu_millis=125 if cpu is None else round(number(cpu) * 1000),
-        memory_mib=128 if memory is None else int(number(memory)),
-        gpus=kinds,
-    )
-
-
-def _measured_starts(connection: Connection, app: str, function: str) -> tuple[float, ...]:
-    """The median of each level, as often as it was."""
-    groups = objects(connection.json("GET", f"/v1/starts/summary{query({'app': app, 'function': function})}"), "groups")
-    starts = [number(group["p50"]) for group in groups for _ in range(min(100, int(number(group["count"]))))]
-    return tuple(starts) or (_WARM_START,)
-
-
-def _cards(names: Sequence[str]) -> dict[str, Card]:
-    cards = load_cards(rates_folder())
-    if names:
-        return {name: find_card(cards, name) for name in names}
-    return {name: card for name, card in cards.items() if not (card.is_assumed and card.hardware)}  # nobody's machine
+        raise InvalidRequest(f"cannot plan {name}: no call of it has ended here; call it, or give a --trace file")
+    holds = holds_of(connection.json("GET", name.path()), gpu)
+    return Workload(trace=trace, holds=holds, starts=starts or measured_starts(connection, name))
 
 
 # -- what is shown
@@ -331,6 +307,7 @@ def _show_plan(made: Plan, load: Workload) -> None:
     saved, percent = made.saving()
     if saved > 0:
         click.echo(f"it saves {show_money(saved)} of this trace against flex, {percent} %")
+    click.echo(_beside_windows(made))
     rows = [
         (
             str(one.policy),
@@ -349,6 +326,17 @@ def _show_plan(made: Plan, load: Workload) -> None:
         f"{formulas.held_workers} held workers pay (newsvendor); keep an idle one {formulas.window_seconds:.3g} s (ski rental)"
     )
     click.echo(_settings(best.policy))
+
+
+def _beside_windows(made: Plan) -> str:
+    """How it compares with the best fixed window."""
+    found, cold = made.saving_on_windows(), f"{made.best.outcome.cold_share:.2%}"
+    if found is None or made.fixed is None:
+        return f"no fixed window up to {WINDOWS[-1]:g} s is as seldom cold ({cold})"
+    if not found[0]:
+        return f"no policy is cheaper than this fixed window at the same cold share ({cold})"
+    saved, percent = found
+    return f"the best fixed window at the same cold share, {made.fixed.policy.window_seconds:g} s, costs {show_money(saved)} more of this trace: it saves {percent} %"
 
 
 def _settings(policy: Policy) -> str:
@@ -470,6 +458,7 @@ def _plain_plan(made: Plan) -> dict[str, Json]:
         "is_met": made.is_met,
         "saved_nanos": saved,
         "saved_percent": percent,
+        "fixed_window": _plain_option(made.fixed) if made.fixed is not None else None,
         "formulas": {
             "load": formulas.load,
             "break_even": formulas.break_even,

@@ -1,7 +1,7 @@
 """`relight`: finds the command, and says what went wrong in one line.
 
 Exit codes: 0 it worked · 1 the user's code failed · 2 the command was written wrongly · 3 relight could not do it ·
-130 interrupted.
+4 `watch --once` has something to warn of · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 USER_CODE_FAILED = 1
 NOT_DONE = 3
+WARNED = 4
 INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -42,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "budget": ("cost", "Set, list and remove what may be spent in a month"),
     "invoice": ("cost", "Show what a month comes to"),
     "plan": ("advice", "Say what is cheapest for your traffic: flex, active or dedicated, how many, and where"),
+    "watch": ("watch", "Warn where a function's workers should be held, are cold too often, or should sleep at night"),
     "simulate": ("advice", "Replay a trace under a grid of settings"),
     "rates": ("rates", "Show rate cards: what an hour costs, here and elsewhere"),
     "providers": ("rates", "Compare platforms: prices, cold starts, GPUs, what each is best for"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from relight.cli.estimates import Estimates, plain, said
 from relight.cli.tables import number, objects, show_json
 from relight.cli.versions import show_changes
 from relight.protocol.api import Deploy
@@ -22,8 +23,13 @@ GIT_SECONDS = 5.0
 def show_plan(apps: Iterable[App], environment: str, *, as_json: bool) -> int:
     """Say what deploying these would change, and what each of their functions comes to; the exit status."""
     plans: list[Json] = []
+    estimates = Estimates()
     for app in apps:
         answer = connect().plan(Deploy(manifest=app.manifest(), environment=environment))
+        specs = {spec.name: spec for spec in app.specs()}
+        costs = {name: estimates.of(app.name, spec) for name, spec in specs.items()}
+        for row in objects(answer, "functions"):
+            row["estimate"] = plain(costs[str(row["function"])])
         plans.append({"app": app.name, "environment": environment, **(answer if isinstance(answer, dict) else {})})
         if as_json or not isinstance(answer, dict):
             continue
@@ -33,6 +39,7 @@ def show_plan(apps: Iterable[App], environment: str, *, as_json: bool) -> int:
         show_changes(objects(difference, "changes"))
         for row in objects(answer, "functions"):
             click.echo(_said(row))
+            click.echo(f"    {said(costs[str(row['function'])])}")
     if as_json:
         show_json({"plans": plans})
     return 0

@@ -18,7 +18,7 @@ from relight.cli.interrupts import leave_at_second_interrupt
 from relight.cli.progress import bars_on_a_terminal
 from relight.cli.results import print_returned
 from relight.sdk import local
-from relight.sdk.files import load
+from relight.sdk.files import apps_of, load
 from relight.settings import set_for_children
 
 
@@ -27,14 +27,16 @@ from relight.settings import set_for_children
     add_help_option=False,
     options_metavar="",
 )
-@click.argument("target", metavar="[--local] [--declare-gpu A100:1] FILE[::NAME]", nargs=1, required=False)
+@click.argument("target", metavar="[--local] [--estimate] [--declare-gpu A100:1] FILE[::NAME]", nargs=1, required=False)
 @click.argument("words", metavar="[--ARGUMENT VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--local", "is_local", is_flag=True, hidden=True)
+@click.option("--estimate", "only_estimates", is_flag=True, hidden=True)
 @click.option("--declare-gpu", hidden=True)
 @click.pass_context
 def run(
-    context: click.Context, /, target: str | None, words: tuple[str, ...], is_local: bool, declare_gpu: str | None
-) -> int:
+    context: click.Context, /, target: str | None, words: tuple[str, ...], is_local: bool, only_estimates: bool,
+    declare_gpu: str | None,
+) -> int:  # fmt: skip
     """Run FILE, or the function, method (Reader.read) or entrypoint NAME in it.
 
     Without NAME: its one local entrypoint; else the file itself, if it is written as a script; else its one function.
@@ -42,6 +44,7 @@ def run(
 
     It runs on the server that is up, or else on one of its own, for which --declare-gpu declares simulated GPUs.  With
     --local everything runs in this very process, without a server: a breakpoint() in a function stops here.
+    With --estimate nothing runs: it says what an hour of a worker and a call will cost.
 
     \b
     Example:
@@ -54,8 +57,22 @@ def run(
         set_for_children("declare_gpu", declare_gpu)
     path, name = split_target(target)
     leave_at_second_interrupt()
+    if only_estimates:
+        return _estimate(path, name)
     with local.chosen() if is_local else nullcontext():
         return _run(path, name, words)
+
+
+def _estimate(path: Path, name: str) -> int:
+    from relight.cli.estimates import show_estimates  # here: rate cards are not for those who only run
+
+    with failures.of_user_code(path) as outcome:
+        module = load(path, stops_at_run=outline_of(path).is_script)
+    if outcome.has_failed:
+        return outcome.code
+    chosen = find(module, name) if name else None
+    function = "" if chosen is None or chosen.is_local else chosen.name.partition(".")[0]
+    return show_estimates(apps_of(module), function)
 
 
 def _run(path: Path, name: str, words: tuple[str, ...]) -> int:

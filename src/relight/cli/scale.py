@@ -159,12 +159,13 @@ def _show(view: dict[str, Json]) -> None:
     for part in ("scaling", "queue"):
         fields = view[part]
         for field, value in fields.items() if isinstance(fields, dict) else ():
-            since = f"deployed: {_text(deployed[field])}" if field in deployed else ""
-            rows.append((field, _text(value), since))
+            since = f"deployed: {as_text(deployed[field])}" if field in deployed else ""
+            rows.append((field, as_text(value), since))
     show_table(("SETTING", "VALUE", ""), rows, "")
 
 
-def _text(value: Json) -> str:
+def as_text(value: Json) -> str:
+    """A setting as people read it; `-` for none."""
     if value is None:
         return "-"
     if isinstance(value, list):

@@ -8,6 +8,7 @@ import msgspec
 
 from relight.control.web import Target
 from relight.gateway.exchange import Answer
+from relight.gateway.problems import HttpProblem
 from relight.gateway.schemas import lifted
 from relight.protocol.manifest import Json
 
@@ -17,6 +18,7 @@ _PAGE_HEADERS = (
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
     ),
 )
+_DOCS = (b"/docs", b"/docs/")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
@@ -26,11 +28,26 @@ def answer(target: Target, rest: bytes, root: bytes) -> Answer | None:
         return None
     if rest == b"/openapi.json":
         return Answer(body=msgspec.json.encode(document(target, root.decode("latin-1"))))
-    if rest in (b"/docs", b"/docs/"):
+    if rest in _DOCS:
         return Answer(
             body=_page(target, root.decode("latin-1")).encode(), type="text/html; charset=utf-8", headers=_PAGE_HEADERS
         )
     return None
+
+
+def gate(target: Target, rest: bytes, refused: HttpProblem) -> Answer | None:
+    """What a browser, which cannot show a token, is shown in place of the page: it asks for one, and says nothing of the endpoint.
+
+    None where that has no page.
+    """
+    if target.web.kind != "endpoint" or not target.web.has_docs or rest not in _DOCS:
+        return None
+    return Answer(
+        status=refused.status,
+        body=_GATE.encode(),
+        type="text/html; charset=utf-8",
+        headers=(*_PAGE_HEADERS, *refused.headers),
+    )
 
 
 def document(target: Target, root: str) -> dict[str, Json]:
@@ -162,5 +179,29 @@ form.onsubmit = async event => {{
     answer.textContent = response.status + " in " + Math.round(performance.now() - began) + " ms\\n\\n" + text;
   }} catch (error) {{ answer.textContent = String(error) }}
 }};
+</script></html>
+"""
+_GATE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>relight</title>
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { max-width: 44rem; margin: 3rem auto; padding: 0 1rem }
+input { padding: .4rem } button { padding: .5rem 1.2rem; font: inherit }
+</style>
+<h1>This page needs a token</h1><p>One of this server, that may call.</p>
+<form id="gate"><input id="token" type="password" autofocus required> <button>Open</button></form><pre id="refused"></pre>
+<script>
+const gate = document.getElementById("gate");
+gate.onsubmit = async event => {
+  event.preventDefault();
+  const token = document.getElementById("token").value;
+  const response = await fetch(location.href, { headers: { authorization: "Bearer " + token } });
+  const text = await response.text();
+  if (!response.ok) return void (document.getElementById("refused").textContent = text);
+  document.open();
+  document.write(text);
+  document.close();
+  document.getElementById("token").value = token;
+};
 </script></html>
 """

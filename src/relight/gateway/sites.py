@@ -165,8 +165,13 @@ class Sites:
         allowed = _allowed(origin, target.web.cors)
         if allowed and ask.head.method == "OPTIONS" and ask.header(b"access-control-request-method"):
             return _preflight(ask, allowed)
-        self._check(ask, target)
         rest = ask.head.raw_path[len(place.root) :]
+        try:
+            self._check(ask, target)
+        except HttpProblem as refused:
+            if "text/html" in ask.header(b"accept") and (gate := pages.gate(target, rest, refused)) is not None:
+                return gate
+            raise
         if target.web.kind == "endpoint" and rest not in (b"", b"/"):
             made = pages.answer(target, rest, place.root)
             if made is None:

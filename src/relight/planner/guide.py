@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from relight.metering.cards import Card, load_cards
 from relight.metering.money import show_money, whole
 from relight.planner.costs import Holds, cost
-from relight.planner.plan import Option, Workload, break_even, make_plan
+from relight.planner.formulas import break_even
+from relight.planner.options import Option, Workload
+from relight.planner.plan import make_plan
 from relight.planner.policies import Capacity, Policy
 from relight.planner.simulator import simulate
 from relight.planner.traces import steady

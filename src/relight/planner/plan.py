@@ -8,119 +8,73 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from relight.metering.cards import Card
 from relight.metering.money import show_money
-from relight.planner.costs import Holds, Horizon, cost, hourly
+from relight.planner.costs import Holds, Horizon
+from relight.planner.formulas import MOST_WORKERS, Formulas, expect
+from relight.planner.options import Option, Workload, replay_all
 from relight.planner.policies import DAY_SECONDS, Capacity, Hours, Policy
-from relight.planner.simulator import Outcome, simulate
 from relight.planner.traces import Trace
+from relight.planner.windows import HALVINGS, WINDOWS, best_window, closer, flex_windows
 from relight.protocol.errors import InvalidRequest
-from relight.protocol.workers import WorkerKind
 
-WINDOWS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0)
-"""Scale-down windows that are tried, in seconds."""
-
-MOST_WORKERS = 200
-"""A plan holds no more workers than these."""
-
-KEEPS_UP = 1.05
-"""A replay that takes so many times as long as its trace was overtaken by it."""
+BUFFERS = (0, 1)
+"""Buffers that flex is tried with."""
 
 FIRST_GUESSES = 4
 """So many numbers of held workers are tried on each side of what the formulas say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """What must hold: the wait that 95 % of calls do not exceed, in seconds, the share of cold calls, nano-dollars a trace."""
-
-    wait_p95: float | None = None
-    cold_share: float | None = None
-    budget_nanos: int | None = None
-
-    def are_met(self, outcome: Outcome) -> bool:
-        """Whether a replay keeps them; money apart."""
-        is_quick = self.wait_p95 is None or outcome.wait(0.95) <= self.wait_p95
-        return is_quick and (self.cold_share is None or outcome.cold_share <= self.cold_share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What is planned for.  `starts` are what cold starts were seen to take, in seconds."""
-
-    trace: Trace
-    holds: Holds = field(default_factory=Holds)
-    starts: Sequence[float] = (0.01,)
-    targets: Targets = field(default_factory=Targets)
-    horizon: Horizon = field(default_factory=Horizon)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """A policy, replayed, and what it costs on the card where that is least."""
-
-    policy: Policy
-    outcome: Outcome
-    card: str
-    nanos: int
-    length: float
-
-    def monthly(self) -> int:
-        """The same for a month of such traffic, which takes `length` seconds to come."""
-        return round(self.nanos * Fraction(730 * 3600) / Fraction(self.length))
-
-    @property
-    def keeps_up(self) -> bool:
-        """Whether calls are done about as soon as they come; else they would wait ever longer."""
-        return self.outcome.length <= KEEPS_UP * self.length + 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Formulas:
-    """What theory expects, each beside the replay it is a check of.
-
-    `break_even` is the utilisation from which held capacity is cheaper, `held_workers` the newsvendor's number of workers
-    that pay when they are held, `window_seconds` how long an idle worker is worth keeping (ski rental).
-    """
-
-    load: float
-    break_even: float | None
-    held_workers: int
-    window_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The best option, why, what else there was (cheapest first of each kind of capacity), and what the formulas say."""
+    """The best option, why, what else there was (cheapest first of each kind of capacity), and what the formulas say.
+
+    `fixed` is the cheapest flex with nothing but a window that is cold no oftener than the best; None where no window is.
+    `options` are all that were replayed.
+    """
 
     best: Option
     others: tuple[Option, ...]
     formulas: Formulas
     reason: str
     is_met: bool = True
+    fixed: Option | None = None
+    options: tuple[Option, ...] = ()
 
     def saving(self) -> tuple[int, int]:
         """What it saves against the cheapest flex, in nano-dollars a trace and whole percent; (0, 0) for flex itself."""
         flex = [one for one in self.others if one.policy.capacity is Capacity.FLEX]
         if not flex or self.best.policy.capacity is Capacity.FLEX:
             return 0, 0
-        saved = flex[0].nanos - self.best.nanos
-        return saved, round(100 * saved / max(1, flex[0].nanos))
+        return _less(self.best, flex[0])
+
+    def saving_on_windows(self) -> tuple[int, int] | None:
+        """The same against the best fixed window at the same cold share; None where no window is as seldom cold."""
+        return _less(self.best, self.fixed) if self.fixed is not None else None
 
 
-Replayed = Callable[[int], None]
-"""Told how many candidates were replayed."""
+Progress = Callable[[int, int], None]
+"""Told how many policies were replayed, of how many at most."""
 
 
-def make_plan(load: Workload, cards: Mapping[str, Card], progress: Replayed = lambda count: None) -> Plan:
+def make_plan(load: Workload, cards: Mapping[str, Card], progress: Progress = lambda count, most: None) -> Plan:
     """What to choose.  Raises InvalidRequest where no card has a price for it."""
     formulas = expect(load, cards)
-    options = replay_all(load, cards, candidates(load, formulas), progress)
-    return choose(load, cards, options, formulas)
+    policies = candidates(load, formulas)
+    most = len(policies) + (len(BUFFERS) + 1) * HALVINGS
+    options = replay_all(load, cards, policies, lambda count: progress(count, most))
+    if load.targets.are_asked:
+        for buffer in BUFFERS:
+            options += closer(load, cards, flex_windows(options, buffer), load.targets.are_met)
+    made = choose(load, cards, options, formulas)
+    bound = made.best.outcome.cold_share
+    options += closer(load, cards, flex_windows(options, 0), lambda outcome: outcome.cold_share <= bound)
+    made = choose(load, cards, options, formulas)  # a window in between may be cheaper than all before
+    progress(most, most)
+    return replace(made, fixed=best_window(options, made.best.outcome.cold_share), options=tuple(options))
 
 
 def choose(load: Workload, cards: Mapping[str, Card], options: Sequence[Option], formulas: Formulas) -> Plan:
@@ -141,32 +95,10 @@ def choose(load: Workload, cards: Mapping[str, Card], options: Sequence[Option],
     return Plan(best=ranked[0], others=others, formulas=formulas, reason=reason, is_met=is_met)
 
 
-def replay_all(
-    load: Workload, cards: Mapping[str, Card], policies: Iterable[Policy], progress: Replayed = lambda count: None
-) -> list[Option]:
-    """Every policy that some card sells, on its cheapest card."""
-    options = []
-    for count, policy in enumerate(policies, 1):
-        sellers = [card for card in cards.values() if card.is_reserved == (policy.capacity is Capacity.DEDICATED)]
-        if not sellers:
-            continue
-        outcome = simulate(load.trace, policy, load.starts)
-        priced = [
-            (nanos, card.key)
-            for card in sellers
-            if (nanos := cost(card, outcome, policy, load.holds, load.horizon)) is not None
-        ]
-        if priced:
-            nanos, card = min(priced)
-            options.append(Option(policy=policy, outcome=outcome, card=card, nanos=nanos, length=load.trace.length))
-        progress(count)
-    return options
-
-
 def candidates(load: Workload, formulas: Formulas) -> list[Policy]:
     """What is worth a replay: flex in every window, with a buffer and without; held workers about what the formulas say."""
     windows = sorted({*WINDOWS, max(1.0, round(formulas.window_seconds, 1))})
-    flex = [Policy(window_seconds=window, buffer_workers=buffer) for window in windows for buffer in (0, 1)]
+    flex = [Policy(window_seconds=window, buffer_workers=buffer) for window in windows for buffer in BUFFERS]
     guesses = sorted({*_around(formulas.held_workers), *_around(math.ceil(formulas.load))})
     short = [windows[0], formulas.window_seconds if formulas.window_seconds >= 1 else 5.0]
     active = [
@@ -201,68 +133,15 @@ def day_floors(trace: Trace) -> list[tuple[Hours, ...]]:
     return [(Hours(begin=begin, end=end, workers=count),) for count in sorted(counts)]
 
 
-def expect(load: Workload, cards: Mapping[str, Card]) -> Formulas:
-    """What the formulas say, by the cheapest prices of each kind."""
-    flex = _least(cards, load.holds, WorkerKind.FLEX, is_reserved=False)
-    active = _least(cards, load.holds, WorkerKind.ACTIVE, is_reserved=False)
-    dedicated = _least(cards, load.holds, WorkerKind.ACTIVE, is_reserved=True)
-    held = min((price for price in (active, dedicated) if price is not None), default=None)
-    start = sum(load.starts) / len(load.starts)
-    return Formulas(
-        load=load.trace.load,
-        break_even=break_even(dedicated, flex) if dedicated is not None and flex else None,
-        held_workers=held_workers(load.trace, held / flex) if held is not None and flex else 0,
-        window_seconds=keep_warm(start),
-    )
-
-
-def break_even(dedicated: int, flex: int, *, workers: int = 1, efficiency: float = 1.0) -> float:
-    """u* = k · p_dedicated ÷ p_flex · η: the utilisation from which a machine that holds `workers` is cheaper when it is held,
-    where flex workers are charged for `efficiency` of the time that they would be busy."""
-    return dedicated / flex / workers * efficiency
-
-
-def held_workers(trace: Trace, ratio: float) -> int:
-    """The newsvendor's quantile: a further worker pays when it is held as long as the share of time in which it has work is
-    above the price of holding it, as a share of what flex costs."""
-    if ratio >= 1:
-        return 0
-    times = concurrency(trace)
-    needed, left = 0, 1.0 - times.get(0, 0.0)
-    while left > ratio and needed < MOST_WORKERS:
-        needed += 1
-        left -= times.get(needed, 0.0)
-    return needed
-
-
-def keep_warm(start_seconds: float) -> float:
-    """Ski rental: an idle worker is kept as long as its idling has cost no more than the start that it saves; whoever does so
-    never pays twice what a seer would."""
-    return start_seconds
-
-
-def concurrency(trace: Trace) -> dict[int, float]:
-    """Which share of the time so many calls would run at once, if none waited."""
-    steps = sorted(
-        [(at, 1) for at in trace.arrivals]
-        + [(at + took, -1) for at, took in zip(trace.arrivals, trace.seconds, strict=True)]
-    )
-    shares: dict[int, float] = {}
-    running, before = 0, 0.0
-    for at, step in steps:
-        shares[running] = shares.get(running, 0.0) + (at - before)
-        running, before = running + step, at
-    return {count: seconds / trace.length for count, seconds in shares.items()}
-
-
 def _around(count: int) -> set[int]:
     near = range(count - FIRST_GUESSES, count + FIRST_GUESSES + 1)
     return {one for one in (*near, 2 * count) if 1 <= one <= MOST_WORKERS}
 
 
-def _least(cards: Mapping[str, Card], holds: Holds, kind: WorkerKind, *, is_reserved: bool) -> int | None:
-    prices = [hourly(card, holds, kind) for card in cards.values() if card.is_reserved == is_reserved]
-    return min((price for price in prices if price is not None), default=None)
+def _less(one: Option, other: Option) -> tuple[int, int]:
+    """What the first costs less, in nano-dollars and whole percent of the other."""
+    saved = other.nanos - one.nanos
+    return saved, round(100 * saved / max(1, other.nanos))
 
 
 def _what(holds: Holds) -> str:
@@ -287,9 +166,3 @@ def _reason(best: Option, others: Sequence[Option], formulas: Formulas, load: Wo
         f"; 95 % of calls wait at most {best.outcome.wait(0.95):.3g} s" if load.targets.wait_p95 is not None else ""
     )
     return f"{used}{even}{target}" + (f"; {'; '.join(beside)}" if beside else "")
-
-
-def with_gpu(load: Workload, kind: str, speed: float = 1.0) -> Workload:
-    """The same work on another GPU, on which it runs `speed` times as fast."""
-    trace = Trace(load.trace.arrivals, [took / speed for took in load.trace.seconds])
-    return replace(load, trace=trace, holds=replace(load.holds, gpus=(kind,)))

@@ -6,7 +6,7 @@ import csv
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -20,10 +20,14 @@ _SECONDS = ("seconds", "duration", "exec_seconds", "execution_seconds", "duratio
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Calls in the order of their arrival, in seconds from the beginning; `seconds[i]` is how long the `i`-th runs."""
+    """Calls in the order of their arrival, in seconds from the beginning; `seconds[i]` is how long the `i`-th runs.
+
+    `begun_at` is when that was, in seconds since 1970: it leads from an hour of the trace's day to one by the clock (UTC).
+    """
 
     arrivals: Sequence[float]
     seconds: Sequence[float]
+    begun_at: float = field(default=0.0, compare=False)
 
     def __len__(self) -> int:
         return len(self.arrivals)
@@ -43,7 +47,7 @@ def trace_of(calls: Iterable[tuple[float, float]]) -> Trace:
     """Calls as (when, how long), in any order, counted from the first."""
     ordered = sorted((at, took) for at, took in calls if took >= 0)
     begin = ordered[0][0] if ordered else 0.0
-    return Trace([at - begin for at, _ in ordered], [took for _, took in ordered])
+    return Trace([at - begin for at, _ in ordered], [took for _, took in ordered], begin)
 
 
 def read_trace(path: Path, *, only: str = "") -> Trace:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from relight.metering.cards import Card
 from relight.planner.costs import Holds, Horizon
-from relight.planner.plan import Plan, Targets, Workload, make_plan
+from relight.planner.options import Targets, Workload
+from relight.planner.plan import Plan, make_plan
 from relight.planner.traces import DAY_SECONDS, Trace, poisson
 
 MATTERS = ("cost", "latency", "portability", "existing models", "team skill")

@@ -10,6 +10,7 @@ from relight.scheduler.blocks import Blocks
 from relight.scheduler.leases import Lease
 from relight.scheduler.queue import FunctionKey
 from relight.scheduler.state import Function, Node, Worker
+from relight.scheduler.succession import place_of
 from relight.scheduler.waits import Waits, World
 
 
@@ -38,9 +39,8 @@ class Census:
 
     def versions_of(self, workspace: str, app: str, environment: str) -> set[str]:
         """The versions of an app that something waits for, or runs, in one of its places."""
-        place = (workspace, app, environment)
-        specs = [one.spec for one in self._world.functions.values()]
-        return {spec.version for spec in specs if (spec.workspace, spec.app, spec.environment) == place}
+        place, specs = (workspace, app, environment), [one.spec for one in self._world.functions.values()]
+        return {spec.version for spec in specs if place_of(spec) == place}
 
     def knows_session(self, key: FunctionKey, session: str) -> bool:
         """Whether it is known here which worker has a session."""

@@ -76,7 +76,8 @@ def web_server(port: int, *, startup_timeout: float = 30.0, **given: Any) -> Cal
     """Answer requests by whatever listens on `port` once this function has returned: a program that it started.
 
     It is called once, before a worker's first request; `startup_timeout` seconds are what the program then has to listen on
-    127.0.0.1.  A worker takes 100 requests at once.  The options are those of `WebOptions`.
+    127.0.0.1.  What the function returns is kept for as long as the worker lives, such as a server that listens in threads.
+    A worker takes 100 requests at once.  The options are those of `WebOptions`.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise InvalidRequest(f"cannot serve port={port!r}: it is none; give a number from 1 to 65535")

@@ -8,22 +8,14 @@ import pytest
 
 from relight.metering.cards import load_cards
 from relight.planner.costs import Holds, Horizon, cost
+from relight.planner.formulas import break_even, concurrency, expect, held_workers
 from relight.planner.gpus import advise, choose_gpus, memory_gb
-from relight.planner.plan import (
-    WINDOWS,
-    Option,
-    Targets,
-    Workload,
-    break_even,
-    concurrency,
-    expect,
-    held_workers,
-    make_plan,
-    replay_all,
-)
+from relight.planner.options import Option, Targets, Workload, replay_all
+from relight.planner.plan import make_plan
 from relight.planner.policies import Capacity, Policy
 from relight.planner.simulator import simulate
 from relight.planner.traces import DAY_SECONDS, Trace, poisson, steady
+from relight.planner.windows import WINDOWS
 from relight.planner.workloads import KINDS, plan_for, provider_for
 from relight.protocol.errors import InvalidRequest
 
@@ -56,8 +48,8 @@ def best_of_all(load: Workload) -> Option:
         (0.1, Capacity.FLEX),
         (0.3, Capacity.FLEX),
         (0.45, Capacity.DEDICATED),
-        (0.6, Capacity.DEDICATED),
-        (0.9, Capacity.DEDICATED),
+        pytest.param(0.6, Capacity.DEDICATED, marks=pytest.mark.slow),
+        pytest.param(0.9, Capacity.DEDICATED, marks=pytest.mark.slow),
     ],
 )
 def test_on_steady_load_a_plan_goes_from_flex_to_dedicated_where_an_exhaustive_search_does(
@@ -74,6 +66,7 @@ def test_on_steady_load_a_plan_goes_from_flex_to_dedicated_where_an_exhaustive_s
     )
 
 
+@pytest.mark.slow
 def test_active_wins_where_waits_must_be_short_and_there_are_no_machines_to_hold() -> None:
     trace = steady(0.1, 6.0, 6 * 3600.0)
     load = Workload(trace=trace, holds=H100, starts=(20.0,), targets=Targets(wait_p95=1.0, cold_share=0.0))
@@ -84,6 +77,7 @@ def test_active_wins_where_waits_must_be_short_and_there_are_no_machines_to_hold
     assert plan.best.outcome.wait(0.95) == 0.0
 
 
+@pytest.mark.slow
 def test_active_wins_for_a_part_of_the_day_over_machines_that_are_held_at_night_too() -> None:
     trace = poisson(lambda at: 0.03 if 9 <= at % DAY_SECONDS / 3600 < 17 else 0.0, 0.03, 3 * DAY_SECONDS, 6.0, seed=5)
     load = Workload(trace=trace, holds=H100, starts=(30.0,), targets=Targets(wait_p95=5.0))
@@ -96,6 +90,7 @@ def test_active_wins_for_a_part_of_the_day_over_machines_that_are_held_at_night_
     assert plan.best.nanos < (cost(CARDS["dedicated"], simulate(trace, held, (30.0,)), held, H100) or 0)
 
 
+@pytest.mark.slow
 def test_active_wins_for_a_day_where_machines_are_held_for_a_month_at_the_least() -> None:
     once = Workload(
         trace=steady(0.5, 6.0, 6 * 3600.0),
@@ -179,6 +174,7 @@ PRACTICE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRACTICE)
 def test_each_class_of_workloads_gets_the_advice_that_practice_gives_with_its_figure(name: str) -> None:
     kind = KINDS[name]
@@ -191,6 +187,7 @@ def test_each_class_of_workloads_gets_the_advice_that_practice_gives_with_its_fi
     assert plan.reason
 
 
+@pytest.mark.slow
 def test_a_hybrid_takes_its_own_machine_where_that_is_cheaper() -> None:
     plan = plan_for(KINDS["hybrid"], CARDS)
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relight.protocol.errors import InputFault
@@ -116,6 +116,7 @@ def test_a_schema_that_is_nested_without_end_is_no_fault_of_the_server() -> None
     assert "nested" in check(nested, 1)[0].detail
 
 
+@pytest.mark.slow
 def test_branches_within_branches_cannot_take_for_ever() -> None:
     either = {"anyOf": [{"items": {"$ref": "#/$defs/E"}, "type": "array"}] * 2 + [{"type": "null"}]}
     value: Any = 1
@@ -205,7 +206,6 @@ def schemas_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.booleans() | schemas_of(st.just({})), schemas_of, max_leaves=6)
 
 
-@settings(max_examples=300)
 @given(SCHEMAS, VALUES)
 def test_it_agrees_with_jsonschema(schema: Any, value: Any) -> None:
     jsonschema = pytest.importorskip("jsonschema")

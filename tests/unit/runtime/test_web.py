@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +18,8 @@ from relight.protocol.web import AnswerHead, Kind, RequestHead, part, unpack_ans
 from relight.runtime.web.asgi import AsgiHandler
 from relight.runtime.web.endpoint import EndpointHandler
 from relight.runtime.web.exchange import Exchange
+from relight.runtime.web.handlers import Web
+from relight.runtime.web.proxy import ProxyHandler
 from relight.runtime.web.websocket import MESSAGE_BYTES, Reader, Violation
 from relight.sdk.options import method_of
 
@@ -145,3 +150,53 @@ async def test_an_app_without_a_lifespan_needs_none_and_one_that_fails_to_start_
     await AsgiHandler(none).start()
     with pytest.raises(RuntimeError, match="no database"):
         await AsgiHandler(fails).start()
+
+
+async def test_a_program_that_has_closed_a_kept_connection_is_asked_over_another() -> None:
+    asked: list[bytes] = []
+    heard, closed = asyncio.Queue[None](), asyncio.Queue[None]()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heard.put_nowait(None)
+        asked.append(await reader.readuntil(b"0\r\n\r\n") if b"chunked" in head else b"")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")  # as if more could be asked
+        writer.close()
+        closed.put_nowait(None)
+
+    program = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+    handler = ProxyHandler(program.sockets[0].getsockname()[1])
+    await handler(Exchange(Server(), 1, request(), b""))
+    await heard.get()
+    await closed.get()
+    server = Server()
+    exchange = Exchange(server, 2, request(b"POST"), None)
+    asking = asyncio.ensure_future(handler(exchange))
+    await asyncio.wait((asking, asyncio.ensure_future(heard.get())), return_when=asyncio.FIRST_COMPLETED)
+    exchange.on_body(b"half")
+    exchange.on_end()
+    await asking
+
+    assert server.whole[0].status == 200
+    assert asked == [b"", b"4\r\nhalf\r\n0\r\n\r\n"]
+    let_go(handler)
+    program.close()
+
+
+async def test_what_a_web_server_returns_is_kept_for_as_long_as_its_worker_lives() -> None:
+    programs = [socket.create_server(("127.0.0.1", 0))]
+    kept = weakref.ref(programs[0])
+    port = programs[0].getsockname()[1]
+    web = Web(programs.pop)
+
+    let_go(await web.handler({"kind": "server", "port": port, "startup_timeout": 5}))
+
+    program = kept()
+    assert program is not None
+    program.close()
+
+
+def let_go(handler: ProxyHandler) -> None:
+    """Close the connections that it keeps."""
+    for way in handler._kept:
+        way.close()

@@ -43,7 +43,8 @@ async def commits(tmp_path: Path) -> Commits:
 
 
 @pytest.fixture
-async def journal(commits: Commits) -> AsyncIterator[Journal]:
+async def journal(commits: Commits, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
+    monkeypatch.setattr("relight.store.journal.GROUP_SECONDS", LONG_SECONDS)  # whatever else this machine does
     made = Journal(commits.connection, Faults())
     yield made
     await made.close()

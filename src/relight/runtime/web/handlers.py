@@ -72,9 +72,7 @@ class Web:
     async def _server(self, config: dict[str, Any]) -> Handler:
         from relight.runtime.web.proxy import ProxyHandler
 
-        started = self._function()
-        if inspect.isawaitable(started):
-            await started
+        await self._made_app()  # the program, if it is an object of this process: kept, as it would end with that
         handler = ProxyHandler(int(config["port"]))
         await handler.wait_listening(float(config["startup_timeout"]))
         return handler

@@ -1,12 +1,13 @@
 """Any program that listens on a port of the sandbox: requests are passed to it as HTTP/1.1, and its answers back.
 
-Connections are kept for the next request.  One that was kept and turns out to be closed before a word of an answer came
-is replaced by a new one, where nothing of the request's body is lost by that.
+Connections are kept for the next request.  One that the program has closed meanwhile is not used again; one that turns out
+to be closed before a word of an answer came is replaced by a new one, where nothing of the request's body is lost by that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 from contextlib import suppress
 
 from relight.protocol.web import Fields, RequestHead
@@ -37,6 +38,18 @@ class _Way:
         self.reader = reader
         self.writer = writer
         self.is_used = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the program holds it, while nothing is asked: there would be nothing to read but its end.
+
+        The system is asked, as the loop has not seen what came while the worker rested.
+        """
+        if self.writer.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.writer.get_extra_info("socket"), select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         self.writer.close()
@@ -71,9 +84,18 @@ class ProxyHandler:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=_HEAD_BYTES)
         return _Way(reader, writer)
 
+    def _take(self) -> _Way | None:
+        """A connection that was kept, the last one first."""
+        while self._kept:
+            way = self._kept.pop()
+            if way.is_open:
+                return way
+            way.close()
+        return None
+
     async def __call__(self, exchange: Exchange) -> None:
         try:
-            way = self._kept.pop() if self._kept else await self._connect()
+            way = self._take() or await self._connect()
             try:
                 await self._pass(exchange, way)
             except _Closed:
