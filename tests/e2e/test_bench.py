@@ -40,7 +40,7 @@ def test_the_bench_of_metering_measures_in_rounds() -> None:
         [sys.executable, str(CALLS.with_name("metering.py")), "--pairs", "60"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=110,
     )
 
     assert done.returncode == 0, done.stderr
