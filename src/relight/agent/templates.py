@@ -408,7 +408,8 @@ class Templates:
         try:
             await self._forge.clock.sleep(REST_SECONDS)
             for limits, wanted in tuple(entry.wanted_shells.items()):
-                while template.waiting_shells(limits) < wanted and not template.is_gone:
+                missing = self._ahead_of(template) - template.ahead(limits)
+                while template.waiting_shells(limits) < wanted + max(0, missing) and not template.is_gone:
                     await template.make_shell(limits)
                 while template.ahead(limits) < self._ahead_of(template) and template.waiting_shells(limits):
                     await template.fork_ahead(limits)
