@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from relight.sdk.image import Image, _named_elsewhere
 
 
@@ -50,6 +52,7 @@ def test_folders_that_pth_files_and_editable_installs_name_are_found(tmp_path: P
 
 
 def test_a_users_file_may_be_named_site(tmp_path: Path) -> None:
+    pytest.importorskip("click", reason="the command line is not on the user's side")
     (tmp_path / "site.py").write_text(
         "import relight\n\napp = relight.App()\n\n@app.function()\ndef f(x: int) -> int: ...\n\n"
         "print(app.specs()[0].image.version)\n"
