@@ -1,4 +1,4 @@
-"""What a function may reach, as one text: `egress`, `none`, `host`, or a list of names and addresses, `pypi.org,10.0.0.0/8`.
+"""What a function may reach, as one text: `egress`, `none`, `host`, or a list of names and addresses, `example.net,10.0.0.0/8`.
 
 Pure.  The canonical text is what travels, and part of the keys of templates and queues; `reach_of` opens it again.
 """
@@ -75,7 +75,7 @@ def _entry(entry: str) -> str:
         return _network(entry)
     if not _NAME.fullmatch(entry) or len(entry) > 253:
         raise ValueError(
-            f"{entry[:80]!r} is none of 'egress', 'none', 'host', nor a name (pypi.org, *.example.com)"
+            f"{entry[:80]!r} is none of 'egress', 'none', 'host', nor a name (example.net, *.example.com)"
             " or network (10.0.0.0/8) to allow"
         )
     return entry

@@ -98,7 +98,7 @@ class FunctionOptions(RunOptions, ScalingOptions, total=False):
     when idle; and `buffer_workers` ready beyond what calls need.  `min_containers`, `max_containers` and
     `buffer_containers` are other words for these.
     `network` is `"egress"` (outward only; what is so when nothing is said), `"none"`, `"host"` (this machine's), or a list
-    of what may be reached: `["pypi.org", "*.example.com", "10.0.0.0/8"]`; `block_network=True` is another word for `"none"`.  `env` are environment variables.  `name` instead of the function's own.
+    of what may be reached: `["example.net", "*.example.com", "10.0.0.0/8"]`; `block_network=True` is another word for `"none"`.  `env` are environment variables.  `name` instead of the function's own.
     More of workers and of what waits is in docs/scaling.md: `scaleup_delay`, `target_utilization`, `panic_factor`,
     `scaledown_per_minute`, `floors`, `prewarm`, `target_metrics` and `spread` for workers; for calls that wait
     `max_waiting`, `rate_limit` (`"100/s"`) and `key_concurrency`.

@@ -16,7 +16,7 @@ from relight.protocol.network import canonical, reach_of
         ("egress", "egress"),
         ("none", "none"),
         ("host", "host"),
-        ("PyPI.org.", "pypi.org"),
+        ("Example.NET.", "example.net"),
         (["b.test", "a.test", "b.test"], "a.test,b.test"),
         (("10.0.0.0/8", "*.Example.com"), "*.example.com,10.0.0.0/8"),
         ("198.51.100.7", "198.51.100.7/32"),
@@ -38,7 +38,7 @@ def test_what_is_said_has_one_text_which_says_itself(said: Any, text: str) -> No
         (["egress"], "'egress' is none of"),
         (["*"], "'\\*' is none of"),
         (["a.*.test"], "is none of"),
-        (["https://pypi.org"], "is none of"),
+        (["https://example.net"], "is none of"),
         (["10.0.0.1/8"], "'10.0.0.1/8' is no network: .*host bits"),
         (["10.0.0.999"], "is no network"),
         (["127.0.0.1"], "a sandbox's own loopback; say 'host'"),
@@ -53,11 +53,11 @@ def test_what_cannot_be_is_refused_with_why(said: Any, why: str) -> None:
 
 
 def test_a_text_is_opened_as_names_suffixes_and_networks() -> None:
-    reach = reach_of(canonical(["pypi.org", "*.example.com", "10.0.0.0/8"]))
+    reach = reach_of(canonical(["example.net", "*.example.com", "10.0.0.0/8"]))
 
     assert reach.networks == (ip_network("10.0.0.0/8"),)
-    listed = {"pypi.org", "a.example.com", "a.b.example.com"}
-    others = {"example.com", "badexample.com", "files.pypi.org", "org", ""}
+    listed = {"example.net", "a.example.com", "a.b.example.com"}
+    others = {"example.com", "badexample.com", "files.example.net", "org", ""}
     assert {name for name in listed | others if reach.has_name(name)} == listed
     assert not reach.is_open
     assert reach_of("egress").has_name("anything.test")

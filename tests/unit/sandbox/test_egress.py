@@ -54,7 +54,7 @@ def test_everything_else_is_open_unless_there_is_a_list() -> None:
     assert (
         answer_of("egress", HOST) is answer_of("egress", "10.0.0.7") is answer_of("egress", "2001:db8::1") is Answer.YES
     )
-    assert answer_of("pypi.org", HOST) is Answer.NO
+    assert answer_of("example.net", HOST) is Answer.NO
     assert answer_of("198.51.100.0/24", HOST) is Answer.YES
 
 
@@ -184,10 +184,10 @@ def test_whatever_a_sandbox_sends_is_a_packet_or_nothing(raw: bytes) -> None:
 
 
 def test_a_question_is_read_as_it_was_made() -> None:
-    query = names.make_query(Question("pypi.org", names.AAAA))
+    query = names.make_query(Question("example.net", names.AAAA))
 
-    assert names.read_question(query) == Question("pypi.org", names.AAAA)
-    assert names.read_question(query.replace(b"pypi", b"PyPI")).name == "pypi.org"
+    assert names.read_question(query) == Question("example.net", names.AAAA)
+    assert names.read_question(query.replace(b"pypi", b"PyPI")).name == "example.net"
     assert names.read_addresses(answer_with(query, HOST)) == [(ip_address(HOST), 0.0)]
     assert names.read_addresses(names.answer_without(query, names.NO_SUCH_NAME)) == []
 
@@ -224,8 +224,8 @@ def test_the_machines_servers_are_those_it_names(text: str, servers: tuple[str, 
 def test_a_request_to_the_proxy_says_where_it_goes_and_what_is_sent_there() -> None:
     body = b"\r\nContent-Length: 2\r\nProxy-Authorization: x\r\n\r\nhi"
 
-    assert read_head(b"CONNECT pypi.org:443 HTTP/1.1\r\nHost: pypi.org\r\n\r\nhello") == (
-        "pypi.org", 443, b"hello", b"HTTP/1.1 200 Connection established\r\n\r\n"
+    assert read_head(b"CONNECT example.net:443 HTTP/1.1\r\nHost: example.net\r\n\r\nhello") == (
+        "example.net", 443, b"hello", b"HTTP/1.1 200 Connection established\r\n\r\n"
     )  # fmt: skip
     assert read_head(b"POST http://[2001:db8::1]:8080/a?b HTTP/1.1\r\nHost: x" + body) == (
         "2001:db8::1", 8080,
