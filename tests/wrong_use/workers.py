@@ -95,7 +95,7 @@ CASES = {
                 time.sleep(60)
 
             with app.run():
-                slow.spawn().get(timeout=0)
+                slow.spawn().get(timeout=2)
         """)
     ),
     "gpu-that-is-not-there": Case(
