@@ -8,7 +8,7 @@ import pytest
 
 from escape.conftest import Place
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
 LIARS = (
     *(
         "giant_frame",

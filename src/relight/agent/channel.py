@@ -117,11 +117,11 @@ class Channel:
             self._end("")
             return False
         try:
-            if flags & socket.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
-                raise ProtocolError(f"cannot read a message: more than {MAX_DESCRIPTORS} descriptors came with it")
             self._input += data
             self.reads += 1
-            self._hear()
+            self._hear()  # what was said before counts, whatever comes after it
+            if flags & socket.MSG_CTRUNC or len(self._descriptors) > MAX_DESCRIPTORS:
+                raise ProtocolError(f"cannot read a message: more than {MAX_DESCRIPTORS} descriptors came with it")
         except ProtocolError as error:
             self._end(str(error))
             return False

@@ -400,6 +400,7 @@ class Web:
             exchange.take_away()
             if exchange.is_over:
                 continue
+            exchange.tries -= not session.is_ready  # no worker has heard it
             is_safe = not session.is_ready or exchange.is_idempotent
             if exchange.may_go_again and is_safe and exchange.tries < MAX_TRIES:
                 again.append(exchange)

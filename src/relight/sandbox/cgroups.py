@@ -143,7 +143,7 @@ class Groups:
         for folder in [entry.path for parent in parents for entry in _entries(parent) if entry.is_dir()]:
             group = Group((folder,))
             group.kill()
-            if not group.try_remove():
+            if not _remove_soon(group):
                 left.append(folder)
         for parent in parents:
             _try_remove(parent)
@@ -326,11 +326,17 @@ def _make_anew(folder: str) -> None:
 
     A used one would tell of another's memory.
     """
-    for _ in range(_REMOVAL_ROUNDS):
-        if _try_remove(folder):
-            break
-        time.sleep(_REMOVAL_SECONDS)
+    _remove_soon(Group((folder,)))
     os.mkdir(folder)
+
+
+def _remove_soon(group: Group) -> bool:
+    """Remove what may be empty and not seem so yet, as the kernel lets go of its dead in its own time; whether it is gone."""
+    for _ in range(_REMOVAL_ROUNDS):
+        if group.try_remove():
+            return True
+        time.sleep(_REMOVAL_SECONDS)
+    return False
 
 
 def _try_remove(folder: str) -> bool:
