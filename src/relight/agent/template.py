@@ -3,8 +3,8 @@
     build ▶ ready ▶ fork …  ▶ leave
       └ refused: it cannot be loaded, or not be forked safely (`Frozen.unsafe`)
 
-A worker is one message: the template is handed a shell and the worker's channel, and its child is on the other end. How
-that child ended is said by the template, its parent; that nothing of it is left is said by the launcher.
+A worker is one message: the template is handed a shell and the worker's channel, and its child is on the other end; or it
+is a child that was made so before anybody wanted it (`fork_ahead`, `take`).  How that child ended is said by the template, its parent; that nothing of it is left is said by the launcher.
 """
 
 from __future__ import annotations
@@ -103,12 +103,6 @@ class _Ahead:
     def has_ended(self) -> bool:
         """Whether its shell has, and with it the process."""
         return self.shell.sandbox.has_ended
-
-    async def give_up(self) -> None:
-        """As of a shell."""
-        self.cable.drop()
-        self.forked.let_go()
-        await self.shell.give_up()
 
     def drop(self) -> None:
         """It has ended, or nobody can see when it does: nothing of it will be left soon."""
@@ -311,7 +305,7 @@ class Template:
         is_forking = False
         try:
             await shell.sandbox.equip(grant.devices)
-            is_forking = self._send_fork(Fork(worker=worker, namespaces=0, cpu=limits.cpu, env=grant.env), shell, ends)
+            is_forking = self._send_fork(worker, limits, shell, ends, env=grant.env)
         finally:
             if not is_forking:
                 await shell.give_up()
@@ -323,16 +317,21 @@ class Template:
 
     async def fork_ahead(self, limits: Limits) -> None:
         """Have one more process wait for the next worker with these limits, in one of the shells that wait."""
-        shell, cable = await self._take_shell(limits), Cable.lay()
+        shell, cable, is_forking = await self._take_shell(limits), None, False
         name = shell.sandbox.id
-        forked = ForkedWorker(shell.sandbox, partial(self._forget, name))
-        ahead = _Ahead(shell=shell, limits=limits, forked=forked, cable=cable)
-        is_forking = self._send_fork(Fork(worker=name, namespaces=0, cpu=limits.cpu, is_ahead=True), shell, cable.ends)
-        cable.hand_over()
+        try:
+            cable = Cable.lay()
+            is_forking = self._send_fork(name, limits, shell, cable.ends, is_ahead=True)
+        finally:
+            if cable is not None:
+                cable.hand_over()
+                if not is_forking:
+                    cable.drop()
+            if not is_forking:
+                await shell.give_up()
         if is_forking:
-            self._ahead[name] = ahead
-        else:
-            await ahead.give_up()
+            forked = ForkedWorker(shell.sandbox, partial(self._forget, name))
+            self._ahead[name] = _Ahead(shell=shell, limits=limits, forked=forked, cable=cable)
 
     def take(self, worker: str, limits: Limits) -> tuple[ForkedWorker, Cable] | None:
         """A process that was forked ahead, and speaks by this cable; None where none waits."""
@@ -343,11 +342,20 @@ class Template:
         self._employ(name, worker, ahead.forked, ahead.shell)
         return ahead.forked, ahead.cable
 
-    def _send_fork(self, order: Fork, shell: _Shell, ends: Ends) -> bool:
+    def _send_fork(
+        self,
+        name: str,
+        limits: Limits,
+        shell: _Shell,
+        ends: Ends,
+        *,
+        env: tuple[tuple[str, str], ...] = (),
+        is_ahead: bool = False,
+    ) -> bool:
         entrance = shell.sandbox.entrance
         own = (ends.channel.fileno(), ends.stdout, ends.stderr)
-        named = replace(order, namespaces=len(entrance.namespaces))
-        is_sent = self._control.try_send(named, (*own, *entrance.namespaces, *entrance.doors))
+        order = Fork(worker=name, namespaces=len(entrance.namespaces), cpu=limits.cpu, is_ahead=is_ahead, env=env)
+        is_sent = self._control.try_send(order, (*own, *entrance.namespaces, *entrance.doors))
         if is_sent:
             shell.sandbox.close_entrance()
         return is_sent

@@ -162,18 +162,18 @@ class Worker:
             begun = await self._begin_process()
         cable = begun.cable
         channel = self._channel = Channel(cable.ours, on_message=self._hear, on_closed=self._hear_close)
-        if not self.verdict:
+        self._sandbox = begun.sandbox
+        if self.verdict:  # stopped before there was anything to kill
+            self._end_sandbox()
+        else:  # first of all, as it may be waiting for that
             channel.queue(self._load_of(begun))
             if begun.level is StartLevel.FORK:
                 self.calls.give_ahead(channel)
             channel.flush()
         self._output = Output(cable, self.calls.owners, self._tell_lines)
         self.calls.meet(channel, self._output)
-        self._sandbox = begun.sandbox
         self.isolation = begun.isolation
         self._start_seen.begun(begun.level, begun.why)
-        if self.verdict:  # stopped before there was anything to kill
-            self._end_sandbox()
         return begun.sandbox
 
     def _load_of(self, begun: Begun) -> Load:
